@@ -1,0 +1,185 @@
+//! The three ids of an ask: its task, its session and its request.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $visitor:ident) => {
+        $(#[$doc])*
+        ///
+        /// Cheap to clone. Any text is accepted from outside: servers and other SDKs
+        /// write ids of other forms, and an id that came in goes out unchanged.
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
+            #[must_use]
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                let mut text = [0u8; $prefix.len() + uuid::fmt::Hyphenated::LENGTH];
+                let (prefix, uuid) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                uuid::Uuid::new_v4().hyphenated().encode_lower(uuid);
+                Self(String::from_utf8_lossy(&text).into())
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// True for an id that names nothing: empty, or only white space.
+            #[allow(dead_code)]
+            pub(crate) fn is_blank(&self) -> bool {
+                self.0.trim().is_empty()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(id: &$name) -> Self {
+                id.clone()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.as_str().to_owned()
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                &*self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                &*self.0 == *other
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any($visitor)
+            }
+        }
+
+        struct $visitor;
+
+        impl Visitor<'_> for $visitor {
+            type Value = $name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id: a string or a number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                Ok($name::from(text))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<$name, E> {
+                Ok($name::from(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<$name, E> {
+                Ok($name::from(number.to_string()))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<$name, E> {
+                Ok($name::from(number.to_string()))
+            }
+        }
+    };
+}
+
+id! {
+    /// The id of a task: what the agent does for one ask, and for its continuations.
+    ///
+    /// An [`Ask`](crate::Ask) mints it before anything is sent, so that a program that lost
+    /// the answer (or crashed) can look for it later with [`Client::task`](crate::Client::task).
+    TaskId, "tsk-", TaskIdVisitor
+}
+
+id! {
+    /// The id of a session: the conversation that the agent remembers.
+    SessionId, "ses-", SessionIdVisitor
+}
+
+id! {
+    /// The id of one JSON-RPC request. A request that is sent again keeps it.
+    RequestId, "req-", RequestIdVisitor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minted_ids_have_their_prefix_and_a_uuid_of_version_4() {
+        let id = TaskId::new();
+        let uuid = id.as_str().strip_prefix("tsk-").and_then(|text| uuid::Uuid::parse_str(text).ok());
+        assert_eq!(uuid.map(|uuid| uuid.get_version_num()), Some(4), "{id}");
+        assert!(SessionId::new().as_str().starts_with("ses-"));
+        assert!(RequestId::new().as_str().starts_with("req-"));
+        assert_ne!(TaskId::new(), TaskId::new());
+    }
+
+    #[test]
+    fn foreign_ids_are_read_and_written_unchanged() -> Result<(), serde_json::Error> {
+        for (json, text) in [("\"x\"", "x"), ("7", "7"), ("-1", "-1"), ("\"é\\n\"", "é\n")] {
+            assert_eq!(serde_json::from_str::<RequestId>(json)?, text);
+        }
+        assert_eq!(serde_json::to_string(&TaskId::from("a\"b"))?, r#""a\"b""#);
+        assert!(serde_json::from_str::<TaskId>("{}").is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![deny(missing_docs, missing_debug_implementations)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+)]
+
+mod error;
+mod ids;
+mod wire;
+
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{RequestId, SessionId, TaskId};
+pub use wire::Metadata;
+pub use wire::jsonrpc::RpcError;
+pub use wire::part::{DataPart, FilePart, Part, TextPart};
+pub use wire::state::TaskState;
+pub use wire::task::{Artifact, Message, Role, StatusMessage, Task, TaskStatus};
+pub use wire::timestamp::Timestamp;
+pub use wire::update::{ArtifactUpdate, StatusUpdate};

@@ -1,0 +1,42 @@
+//! What crosses the network: JSON-RPC, tasks, and the token endpoint.
+//!
+//! Every tolerance of other spellings lives here, so that the rest of the crate sees one shape.
+//!
+//! | path | body | reply |
+//! |---|---|---|
+//! | `POST {base}/api/a2a/tasks/send` | [`jsonrpc::Request`] of [`request::SendParams`] | a JSON-RPC response, `result` a [`task::Task`] |
+//! | `POST {base}/api/a2a/tasks/sendSubscribe` | the same | server-sent events, each a JSON-RPC response, see [`update`] |
+//! | `POST {base}/api/a2a/tasks/get`, `…/cancel` | [`jsonrpc::Request`] of [`request::TaskParams`] | a JSON-RPC response, `result` a [`task::Task`] |
+//! | `POST {base}/api/a2a/tasks/resubscribe` | the same | server-sent events |
+//! | `POST {base}/api/oauth2/token?grant_type=…` | empty | [`oauth::TokenReply`] |
+//!
+//! Requests carry `content-type: application/json` and the header [`ACCESS_TOKEN_HEADER`]. States are
+//! upper case as the platform writes them; reading ignores case, `-` against `_`, and a
+//! `TASK_STATE_` prefix. Unset fields are left out: some servers answer 500 to a null.
+
+pub(crate) mod jsonrpc;
+pub(crate) mod lenient;
+pub(crate) mod oauth;
+pub(crate) mod part;
+pub(crate) mod request;
+pub(crate) mod state;
+pub(crate) mod task;
+pub(crate) mod timestamp;
+pub(crate) mod update;
+
+/// A JSON object of the caller's or the server's, attached to a task, a message, a part or an artifact.
+pub type Metadata = serde_json::Map<String, serde_json::Value>;
+
+/// The header that carries the access token on every call but those to the token endpoint.
+pub(crate) const ACCESS_TOKEN_HEADER: &str = "x-payman-access-token";
+
+/// Paths below the base URL.
+pub(crate) mod path {
+    pub(crate) const TOKEN: &str = "/api/oauth2/token";
+    pub(crate) const SEND: &str = "/api/a2a/tasks/send";
+    pub(crate) const SEND_SUBSCRIBE: &str = "/api/a2a/tasks/sendSubscribe";
+    pub(crate) const GET: &str = "/api/a2a/tasks/get";
+    pub(crate) const CANCEL: &str = "/api/a2a/tasks/cancel";
+    pub(crate) const RESUBSCRIBE: &str = "/api/a2a/tasks/resubscribe";
+    pub(crate) const AGENT_CARD: &str = "/.well-known/agent.json";
+}

@@ -1,0 +1,379 @@
+//! A part of a message or an artifact: text, a file, or data.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::Metadata;
+
+/// One piece of a message or an artifact.
+///
+/// Told apart by `type`, or, where a server leaves that out, by what is there.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Part {
+    /// Words.
+    Text(TextPart),
+    /// A file, by its bytes or by where it is.
+    File(FilePart),
+    /// A JSON object or array.
+    Data(DataPart),
+    /// A part of a kind that this version does not know, as it came.
+    Unknown(Value),
+}
+
+/// The words of a [`Part::Text`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TextPart {
+    /// The words.
+    pub text: String,
+    /// What the sender attached to them.
+    pub metadata: Metadata,
+}
+
+/// The file of a [`Part::File`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct FilePart {
+    /// The file as it came: `name`, `mimeType`, and `bytes` (base64) or `uri`.
+    pub file: Value,
+    /// What the sender attached to it.
+    pub metadata: Metadata,
+}
+
+impl FilePart {
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.field("name")
+    }
+
+    /// The file's media type.
+    #[must_use]
+    pub fn mime_type(&self) -> Option<&str> {
+        self.field("mimeType").or_else(|| self.field("mime_type"))
+    }
+
+    /// Where the file is, if it was sent by reference.
+    #[must_use]
+    pub fn uri(&self) -> Option<&str> {
+        self.field("uri")
+    }
+
+    /// The file's content, if it was sent along and is valid base64.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.decode(self.field("bytes")?).ok()
+    }
+
+    fn field(&self, name: &str) -> Option<&str> {
+        self.file.get(name)?.as_str()
+    }
+}
+
+/// The data of a [`Part::Data`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct DataPart {
+    /// A JSON object or array.
+    pub data: Value,
+    /// What the sender attached to it.
+    pub metadata: Metadata,
+}
+
+impl Part {
+    /// A text part.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(TextPart { text: text.into(), metadata: Metadata::new() })
+    }
+
+    /// The words, if this is a text part.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(part) => Some(&part.text),
+            _ => None,
+        }
+    }
+
+    /// The part's kind on the wire: `text`, `file`, `data`, or what the server wrote.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Text(_) => "text",
+            Self::File(_) => "file",
+            Self::Data(_) => "data",
+            Self::Unknown(value) => value.get("type").and_then(Value::as_str).unwrap_or("unknown"),
+        }
+    }
+}
+
+/// The text parts joined with a newline: they arrived together.
+pub(crate) fn joined_text<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
+    let mut text = String::new();
+    for (index, part) in parts.into_iter().filter_map(Part::as_text).enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        text.push_str(part);
+    }
+    text
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, metadata) = match self {
+            Self::Text(part) => ("text", &part.metadata),
+            Self::File(part) => ("file", &part.metadata),
+            Self::Data(part) => ("data", &part.metadata),
+            Self::Unknown(value) => return value.serialize(serializer),
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", name)?;
+        match self {
+            Self::Text(part) => map.serialize_entry(name, &part.text)?,
+            Self::File(part) => map.serialize_entry(name, &part.file)?,
+            Self::Data(part) => map.serialize_entry(name, &part.data)?,
+            Self::Unknown(_) => {}
+        }
+        if !metadata.is_empty() {
+            map.serialize_entry("metadata", metadata)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PartVisitor)
+    }
+}
+
+/// Text where it is text, so that the usual part is read without an intermediate value.
+enum Loose {
+    Text(String),
+    Other(Value),
+}
+
+impl From<Loose> for Value {
+    fn from(loose: Loose) -> Self {
+        match loose {
+            Loose::Text(text) => Self::String(text),
+            Loose::Other(value) => value,
+        }
+    }
+}
+
+struct LooseVisitor;
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose, E> {
+        Ok(Loose::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Loose, E> {
+        Ok(Loose::Other(Value::Null))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Loose, A::Error> {
+        Value::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Loose::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose, A::Error> {
+        Value::deserialize(de::value::MapAccessDeserializer::new(map)).map(Loose::Other)
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    kind: Option<String>,
+    text: Option<Loose>,
+    file: Option<Value>,
+    data: Option<Value>,
+    metadata: Option<Value>,
+    others: Metadata,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Type,
+    Kind,
+    Text,
+    File,
+    Data,
+    Metadata,
+    #[serde(untagged)]
+    Other(String),
+}
+
+struct PartVisitor;
+
+impl<'de> Visitor<'de> for PartVisitor {
+    type Value = Part;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a part: an object")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Part, E> {
+        Ok(Part::text(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Type | Key::Kind => match map.next_value::<Loose>()? {
+                    Loose::Text(kind) => fields.kind = Some(kind),
+                    Loose::Other(other) => {
+                        fields.others.insert("type".into(), other);
+                    }
+                },
+                Key::Text => fields.text = Some(map.next_value()?),
+                Key::File => fields.file = Some(map.next_value()?),
+                Key::Data => fields.data = Some(map.next_value()?),
+                Key::Metadata => fields.metadata = Some(map.next_value()?),
+                Key::Other(name) => {
+                    fields.others.insert(name, map.next_value()?);
+                }
+            }
+        }
+        Ok(fields.into_part())
+    }
+}
+
+impl Fields {
+    fn into_part(mut self) -> Part {
+        let present = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+        let wanted = match self.kind.as_deref() {
+            Some(kind) => kind.to_ascii_lowercase(),
+            None if matches!(self.text, Some(Loose::Text(_))) => "text".to_owned(),
+            None if present(&self.file) => "file".to_owned(),
+            None if present(&self.data) => "data".to_owned(),
+            None => String::new(),
+        };
+        match wanted.as_str() {
+            "text" => match self.text.take() {
+                Some(Loose::Text(text)) => return Part::Text(TextPart { text, metadata: self.take_metadata() }),
+                other => self.text = other,
+            },
+            "file" if present(&self.file) => {
+                return Part::File(FilePart {
+                    file: self.file.take().unwrap_or_default(),
+                    metadata: self.take_metadata(),
+                });
+            }
+            "data" if present(&self.data) => {
+                return Part::Data(DataPart {
+                    data: self.data.take().unwrap_or_default(),
+                    metadata: self.take_metadata(),
+                });
+            }
+            _ => {}
+        }
+        self.into_unknown()
+    }
+
+    fn take_metadata(&mut self) -> Metadata {
+        match self.metadata.take() {
+            Some(Value::Object(metadata)) => metadata,
+            _ => Metadata::new(),
+        }
+    }
+
+    fn into_unknown(self) -> Part {
+        let mut object = self.others;
+        let known = [
+            ("type", self.kind.map(Value::String)),
+            ("text", self.text.map(Value::from)),
+            ("file", self.file),
+            ("data", self.data),
+            ("metadata", self.metadata),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                object.insert(name.to_owned(), value);
+            }
+        }
+        Part::Unknown(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Part {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn each_kind_is_read_and_written_back() {
+        let parts = [
+            json!({"type": "text", "text": "hi", "metadata": {"a": 1}}),
+            json!({"type": "file", "file": {"name": "a", "bytes": "aGk="}}),
+            json!({"type": "data", "data": [1, 2]}),
+            json!({"type": "video", "text": 5, "frames": [1]}),
+            json!({"type": "text", "text": null}),
+        ];
+        for part in parts {
+            assert_eq!(serde_json::to_value(read(part.clone())).unwrap(), part);
+        }
+    }
+
+    #[test]
+    fn a_part_without_type_is_what_it_holds() {
+        assert_eq!(read(json!({"text": "hi"})).as_text(), Some("hi"));
+        assert_eq!(read(json!({"type": null, "text": "hi", "new": {}})).as_text(), Some("hi"));
+        assert_eq!(read(json!({"kind": "text", "text": "hi"})).as_text(), Some("hi"));
+        assert_eq!(read(json!({"data": {"n": 1}, "text": null})).kind(), "data");
+        assert_eq!(read(json!({"file": {"uri": "x"}})).kind(), "file");
+        assert_eq!(read(json!({})).kind(), "unknown");
+    }
+
+    #[test]
+    fn a_files_bytes_are_decoded() {
+        let Part::File(file) = read(json!({"file": {"mimeType": "text/plain", "bytes": "aGk="}})) else {
+            panic!("not a file");
+        };
+        assert_eq!(file.bytes().as_deref(), Some(b"hi".as_slice()));
+        assert_eq!(file.mime_type(), Some("text/plain"));
+    }
+}

@@ -1,0 +1,55 @@
+//! What the client sends: the parameters of `tasks/send` and its siblings.
+
+use serde::Serialize;
+
+use super::Metadata;
+use crate::ids::{SessionId, TaskId};
+
+/// Methods, as the request names them. The server routes by path.
+pub(crate) mod method {
+    pub(crate) const SEND: &str = "tasks/send";
+    pub(crate) const SEND_SUBSCRIBE: &str = "tasks/sendSubscribe";
+    pub(crate) const GET: &str = "tasks/get";
+    pub(crate) const CANCEL: &str = "tasks/cancel";
+    pub(crate) const RESUBSCRIBE: &str = "tasks/resubscribe";
+}
+
+/// The parameters of `tasks/send` and `tasks/sendSubscribe`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SendParams<'a> {
+    pub(crate) id: &'a TaskId,
+    pub(crate) session_id: &'a SessionId,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) message: UserMessage<'a>,
+}
+
+/// What the user says.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserMessage<'a> {
+    pub(crate) role: &'static str,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) parts: [UserText<'a>; 1],
+}
+
+/// The words of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserText<'a> {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) text: &'a str,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: &'a Metadata,
+}
+
+/// The parameters of `tasks/get`, `tasks/cancel` and `tasks/resubscribe`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TaskParams<'a> {
+    pub(crate) id: &'a TaskId,
+    /// How many messages of the history to send along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) history_length: Option<u32>,
+}

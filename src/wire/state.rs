@@ -1,0 +1,173 @@
+//! The state of a task.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::lenient;
+
+/// Where a task stands.
+///
+/// Read without regard to case, `-` and `_` alike, with or without a `TASK_STATE_` prefix. A state that
+/// this version does not know is kept as [`TaskState::Other`]. `Display` and [`as_str`](Self::as_str) use the
+/// specification's spelling (`input-required`); serde writes the platform's (`INPUT_REQUIRED`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// Received, not begun.
+    Submitted,
+    /// The agent is at it.
+    Working,
+    /// The agent waits for an answer; see [`Reply::answer`](crate::Reply::answer). Ends a stream, not the task.
+    InputRequired,
+    /// The agent waits for the user to authorise something elsewhere. Ends a stream, not the task.
+    AuthRequired,
+    /// The agent finished talking. **Not** a proof that a payment went through: it may be awaiting
+    /// approval, and the text says so.
+    Completed,
+    /// Canceled before it was done.
+    Canceled,
+    /// The agent gave up.
+    Failed,
+    /// The agent would not do it.
+    Rejected,
+    /// The server does not know, or did not say.
+    #[default]
+    Unknown,
+    /// A state that this version of the SDK does not know, as the server wrote it.
+    Other(String),
+}
+
+static KNOWN: [(&str, TaskState); 10] = [
+    ("submitted", TaskState::Submitted),
+    ("working", TaskState::Working),
+    ("input-required", TaskState::InputRequired),
+    ("auth-required", TaskState::AuthRequired),
+    ("completed", TaskState::Completed),
+    ("canceled", TaskState::Canceled),
+    ("cancelled", TaskState::Canceled),
+    ("failed", TaskState::Failed),
+    ("rejected", TaskState::Rejected),
+    ("unknown", TaskState::Unknown),
+];
+
+impl TaskState {
+    /// The state in the specification's spelling: lower case, words joined with `-`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Working => "working",
+            Self::InputRequired => "input-required",
+            Self::AuthRequired => "auth-required",
+            Self::Completed => "completed",
+            Self::Canceled => "canceled",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+            Self::Other(text) => text,
+        }
+    }
+
+    /// True when the task is over for good: completed, canceled, failed or rejected.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Self::Completed | Self::Canceled | Self::Failed | Self::Rejected)
+    }
+
+    /// True when the agent waits for the user: input or authorisation required.
+    #[must_use]
+    pub fn is_waiting_for_user(&self) -> bool {
+        matches!(self, Self::InputRequired | Self::AuthRequired)
+    }
+
+    /// True while the agent is still at it: submitted or working.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Submitted | Self::Working)
+    }
+
+    /// The state in the platform's spelling: upper case, words joined with `_`.
+    pub(crate) fn upper_case(&self) -> &str {
+        match self {
+            Self::Submitted => "SUBMITTED",
+            Self::Working => "WORKING",
+            Self::InputRequired => "INPUT_REQUIRED",
+            Self::AuthRequired => "AUTH_REQUIRED",
+            Self::Completed => "COMPLETED",
+            Self::Canceled => "CANCELED",
+            Self::Failed => "FAILED",
+            Self::Rejected => "REJECTED",
+            Self::Unknown => "UNKNOWN",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<&str> for TaskState {
+    fn from(text: &str) -> Self {
+        const PREFIX: &str = "task-state-";
+        let bare = match text.split_at_checked(PREFIX.len()) {
+            Some((start, rest)) if same(start, PREFIX) => rest,
+            _ => text,
+        };
+        let bare = bare.trim();
+        KNOWN
+            .iter()
+            .find(|(name, _)| same(bare, name))
+            .map_or_else(|| Self::Other(text.to_owned()), |(_, state)| state.clone())
+    }
+}
+
+fn same(text: &str, name: &str) -> bool {
+    text.len() == name.len()
+        && text.bytes().zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for TaskState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.upper_case())
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(lenient::text(deserializer)?.map_or(Self::Unknown, |text| Self::from(text.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_state_is_read() {
+        for spelling in [
+            "input-required",
+            "INPUT_REQUIRED",
+            "Input-Required",
+            "TASK_STATE_INPUT_REQUIRED",
+            "task-state-input_required",
+        ] {
+            assert_eq!(TaskState::from(spelling), TaskState::InputRequired, "{spelling}");
+        }
+        assert_eq!(TaskState::from("cancelled"), TaskState::Canceled);
+        assert_eq!(TaskState::from("CANCELED"), TaskState::Canceled);
+    }
+
+    #[test]
+    fn a_state_nobody_knows_is_kept() -> Result<(), serde_json::Error> {
+        let state: TaskState = serde_json::from_str("\"Awaiting_Approval\"")?;
+        assert_eq!(state, TaskState::Other("Awaiting_Approval".into()));
+        assert_eq!(serde_json::to_string(&state)?, "\"Awaiting_Approval\"");
+        assert_eq!(serde_json::from_str::<TaskState>("null")?, TaskState::Unknown);
+        assert_eq!(TaskState::from("é_STATE_ääää"), TaskState::Other("é_STATE_ääää".into()));
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! Tasks, their status, messages and artifacts.
+
+use std::borrow::Cow;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::part::{Part, joined_text};
+use super::state::TaskState;
+use super::timestamp::Timestamp;
+use super::{Metadata, lenient};
+use crate::ids::{SessionId, TaskId};
+
+/// What the agent does for one ask, as of now: its state, what it has made, and what was said.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Task {
+    /// The task's id.
+    pub id: TaskId,
+    /// The conversation that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// Where it stands.
+    pub status: TaskStatus,
+    /// What the agent has made, in the server's order.
+    pub artifacts: Vec<Artifact>,
+    /// The messages of the task, where the server keeps and sends them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Message>,
+    /// What the server attached.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+impl Task {
+    #[allow(dead_code)]
+    pub(crate) fn new(id: TaskId) -> Self {
+        Self {
+            id,
+            session_id: None,
+            status: TaskStatus::default(),
+            artifacts: Vec::new(),
+            history: Vec::new(),
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// Where the task stands; short for `status.state`.
+    #[must_use]
+    pub fn state(&self) -> &TaskState {
+        &self.status.state
+    }
+
+    /// The words of all artifacts, a newline between two of them; without any, the status message.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for artifact in &self.artifacts {
+            let content = artifact.content();
+            if !text.is_empty() && !content.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&content);
+        }
+        if text.is_empty()
+            && let Some(message) = &self.status.message
+        {
+            return message.text().into_owned();
+        }
+        text
+    }
+}
+
+/// A task's state, with what the server says of it and since when.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskStatus {
+    /// Where the task stands.
+    #[serde(default)]
+    pub state: TaskState,
+    /// What the agent says of it.
+    #[serde(default, deserialize_with = "lenient::null_as_default", skip_serializing_if = "Option::is_none")]
+    pub message: Option<StatusMessage>,
+    /// When the task came to stand there.
+    #[serde(default, deserialize_with = "lenient::id", skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+}
+
+/// What a status says: the platform sends plain text, the specification a message.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StatusMessage {
+    /// Plain text.
+    Text(String),
+    /// A message with parts.
+    Message(Message),
+    /// Anything else, as it came.
+    Other(Value),
+}
+
+impl StatusMessage {
+    /// The words, whichever way they came; empty where there are none.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Message(message) => match message.parts.as_slice() {
+                [Part::Text(part)] => Cow::Borrowed(&part.text),
+                parts => Cow::Owned(joined_text(parts)),
+            },
+            Self::Other(_) => Cow::Borrowed(""),
+        }
+    }
+}
+
+impl Serialize for StatusMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => text.serialize(serializer),
+            Self::Message(message) => message.serialize(serializer),
+            Self::Other(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StatusMessage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A status message is short; reading it by way of a value costs little.
+        Ok(match Value::deserialize(deserializer)? {
+            Value::String(text) => Self::Text(text),
+            value if value.get("parts").is_some() => match Message::deserialize(&value) {
+                Ok(message) => Self::Message(message),
+                Err(_) => Self::Other(value),
+            },
+            value => Self::Other(value),
+        })
+    }
+}
+
+/// Who said a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// The one who asks.
+    User,
+    /// The agent; `assistant` on the wire counts too.
+    #[default]
+    Agent,
+    /// A role that this version does not know, as the server wrote it.
+    Other(String),
+}
+
+impl Role {
+    /// The role as the specification writes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::User => "user",
+            Self::Agent => "agent",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl Serialize for Role {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Role {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Some(text) = lenient::text(deserializer)? else {
+            return Ok(Self::Agent);
+        };
+        let name = text.to_ascii_lowercase();
+        Ok(match name.strip_prefix("role_").unwrap_or(&name) {
+            "user" => Self::User,
+            "agent" | "assistant" => Self::Agent,
+            _ => Self::Other(text),
+        })
+    }
+}
+
+/// One thing said in a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who said it.
+    #[serde(default)]
+    pub role: Role,
+    /// What was said.
+    #[serde(default, deserialize_with = "lenient::null_as_default")]
+    pub parts: Vec<Part>,
+    /// What the sender attached.
+    #[serde(default, deserialize_with = "lenient::metadata", skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+impl Message {
+    #[allow(dead_code)]
+    pub(crate) fn new(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![Part::text(text)], metadata: Metadata::new() }
+    }
+
+    /// The text parts, joined with a newline.
+    #[must_use]
+    pub fn text(&self) -> String {
+        joined_text(&self.parts)
+    }
+}
+
+/// Something that the agent made: usually the answer's text.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Artifact {
+    /// Its name, where the server gives one.
+    pub name: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// What it consists of.
+    pub parts: Vec<Part>,
+    /// Which of the task's artifacts it is, from 0.
+    pub index: i64,
+    /// In a stream: whether the parts are added to what was there (true) or replace it.
+    pub append: bool,
+    /// In a stream: whether this is the artifact's last chunk, where the server says so.
+    pub last_chunk: Option<bool>,
+    /// When it was made, where the server says so.
+    pub timestamp: Option<Timestamp>,
+    /// What the server attached.
+    pub metadata: Metadata,
+}
+
+impl Artifact {
+    /// The text parts joined with a newline.
+    #[must_use]
+    pub fn content(&self) -> String {
+        joined_text(&self.parts)
+    }
+
+    /// The kind of its first part: `text`, `file`, `data`; `text` where there is none.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.parts.first().map_or("text", Part::kind)
+    }
+
+    /// Takes in an update: adds the parts, or replaces the content.
+    ///
+    /// Appended text extends the last text part, so that streamed words, put together, are the text.
+    pub(crate) fn merge(&mut self, update: &Self) {
+        self.name = update.name.clone().or_else(|| self.name.take());
+        self.description = update.description.clone().or_else(|| self.description.take());
+        self.timestamp = update.timestamp.clone().or_else(|| self.timestamp.take());
+        self.last_chunk = update.last_chunk.or(self.last_chunk);
+        for (key, value) in &update.metadata {
+            self.metadata.insert(key.clone(), value.clone());
+        }
+        if !update.append {
+            self.parts.clone_from(&update.parts);
+            return;
+        }
+        for (position, part) in update.parts.iter().enumerate() {
+            match (position, self.parts.last_mut(), part) {
+                (0, Some(Part::Text(last)), Part::Text(more)) => last.text.push_str(&more.text),
+                _ => self.parts.push(part.clone()),
+            }
+        }
+    }
+}
+
+impl Serialize for Artifact {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Artifact", 8)?;
+        if let Some(name) = &self.name {
+            out.serialize_field("name", name)?;
+        }
+        if let Some(description) = &self.description {
+            out.serialize_field("description", description)?;
+        }
+        out.serialize_field("parts", &self.parts)?;
+        out.serialize_field("index", &self.index)?;
+        if self.append {
+            out.serialize_field("append", &true)?;
+        }
+        if let Some(last_chunk) = self.last_chunk {
+            out.serialize_field("lastChunk", &last_chunk)?;
+        }
+        if let Some(timestamp) = &self.timestamp {
+            out.serialize_field("timestamp", timestamp)?;
+        }
+        if !self.metadata.is_empty() {
+            out.serialize_field("metadata", &self.metadata)?;
+        }
+        out.end()
+    }
+}
+
+/// Both spellings have a field of their own: a server may send both, and serde calls an alias that
+/// comes twice an error.
+#[derive(Deserialize)]
+struct ArtifactFields {
+    #[serde(default, deserialize_with = "lenient::text")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "lenient::text")]
+    description: Option<String>,
+    #[serde(default, deserialize_with = "lenient::null_as_default")]
+    parts: Vec<Part>,
+    #[serde(default, deserialize_with = "lenient::integer")]
+    index: Option<i64>,
+    #[serde(default, deserialize_with = "lenient::flag")]
+    append: Option<bool>,
+    #[serde(default, rename = "lastChunk", deserialize_with = "lenient::flag")]
+    last_chunk_camel: Option<bool>,
+    #[serde(default, rename = "last_chunk", deserialize_with = "lenient::flag")]
+    last_chunk_snake: Option<bool>,
+    #[serde(default, deserialize_with = "lenient::id")]
+    timestamp: Option<Timestamp>,
+    #[serde(default, deserialize_with = "lenient::metadata")]
+    metadata: Metadata,
+}
+
+impl<'de> Deserialize<'de> for Artifact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = ArtifactFields::deserialize(deserializer)?;
+        Ok(Self {
+            name: fields.name,
+            description: fields.description,
+            parts: fields.parts,
+            index: fields.index.unwrap_or(0),
+            append: fields.append.unwrap_or(false),
+            last_chunk: fields.last_chunk_camel.or(fields.last_chunk_snake),
+            timestamp: fields.timestamp,
+            metadata: fields.metadata,
+        })
+    }
+}
+
+/// A task's artifacts as a stream builds them up: by index, in order of index.
+pub(crate) fn merge_artifact(artifacts: &mut Vec<Artifact>, update: &Artifact) {
+    let place = artifacts.binary_search_by_key(&update.index, |artifact| artifact.index);
+    match place {
+        Ok(at) => {
+            if let Some(artifact) = artifacts.get_mut(at) {
+                artifact.merge(update);
+            }
+        }
+        Err(at) => artifacts.insert(at, Artifact { append: false, ..update.clone() }),
+    }
+}
