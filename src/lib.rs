@@ -7,12 +7,20 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+mod auth;
+mod client;
+mod config;
 mod error;
 mod ids;
+mod transport;
 mod wire;
 
+pub use auth::store::TokenStore;
+pub use client::Client;
+pub use config::{Config, Environment};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{RequestId, SessionId, TaskId};
+pub use transport::retry::RetryPolicy;
 pub use wire::Metadata;
 pub use wire::jsonrpc::RpcError;
 pub use wire::part::{DataPart, FilePart, Part, TextPart};

@@ -1,0 +1,3 @@
+//! Who is asking: a credential becomes a token, and the token is kept fresh.
+
+pub(crate) mod store;

@@ -1,0 +1,398 @@
+//! The one builder: every setting, checked once, before any network.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use crate::auth::store::TokenStore;
+use crate::error::{Error, Result};
+use crate::ids::SessionId;
+use crate::transport::Http;
+use crate::transport::retry::RetryPolicy;
+
+/// Which Payman a client talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Environment {
+    /// `https://agent.payman.ai`: real money.
+    #[default]
+    Live,
+    /// `https://agent.payman.dev`: test money.
+    Test,
+}
+
+impl Environment {
+    /// The base URL of the platform's API.
+    #[must_use]
+    pub fn base_url(self) -> &'static str {
+        match self {
+            Self::Live => "https://agent.payman.ai",
+            Self::Test => "https://agent.payman.dev",
+        }
+    }
+}
+
+impl std::str::FromStr for Environment {
+    type Err = Error;
+
+    /// Reads `live` or `test`, in any case.
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "live" => Ok(Self::Live),
+            "test" => Ok(Self::Test),
+            _ => Err(Error::invalid_input("the environment is neither \"live\" nor \"test\"")),
+        }
+    }
+}
+
+type ConfigureHttp = Arc<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
+
+/// How to reach the platform, as whom, and within which limits.
+///
+/// Nothing is checked here; `Client::with_…` checks everything at once, before any network.
+///
+/// ```
+/// use payman_sdk::{Client, Config, Environment};
+/// use std::time::Duration;
+///
+/// # fn main() -> payman_sdk::Result<()> {
+/// let config = Config::new("client-id")
+///     .client_secret("client-secret")
+///     .environment(Environment::Test)
+///     .deadline(Duration::from_secs(60));
+/// let client = Client::with_credentials(config)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Config {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: Option<SecretString>,
+    pub(crate) name: Option<String>,
+    pub(crate) session_id: Option<SessionId>,
+    pub(crate) subject: Option<String>,
+    pub(crate) base_url: String,
+    pub(crate) limits: Limits,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) retry_lost_refresh: bool,
+    pub(crate) token_store: Option<Arc<dyn TokenStore>>,
+    pub(crate) configure_http: Option<ConfigureHttp>,
+    pub(crate) shared: Option<Http>,
+}
+
+/// Limits of time and size. An [`Ask`](crate::Ask) may set its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) reply_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    /// `None` for a stream that was given none.
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) max_event_bytes: usize,
+    pub(crate) max_reply_bytes: usize,
+    pub(crate) max_error_body_bytes: usize,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            reply_timeout: Duration::from_secs(5 * 60),
+            idle_timeout: Duration::from_secs(2 * 60),
+            deadline: None,
+            max_event_bytes: 16 * MIB,
+            max_reply_bytes: 64 * MIB,
+            max_error_body_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// The deadline of an ask that was given none: its waiting and looking included.
+pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
+
+impl Config {
+    /// A config for the live platform with every limit at its default.
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            client_secret: None,
+            name: None,
+            session_id: None,
+            subject: None,
+            base_url: Environment::default().base_url().to_owned(),
+            limits: Limits::default(),
+            connect_timeout: Duration::from_secs(10),
+            retry: RetryPolicy::default(),
+            retry_lost_refresh: true,
+            token_store: None,
+            configure_http: None,
+            shared: None,
+        }
+    }
+
+    /// The app's secret, from the Payman dashboard.
+    pub fn client_secret(mut self, secret: impl Into<String>) -> Self {
+        self.client_secret = Some(SecretString::from(secret.into()));
+        self
+    }
+
+    /// A name for this client, for your own logs: [`Client::name`](crate::Client::name).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The session to resume. Without one the client starts a session of its own.
+    pub fn session_id(mut self, id: impl Into<SessionId>) -> Self {
+        self.session_id = Some(id.into());
+        self
+    }
+
+    /// Who the token belongs to, in your own words (a user's id): part of the key under which a
+    /// [`TokenStore`] keeps it. Two users who share a store need two subjects.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// Live (the default) or test. The last of this and [`base_url`](Self::base_url) counts.
+    pub fn environment(mut self, environment: Environment) -> Self {
+        environment.base_url().clone_into(&mut self.base_url);
+        self
+    }
+
+    /// Another server: `https`, or plain `http` on loopback (a loopback address or exactly `localhost`).
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = url.into();
+        self
+    }
+
+    /// How long making a connection may take. Default 10 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// How long one reply may take, from sending the request to its last byte; for a stream, to its first. Default 5 min.
+    pub fn reply_timeout(mut self, limit: Duration) -> Self {
+        self.limits.reply_timeout = limit;
+        self
+    }
+
+    /// How long a stream may be silent. Pings count as life. Default 2 min.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.limits.idle_timeout = limit;
+        self
+    }
+
+    /// How long a whole ask may take, with its waiting and looking. Default 6 min; a stream has none unless given.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.limits.deadline = Some(limit);
+        self
+    }
+
+    /// The size of one event in a stream, in bytes. Default 16 MiB.
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_event_bytes = bytes;
+        self
+    }
+
+    /// The size of one reply, in bytes. Default 64 MiB.
+    pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_reply_bytes = bytes;
+        self
+    }
+
+    /// How much of an error's body is kept, in bytes. Default 64 KiB.
+    pub fn max_error_body_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_error_body_bytes = bytes;
+        self
+    }
+
+    /// What may be sent again, and how answers that were lost are looked for.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Whether a refresh token whose reply was lost is tried once more. Default true.
+    ///
+    /// The server may or may not have rotated it. With `false` the user has to connect again.
+    pub fn retry_lost_refresh(mut self, again: bool) -> Self {
+        self.retry_lost_refresh = again;
+        self
+    }
+
+    /// Where tokens outlive the process, and are shared with its replicas. Default: memory.
+    pub fn token_store(mut self, store: impl TokenStore) -> Self {
+        self.token_store = Some(Arc::new(store));
+        self
+    }
+
+    /// Settings of the HTTP client: a proxy, a root certificate.
+    ///
+    /// What the SDK's promises rest on is set after it: no redirects, no hidden retries, the limits.
+    pub fn configure_http(
+        mut self,
+        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.configure_http = Some(Arc::new(configure));
+        self
+    }
+
+    /// Uses the connections, and the retry budget, of another client: many users' clients on one pool.
+    ///
+    /// Its connect time limit and HTTP settings count, not this config's.
+    pub fn share_connections(mut self, other: &crate::Client) -> Self {
+        self.shared = Some(other.http().clone());
+        self
+    }
+}
+
+/// By hand: closures have no `Debug`, and the secret none to show.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret.as_ref().map(|_| "[redacted]"))
+            .field("name", &self.name)
+            .field("session_id", &self.session_id)
+            .field("subject", &self.subject)
+            .field("base_url", &self.base_url.parse::<Url>().ok().map(|url| url.origin().ascii_serialization()))
+            .field("limits", &self.limits)
+            .field("retry", &self.retry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the API is: checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Base {
+    url: Url,
+    plain_loopback: bool,
+}
+
+impl Base {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let url = Url::parse(text.trim()).map_err(|error| {
+            Error::invalid_input("the base URL is not a URL; it looks like https://agent.payman.ai").with_source(error)
+        })?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Error::invalid_input("the base URL holds user info; credentials belong in Config"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Error::invalid_input("the base URL holds a query or a fragment; leave them out"));
+        }
+        let plain_loopback = match url.scheme() {
+            "https" if url.has_host() => false,
+            "http" if is_loopback(url.host()) => true,
+            _ => {
+                return Err(Error::invalid_input(
+                    "the base URL is neither https nor loopback; tokens do not travel in the clear",
+                ));
+            }
+        };
+        Ok(Self { url, plain_loopback })
+    }
+
+    /// Plain http on this machine: no proxy, no certificates.
+    pub(crate) fn is_plain_loopback(&self) -> bool {
+        self.plain_loopback
+    }
+
+    /// The URL of a path of [`crate::wire::path`].
+    pub(crate) fn join(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
+        url
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+}
+
+fn is_loopback(host: Option<Host<&str>>) -> bool {
+    match host {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+impl Config {
+    /// Checks what every way to make a client needs.
+    pub(crate) fn check(&self) -> Result<Base> {
+        if self.client_id.trim().is_empty() {
+            return Err(Error::invalid_input("the client id is empty; it is in the Payman dashboard"));
+        }
+        if self.client_secret.as_ref().is_some_and(|secret| secret.expose_secret().trim().is_empty()) {
+            return Err(Error::invalid_input("the client secret is blank; it is in the Payman dashboard"));
+        }
+        if self.session_id.as_ref().is_some_and(SessionId::is_blank) {
+            return Err(Error::invalid_input("the session id is blank; leave it out to start a session"));
+        }
+        Base::parse(&self.base_url)
+    }
+
+    /// Checks that there is a secret, for a flow that needs one.
+    pub(crate) fn require_secret(&self) -> Result<()> {
+        if self.client_secret.is_some() {
+            return Ok(());
+        }
+        Err(Error::invalid_input("the client secret is missing; set it with Config::client_secret"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_are_bases() {
+        for good in [
+            "https://agent.payman.ai",
+            "https://[::2]/x/",
+            "http://127.0.0.1:8080",
+            "http://127.9.9.9",
+            "http://[::1]:1/",
+            "http://localhost:3000",
+        ] {
+            assert!(Base::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "agent.payman.ai",
+            "http://agent.payman.ai",
+            "http://localhost.evil.test",
+            "http://127.0.0.1.evil.test",
+            "https://user@agent.payman.ai",
+            "https://:pw@agent.payman.ai",
+            "https://agent.payman.ai?x=1",
+            "https://agent.payman.ai#x",
+            "ftp://localhost",
+            "file:///etc/passwd",
+        ] {
+            assert!(Base::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_are_joined_below_the_base() -> Result<()> {
+        assert_eq!(Base::parse("http://localhost:1/v1/")?.join("/api/x").as_str(), "http://localhost:1/v1/api/x");
+        assert_eq!(Base::parse("https://a.test")?.join("/api/x").as_str(), "https://a.test/api/x");
+        Ok(())
+    }
+
+    #[test]
+    fn debug_hides_the_secret() {
+        let config = Config::new("id").client_secret("hush");
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,216 @@
+//! One HTTP exchange: how it is set up, what it may cost, and what its failure proves.
+
+pub(crate) mod retry;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{ClientBuilder, Response, redirect};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Base, Config};
+use crate::error::{Error, Result, Source};
+use retry::RetryBudget;
+
+/// The connection pool, and the retry budget of all who share it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Http {
+    client: reqwest::Client,
+    budget: Arc<RetryBudget>,
+    plain_loopback: bool,
+}
+
+const USER_AGENT: &str = concat!("payman-sdk-rust/", env!("CARGO_PKG_VERSION"));
+/// A server's idle limit is rarely shorter; one that closes just as we send costs an outcome.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+const MAX_HEADERS: usize = 128;
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// Modest for a stream and ample for the connection: readers that do not read cannot starve the others.
+const H2_STREAM_WINDOW: u32 = 128 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1 << 30;
+/// A wait longer than this is no wait that a program sits out; it also keeps the arithmetic safe.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Http {
+    /// The pool that a config asks for: a shared one, or one of its own.
+    pub(crate) fn for_config(config: &Config, base: &Base) -> Result<Self> {
+        let Some(shared) = &config.shared else {
+            return Self::build(config, base);
+        };
+        if shared.plain_loopback != base.is_plain_loopback() {
+            return Err(Error::invalid_input(
+                "share_connections joins a client on plain-http loopback with one on https; share among clients of one base URL",
+            ));
+        }
+        Ok(shared.clone())
+    }
+
+    fn build(config: &Config, base: &Base) -> Result<Self> {
+        let builder = ClientBuilder::new();
+        let builder = match &config.configure_http {
+            Some(configure) => configure(builder),
+            None => builder,
+        };
+        let mut builder = builder
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(USER_AGENT)
+            .connect_timeout(config.connect_timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .http1_max_headers(MAX_HEADERS)
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_adaptive_window(false)
+            .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW);
+        if base.is_plain_loopback() {
+            // Without certificates of its own: a machine that has none can still talk to itself.
+            builder = builder.no_proxy();
+            #[cfg(any(feature = "rustls", feature = "native-tls"))]
+            {
+                builder = builder.tls_certs_only([]);
+            }
+        } else {
+            builder = builder.https_only(true);
+        }
+        let client = builder.build().map_err(|error| {
+            Error::invalid_input("the HTTP client could not be set up").with_source(error.without_url())
+        })?;
+        Ok(Self { client, budget: Arc::new(RetryBudget::default()), plain_loopback: base.is_plain_loopback() })
+    }
+
+    /// For building requests.
+    pub(crate) fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    pub(crate) fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn send(&self, request: reqwest::Request, until: Instant) -> Result<Response, Failure> {
+        match timeout_at(until, self.client.execute(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::of(error)),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}
+
+/// How an exchange failed, and so what is known of the request.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No connection could be made: no byte of the request left.
+    NotConnected { source: Source, timed_out: bool },
+    /// A byte may have left; the answer is gone.
+    Lost(Source),
+    /// A byte may have left; the time is up.
+    TimedOut,
+    /// The answer came, and is over the limit.
+    TooLarge { limit: usize },
+}
+
+impl Failure {
+    /// The URL is cut from the error: it may hold a secret.
+    pub(crate) fn of(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if error.is_connect() {
+            return Self::NotConnected { timed_out: error.is_timeout(), source: error.into() };
+        }
+        Self::Lost(error.into())
+    }
+}
+
+/// Reads a body that may be at most `limit` bytes.
+pub(crate) async fn read_body(mut response: Response, limit: usize, until: Instant) -> Result<Bytes, Failure> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(Failure::TooLarge { limit });
+    }
+    let whole = async {
+        let Some(first) = response.chunk().await.map_err(Failure::of)? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = within(limit, first.len(), response.chunk().await)? else {
+            return Ok(first);
+        };
+        let mut body = BytesMut::with_capacity(2 * (first.len() + second.len()));
+        body.extend_from_slice(&first);
+        body.extend_from_slice(&second);
+        while let Some(chunk) = within(limit, body.len(), response.chunk().await)? {
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    timeout_at(until, whole).await.unwrap_or(Err(Failure::TimedOut))
+}
+
+fn within(limit: usize, so_far: usize, chunk: reqwest::Result<Option<Bytes>>) -> Result<Option<Bytes>, Failure> {
+    let chunk = chunk.map_err(Failure::of)?;
+    if so_far + chunk.as_ref().map_or(0, Bytes::len) > limit {
+        return Err(Failure::TooLarge { limit });
+    }
+    Ok(chunk)
+}
+
+/// Reads the start of an error's body; whatever goes wrong on the way ends it there.
+pub(crate) async fn read_error_body(mut response: Response, limit: usize, until: Instant) -> Bytes {
+    let mut body = BytesMut::new();
+    let start = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = limit - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+            if body.len() == limit {
+                break;
+            }
+        }
+    };
+    // A body that dawdles past the limit is kept as far as it came.
+    let _ = timeout_at(until, start).await;
+    body.freeze()
+}
+
+/// True where the answer says that it is of this media type, whatever its parameters.
+pub(crate) fn has_media_type(headers: &HeaderMap, wanted: &str) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case(wanted))
+}
+
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds or a date; at most a day.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default()
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_of(value: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, value.parse().unwrap());
+        retry_after(&headers)
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_date_and_clamped() {
+        assert_eq!(wait_of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(wait_of("99999999999999999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        assert!(wait_of(&soon).is_some_and(|wait| wait > Duration::from_secs(50) && wait <= Duration::from_secs(60)));
+        for odd in ["", "-1", "soon", "1.5"] {
+            assert_eq!(wait_of(odd), None, "{odd}");
+        }
+    }
+}
