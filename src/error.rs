@@ -230,6 +230,11 @@ impl Error {
         Self::new(ErrorKind::InvalidInput, Outcome::NotDone, message)
     }
 
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self

@@ -19,7 +19,6 @@ macro_rules! id {
         impl $name {
             #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
             #[must_use]
-            #[allow(clippy::new_without_default)]
             pub fn new() -> Self {
                 let mut text = [0u8; $prefix.len() + uuid::fmt::Hyphenated::LENGTH];
                 let (prefix, uuid) = text.split_at_mut($prefix.len());
@@ -38,6 +37,13 @@ macro_rules! id {
             #[allow(dead_code)]
             pub(crate) fn is_blank(&self) -> bool {
                 self.0.trim().is_empty()
+            }
+        }
+
+        /// A new id.
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
             }
         }
 

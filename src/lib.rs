@@ -7,19 +7,26 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+mod ask;
 mod auth;
 mod client;
 mod config;
+mod delivery;
 mod error;
 mod ids;
+mod reply;
+mod stream;
 mod transport;
 mod wire;
 
+pub use ask::Ask;
 pub use auth::store::TokenStore;
 pub use client::Client;
 pub use config::{Config, Environment};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{RequestId, SessionId, TaskId};
+pub use reply::{RawReply, Reply};
+pub use stream::{AskStream, RawStream, TextStream};
 pub use transport::retry::RetryPolicy;
 pub use wire::Metadata;
 pub use wire::jsonrpc::RpcError;

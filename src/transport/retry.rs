@@ -133,9 +133,8 @@ pub(crate) fn verdict(observed: Observed<'_>, policy: &RetryPolicy) -> Verdict {
         (401, _) => Verdict::RenewToken,
         (429, _) => Verdict::WaitAndLook,
         (503, _) if asks_to_wait && policy.resend_when_busy => Verdict::WaitAndLook,
-        (408 | 500.., _) => Verdict::Look,
         (_, Some(rpc)) if is_refusal(rpc) => Verdict::Refused,
-        (_, Some(_)) => Verdict::Look,
+        (408, _) | (_, Some(_)) => Verdict::Look,
         (400..500, None) => Verdict::Refused,
         _ => Verdict::Look,
     }

@@ -235,6 +235,12 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Its name; `artifact` where the server gives none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("artifact")
+    }
+
     /// The text parts joined with a newline.
     #[must_use]
     pub fn content(&self) -> String {
@@ -255,12 +261,13 @@ impl Artifact {
         self.description = update.description.clone().or_else(|| self.description.take());
         self.timestamp = update.timestamp.clone().or_else(|| self.timestamp.take());
         self.last_chunk = update.last_chunk.or(self.last_chunk);
-        for (key, value) in &update.metadata {
-            self.metadata.insert(key.clone(), value.clone());
-        }
         if !update.append {
             self.parts.clone_from(&update.parts);
+            self.metadata.clone_from(&update.metadata);
             return;
+        }
+        for (key, value) in &update.metadata {
+            self.metadata.insert(key.clone(), value.clone());
         }
         for (position, part) in update.parts.iter().enumerate() {
             match (position, self.parts.last_mut(), part) {
@@ -335,18 +342,5 @@ impl<'de> Deserialize<'de> for Artifact {
             timestamp: fields.timestamp,
             metadata: fields.metadata,
         })
-    }
-}
-
-/// A task's artifacts as a stream builds them up: by index, in order of index.
-pub(crate) fn merge_artifact(artifacts: &mut Vec<Artifact>, update: &Artifact) {
-    let place = artifacts.binary_search_by_key(&update.index, |artifact| artifact.index);
-    match place {
-        Ok(at) => {
-            if let Some(artifact) = artifacts.get_mut(at) {
-                artifact.merge(update);
-            }
-        }
-        Err(at) => artifacts.insert(at, Artifact { append: false, ..update.clone() }),
     }
 }

@@ -1,0 +1,152 @@
+//! Reading an answer as far as it is needed to decide.
+
+use bytes::Bytes;
+use reqwest::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::Delivered;
+use crate::config::Limits;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::ids::TaskId;
+use crate::transport::retry::Observed;
+use crate::transport::sse::decode_frame;
+use crate::transport::{has_media_type, read_body, read_error_body, retry_after};
+use crate::wire::jsonrpc::{RpcError, code};
+use crate::wire::task::Task;
+use crate::wire::update::Content;
+
+/// What an ask should be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    Reply,
+    Events,
+}
+
+/// A task that the server showed, and the response that showed it.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) task: Task,
+    pub(crate) response: Bytes,
+}
+
+/// Anything but the answer that was wanted.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) error: Error,
+    pub(super) status: Option<u16>,
+    pub(super) has_task: bool,
+    pub(super) not_connected: bool,
+}
+
+impl Unusable {
+    pub(super) fn observed(&self) -> Observed<'_> {
+        match self.status {
+            _ if self.not_connected => Observed::NotConnected,
+            None => Observed::Lost,
+            Some(status) => Observed::Answer {
+                status,
+                has_task: self.has_task,
+                rpc: self.error.rpc_error(),
+                asks_to_wait: self.error.retry_after().is_some(),
+            },
+        }
+    }
+
+    fn garbled(message: &'static str) -> Self {
+        let error = Error::new(ErrorKind::Protocol, Outcome::Unknown, message);
+        Self { error, status: None, has_task: false, not_connected: false }
+    }
+}
+
+pub(super) async fn read(
+    response: Response,
+    wants: Wants,
+    task_id: &TaskId,
+    limits: &Limits,
+    until: Instant,
+) -> Result<Delivered, Unusable> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(read_http_error(response, limits, until).await);
+    }
+    if wants == Wants::Events {
+        if has_media_type(response.headers(), "text/event-stream") {
+            return Ok(Delivered::Events(response));
+        }
+        if !has_media_type(response.headers(), "application/json") {
+            return Err(Unusable::garbled("the platform answered with neither events nor JSON"));
+        }
+    }
+    let body = read_body(response, limits.max_reply_bytes, until).await?;
+    match decode_frame(&body) {
+        Ok(Content::Result(payload, _)) => match payload.into_task(task_id) {
+            Some(task) => Ok(Delivered::Task(Found { task, response: body })),
+            None => Err(Unusable::garbled("the platform's answer is no task: it has no status")),
+        },
+        Ok(Content::Error(rpc)) => {
+            let kept = body.slice(..body.len().min(limits.max_error_body_bytes));
+            Err(Unusable { status: Some(status.as_u16()), ..rpc_error(rpc).with_body(kept).into() })
+        }
+        Ok(_) => Err(Unusable::garbled("the platform's answer is neither a result nor an error")),
+        Err(error) => {
+            Err(Unusable::from(unreadable("the platform's answer could not be understood").with_source(error)))
+        }
+    }
+}
+
+impl From<Error> for Unusable {
+    fn from(error: Error) -> Self {
+        Self { error, status: None, has_task: false, not_connected: false }
+    }
+}
+
+fn unreadable(message: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
+}
+
+async fn read_http_error(response: Response, limits: &Limits, until: Instant) -> Unusable {
+    let status = response.status();
+    let wait = retry_after(response.headers());
+    let body = read_error_body(response, limits.max_error_body_bytes, until).await;
+    let (rpc, has_task) = match decode_frame(&body) {
+        Ok(Content::Error(rpc)) => (Some(rpc).filter(|rpc| rpc.code.is_some()), false),
+        Ok(Content::Result(payload, _)) => (None, payload.status.is_some()),
+        _ => (None, false),
+    };
+    let error = match rpc {
+        Some(rpc) => rpc_error(rpc),
+        None => Error::new(http_kind(status), Outcome::Unknown, format!("the platform answered HTTP {status}")),
+    };
+    let error = match status.as_u16() {
+        401 | 403 => error.with_kind(ErrorKind::Auth),
+        429 => error.with_kind(ErrorKind::RateLimited),
+        503 if wait.is_some() => error.with_kind(ErrorKind::RateLimited),
+        _ => error,
+    };
+    let error = error.with_status(status.as_u16()).with_body(body).with_retry_after(wait);
+    Unusable { error, status: Some(status.as_u16()), has_task, not_connected: false }
+}
+
+fn http_kind(status: StatusCode) -> ErrorKind {
+    match status.as_u16() {
+        404 | 405 | 501 => ErrorKind::Unsupported,
+        _ => ErrorKind::Http,
+    }
+}
+
+/// The error of a JSON-RPC response; what the server says is kept short and on one line.
+pub(crate) fn rpc_error(rpc: RpcError) -> Error {
+    const LONGEST: usize = 300;
+    let kind = match rpc.code {
+        Some(code::TASK_NOT_FOUND) => ErrorKind::TaskNotFound,
+        Some(code::METHOD_NOT_FOUND | code::UNSUPPORTED_OPERATION) => ErrorKind::Unsupported,
+        _ => ErrorKind::Rpc,
+    };
+    let says: String = rpc.message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+    let message = match (rpc.code, says.trim()) {
+        (Some(code), "") => format!("the platform answered with JSON-RPC error {code}"),
+        (Some(code), says) => format!("the platform answered with JSON-RPC error {code}: {says}"),
+        (None, says) => format!("the platform answered with a JSON-RPC error without a code: {says}"),
+    };
+    Error::new(kind, Outcome::Unknown, message).with_rpc(rpc)
+}

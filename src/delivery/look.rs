@@ -1,0 +1,305 @@
+//! Looking for an answer that was lost, and following a task to its end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Response;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+use url::Url;
+
+use super::answer::{Unusable, read};
+use super::{Delivered, Found, Platform, Wants, instant_after, request, still_running};
+use crate::ask::Prepared;
+use crate::config::Limits;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::ids::{RequestId, TaskId};
+use crate::transport::retry::Backoff;
+use crate::wire::jsonrpc::{Request, code};
+use crate::wire::request::{TaskParams, method};
+use crate::wire::state::TaskState;
+use crate::wire::task::{Role, Task};
+
+/// How often one look is tried, where the server does not know the task or does not answer.
+const LOOKS: u32 = 5;
+/// How long one try may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a continued task's history is asked for, to find the message just sent.
+const HISTORY: u32 = 20;
+
+fn look_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(200), Duration::from_secs(2))
+}
+
+/// The waits between two looks at a running task: growing, not random, for one caller looks at one task.
+pub(crate) struct Pace(Duration);
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self(Duration::from_millis(250))
+    }
+
+    pub(crate) fn next_wait(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 8 / 5).min(Duration::from_secs(5));
+        wait
+    }
+}
+
+/// What one look showed.
+pub(super) enum Sight {
+    /// The task, with what was just sent in it.
+    Found(Found),
+    /// The server does not know the task.
+    NotKnown(Error),
+    /// The task is there, but nothing shows that it holds what was just sent.
+    NoProof,
+    /// The server cannot be asked.
+    Unsupported(Error),
+    /// No answer, for now.
+    Failed,
+}
+
+impl Platform {
+    /// Looks for the answer to an ask that may have been received: `error` says how it was lost.
+    ///
+    /// Gives the task in whatever state it is; the error, its outcome unknown, where it cannot be found.
+    pub(crate) async fn recover(&self, ask: &Prepared, error: Error, deadline: Instant) -> Result<Found> {
+        let lost = error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id);
+        // A reply that is over the limit would be so again.
+        if !self.policy.look || lost.kind() == ErrorKind::TooLarge {
+            return Err(lost);
+        }
+        let until = instant_after(self.policy.look_limit).min(deadline);
+        let mut backoff = look_backoff();
+        for _ in 0..LOOKS {
+            match self.sight(ask, until).await {
+                Sight::Found(found) => {
+                    debug!(task_id = %ask.task_id, state = %found.task.state(), "found the lost answer");
+                    return Ok(found);
+                }
+                Sight::Unsupported(_) => break,
+                // The ask may still be on its way, or the continuation not yet in the history.
+                Sight::NotKnown(_) | Sight::NoProof | Sight::Failed => {}
+            }
+            let wait = backoff.next_wait();
+            if instant_after(wait) >= until {
+                break;
+            }
+            sleep(wait).await;
+        }
+        Err(lost)
+    }
+
+    /// One look, and what it proves for this ask.
+    pub(super) async fn sight(&self, ask: &Prepared, until: Instant) -> Sight {
+        if !self.policy.look {
+            let message = "looking for answers is turned off";
+            return Sight::Unsupported(Error::new(ErrorKind::Unsupported, Outcome::Unknown, message));
+        }
+        let history = ask.continues.as_ref().map(|_| HISTORY);
+        match self.get(&ask.task_id, history, until).await {
+            Ok(found) if proves(ask, &found.task) => Sight::Found(found),
+            Ok(_) => Sight::NoProof,
+            Err(error) if error.kind() == ErrorKind::TaskNotFound => Sight::NotKnown(error),
+            Err(error) if error.is_unsupported() => Sight::Unsupported(error),
+            Err(_) => Sight::Failed,
+        }
+    }
+
+    /// Follows a task until it no longer runs.
+    ///
+    /// A server that cannot be asked leaves `found` as it is: it is what the server replied.
+    pub(crate) async fn follow(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
+        let mut pace = Pace::new();
+        let mut last_seen = Instant::now();
+        while self.policy.follow && found.task.state().is_running() {
+            let wait = pace.next_wait();
+            if instant_after(wait) >= deadline {
+                return Err(still_running(&ask.task_id));
+            }
+            sleep(wait).await;
+            match self.look_again(ask, deadline).await {
+                Ok(Some(now)) => {
+                    found = now;
+                    last_seen = Instant::now();
+                }
+                Ok(None) if last_seen.elapsed() < self.policy.look_limit => {}
+                Ok(None) => return Err(lost_sight(&ask.task_id)),
+                Err(error) if error.is_unsupported() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks at a task that was there before. `None` where this look showed nothing.
+    pub(crate) async fn look_again(&self, ask: &Prepared, deadline: Instant) -> Result<Option<Found>> {
+        match self.sight(ask, deadline).await {
+            Sight::Found(found) => Ok(Some(found)),
+            Sight::NoProof | Sight::Failed => Ok(None),
+            Sight::NotKnown(error) | Sight::Unsupported(error) => {
+                Err(error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id))
+            }
+        }
+    }
+
+    pub(crate) fn follows(&self) -> bool {
+        self.policy.follow
+    }
+
+    pub(crate) fn look_limit(&self) -> Duration {
+        self.policy.look_limit
+    }
+
+    /// `tasks/get`, once.
+    pub(crate) async fn get(&self, id: &TaskId, history_length: Option<u32>, until: Instant) -> Result<Found> {
+        self.task_call(&self.urls.get, method::GET, id, history_length, until).await
+    }
+
+    /// `tasks/get`, repeated within the limits.
+    pub(crate) async fn get_persistently(&self, id: &TaskId) -> Result<Found> {
+        let deadline = self.reply_deadline(&self.limits);
+        let mut backoff = look_backoff();
+        let mut left = LOOKS;
+        loop {
+            left -= 1;
+            match self.get(id, Some(HISTORY), deadline).await {
+                Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
+                    self.wait_to_repeat(error, &mut backoff, deadline).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// `tasks/cancel`, repeated within the limits.
+    ///
+    /// Where a repetition finds nothing to cancel, the task tells whether the first did it.
+    pub(crate) async fn cancel(&self, id: &TaskId) -> Result<Found> {
+        let deadline = self.reply_deadline(&self.limits);
+        let mut backoff = look_backoff();
+        let mut repeated = false;
+        for left in (0..LOOKS).rev() {
+            match self.task_call(&self.urls.cancel, method::CANCEL, id, None, deadline).await {
+                Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
+                    self.wait_to_repeat(error, &mut backoff, deadline).await?;
+                    repeated = true;
+                }
+                Err(error) if repeated && error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) => {
+                    let found = self.get(id, None, deadline).await?;
+                    return if *found.task.state() == TaskState::Canceled { Ok(found) } else { Err(error) };
+                }
+                result => return result,
+            }
+        }
+        Err(lost_sight(id))
+    }
+
+    async fn wait_to_repeat(&self, error: Error, backoff: &mut Backoff, deadline: Instant) -> Result<()> {
+        let wait = error.retry_after().unwrap_or_else(|| backoff.next_wait());
+        if instant_after(wait) >= deadline {
+            return Err(error);
+        }
+        sleep(wait).await;
+        Ok(())
+    }
+
+    /// `tasks/resubscribe`: the head of a stream of what comes from now on.
+    pub(crate) async fn resubscribe(&self, id: &TaskId, until: Instant) -> Result<Response> {
+        let body = task_body(method::RESUBSCRIBE, id, None)?;
+        let limits = self.limits;
+        match self.authorised(&self.urls.resubscribe, &body, Wants::Events, id, &limits, until).await? {
+            Delivered::Events(response) => Ok(response),
+            Delivered::Task(_) => {
+                Err(Error::new(ErrorKind::Unsupported, Outcome::Settled, "the platform resubscribes to no events"))
+            }
+        }
+    }
+
+    async fn task_call(
+        &self,
+        url: &Url,
+        method: &'static str,
+        id: &TaskId,
+        history_length: Option<u32>,
+        deadline: Instant,
+    ) -> Result<Found> {
+        let body = task_body(method, id, history_length)?;
+        let until = instant_after(LOOK_TIMEOUT).min(deadline);
+        match self.authorised(url, &body, Wants::Reply, id, &self.limits, until).await {
+            Ok(Delivered::Task(found)) => Ok(found),
+            Ok(Delivered::Events(_)) => Err(lost_sight(id)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A call that changes nothing when it is repeated; the token is renewed once where it is refused.
+    async fn authorised(
+        &self,
+        url: &Url,
+        body: &Bytes,
+        wants: Wants,
+        id: &TaskId,
+        limits: &Limits,
+        until: Instant,
+    ) -> Result<Delivered> {
+        let mut renewed = false;
+        loop {
+            let lent = self.lend(until).await?;
+            let answer = match self.http.send(request(url, body, wants, &lent), until).await {
+                Ok(response) => read(response, wants, id, limits, until).await,
+                Err(failure) => Err(Unusable::from(failure)),
+            };
+            let unusable = match answer {
+                Ok(delivered) => {
+                    self.http.budget().earn();
+                    return Ok(delivered);
+                }
+                Err(unusable) => unusable,
+            };
+            if unusable.status == Some(401) && !renewed {
+                renewed = true;
+                self.keeper.refuse(lent.generation);
+                continue;
+            }
+            let outcome = if unusable.not_connected { Outcome::NotDone } else { Outcome::Settled };
+            return Err(unusable.error.with_outcome(outcome).with_task_id(id));
+        }
+    }
+}
+
+/// Looking proves something for an id that the ask minted; for a continued task only if its history holds
+/// the message just sent, and it does not stand where it stood before.
+fn proves(ask: &Prepared, task: &Task) -> bool {
+    if task.id != ask.task_id || *task.state() == TaskState::Unknown {
+        return false;
+    }
+    let Some(before) = &ask.continues else {
+        return true;
+    };
+    if before.since.is_some() && before.since == task.status.timestamp {
+        return false;
+    }
+    let last_said = task.history.iter().rev().find(|message| message.role == Role::User);
+    last_said.is_some_and(|message| message.text() == ask.text)
+}
+
+fn is_passing(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::RateLimited
+    ) || error.status().is_some_and(|status| status >= 500 && status != 501)
+}
+
+fn lost_sight(id: &TaskId) -> Error {
+    Error::new(ErrorKind::Interrupted, Outcome::Unknown, "the platform no longer answers for the task").with_task_id(id)
+}
+
+fn task_body(method: &'static str, id: &TaskId, history_length: Option<u32>) -> Result<Bytes> {
+    let request_id = RequestId::new();
+    let request: Request<'_, _> = Request::new(&request_id, method, TaskParams { id, history_length });
+    serde_json::to_vec(&request)
+        .map(Bytes::from)
+        .map_err(|error| Error::invalid_input("the request cannot be written as JSON").with_source(error))
+}

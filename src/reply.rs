@@ -1,0 +1,244 @@
+//! The full answer, formatted or raw.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::ask::Ask;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::ids::{RequestId, SessionId, TaskId};
+use crate::wire::Metadata;
+use crate::wire::part::Part;
+use crate::wire::state::TaskState;
+use crate::wire::task::{Artifact, Task};
+use crate::wire::timestamp::Timestamp;
+
+/// The agent's full answer to an ask.
+///
+/// `Display` prints the text that a person wants to read. Serialised, it is the formatted reply of the platform's
+/// own SDKs, in camel case: `taskId`, `requestId`, `sessionId`, `status`, `statusMessage`, `timestamp`,
+/// `artifacts` (`name`, `description`, `content`, `type`, `timestamp`, `metadata`) and `metadata`.
+///
+/// A task that failed is a reply too: look at [`state`](Self::state), or turn it into an error with
+/// [`into_completed`](Self::into_completed). And `Completed` means that the agent finished talking, not that a
+/// payment went through: it may be awaiting approval, and the text says so.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    task: Task,
+    request_id: Option<RequestId>,
+    status_message: Option<String>,
+}
+
+impl Reply {
+    pub(crate) fn new(mut task: Task, request_id: &RequestId, session_id: &SessionId) -> Self {
+        task.session_id.get_or_insert_with(|| session_id.clone());
+        Self { request_id: Some(request_id.clone()), ..Self::from(task) }
+    }
+
+    /// The text for a person: that of the artifacts, or the status message where there is none.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.task.text()
+    }
+
+    /// Where the task stands.
+    #[must_use]
+    pub fn state(&self) -> &TaskState {
+        self.task.state()
+    }
+
+    /// The session, to [resume](crate::Client::session) it later. `None` only for a looked-up task whose server does not say.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&SessionId> {
+        self.task.session_id.as_ref()
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task_id(&self) -> &TaskId {
+        &self.task.id
+    }
+
+    /// The JSON-RPC request that asked. `None` for a task that was looked up.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        self.request_id.as_ref()
+    }
+
+    /// What the agent says of the task's state.
+    #[must_use]
+    pub fn status_message(&self) -> Option<&str> {
+        self.status_message.as_deref()
+    }
+
+    /// When the task came to stand where it stands.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<&Timestamp> {
+        self.task.status.timestamp.as_ref()
+    }
+
+    /// What the agent made.
+    #[must_use]
+    pub fn artifacts(&self) -> &[Artifact] {
+        &self.task.artifacts
+    }
+
+    /// What the server attached.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.task.metadata
+    }
+
+    /// The task behind the reply.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The task behind the reply.
+    #[must_use]
+    pub fn into_task(self) -> Task {
+        self.task
+    }
+
+    /// The reply where the task completed; else an error.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TaskNotCompleted`] with the task's id, and the reply's text as [`Error::body`]. Its
+    /// [outcome is unknown](Error::is_outcome_unknown) where the task has not ended.
+    pub fn into_completed(self) -> Result<Self> {
+        let state = self.state();
+        if *state == TaskState::Completed {
+            return Ok(self);
+        }
+        let settled = state.is_terminal() || state.is_waiting_for_user();
+        let outcome = if settled { Outcome::Settled } else { Outcome::Unknown };
+        let message = format!("the task did not complete: its state is {state}");
+        Err(Error::new(ErrorKind::TaskNotCompleted, outcome, message)
+            .with_task_id(self.task_id())
+            .with_body(Bytes::from(self.text())))
+    }
+
+    /// An ask that answers the agent's question: in the same task and session.
+    pub fn answer(&self, text: impl Into<String>) -> Ask {
+        let ask = Ask::new(text).continue_since(self.task.id.clone(), self.task.status.timestamp.clone());
+        match self.session_id() {
+            Some(session) => ask.session(session),
+            None => ask,
+        }
+    }
+}
+
+impl From<Task> for Reply {
+    fn from(task: Task) -> Self {
+        let status_message = task.status.message.as_ref().map(|message| message.text().into_owned());
+        Self { status_message: status_message.filter(|text| !text.is_empty()), task, request_id: None }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl Serialize for Reply {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let artifacts: Vec<_> =
+            self.artifacts().iter().map(|artifact| Formatted { artifact, at: self.timestamp() }).collect();
+        let mut out = serializer.serialize_struct("Reply", 8)?;
+        out.serialize_field("taskId", self.task_id())?;
+        out.serialize_field("requestId", &self.request_id)?;
+        out.serialize_field("sessionId", &self.session_id())?;
+        out.serialize_field("status", self.state())?;
+        out.serialize_field("statusMessage", &self.status_message)?;
+        out.serialize_field("timestamp", &self.timestamp())?;
+        out.serialize_field("artifacts", &artifacts)?;
+        out.serialize_field("metadata", self.metadata())?;
+        out.end()
+    }
+}
+
+/// An artifact as the platform's SDKs format it.
+struct Formatted<'a> {
+    artifact: &'a Artifact,
+    at: Option<&'a Timestamp>,
+}
+
+impl Serialize for Formatted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let artifact = self.artifact;
+        let mut out = serializer.serialize_struct("Artifact", 7)?;
+        out.serialize_field("name", artifact.name())?;
+        out.serialize_field("description", &artifact.description)?;
+        out.serialize_field("content", &artifact.content())?;
+        out.serialize_field("type", artifact.kind())?;
+        out.serialize_field("timestamp", &artifact.timestamp.as_ref().or(self.at))?;
+        out.serialize_field("metadata", &artifact.metadata)?;
+        // What is no text has no place in `content`, and is not dropped either.
+        if artifact.parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+            out.serialize_field("parts", &artifact.parts)?;
+        }
+        out.end()
+    }
+}
+
+/// A JSON-RPC response, exactly as the server wrote it.
+#[derive(Clone)]
+pub struct RawReply {
+    json: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+}
+
+impl RawReply {
+    /// `None` where the bytes are no JSON.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        Some(Self { json: serde_json::from_slice(bytes).ok()? })
+    }
+
+    /// The whole response: no number, order or field changed.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.json
+    }
+
+    /// The response's `result`, as it stands there. `None` where it has none.
+    #[must_use]
+    pub fn result(&self) -> Option<&RawValue> {
+        serde_json::from_str::<Envelope<'_>>(self.json.get()).ok()?.result
+    }
+
+    /// The whole response as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.json.get()
+    }
+}
+
+/// By hand: an answer may be long, and is nobody else's business.
+impl fmt::Debug for RawReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawReply").field("bytes", &self.json.get().len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for RawReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.json.get())
+    }
+}
+
+impl Serialize for RawReply {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
