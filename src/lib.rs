@@ -10,7 +10,10 @@
 mod auth;
 mod client;
 mod config;
+#[doc(hidden)]
+pub mod decode;
 mod error;
+mod event;
 mod ids;
 mod transport;
 mod wire;
@@ -19,6 +22,7 @@ pub use auth::store::TokenStore;
 pub use client::Client;
 pub use config::{Config, Environment};
 pub use error::{Error, ErrorKind, Result};
+pub use event::Event;
 pub use ids::{RequestId, SessionId, TaskId};
 pub use transport::retry::RetryPolicy;
 pub use wire::Metadata;
