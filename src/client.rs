@@ -190,7 +190,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
-    pub fn ask(&self, ask: impl Into<Ask>) -> impl Future<Output = Result<Reply>> + Send + 'static {
+    pub fn ask<A: Into<Ask>>(&self, ask: A) -> impl Future<Output = Result<Reply>> + Send + 'static + use<A> {
         let found = self.ask_for_task(ask.into());
         async move {
             let (found, ask) = found.await?;
@@ -203,7 +203,7 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask); a JSON-RPC error is an `Err` here too, with the response as its [body](Error::body).
-    pub fn ask_raw(&self, ask: impl Into<Ask>) -> impl Future<Output = Result<RawReply>> + Send + 'static {
+    pub fn ask_raw<A: Into<Ask>>(&self, ask: A) -> impl Future<Output = Result<RawReply>> + Send + 'static + use<A> {
         let found = self.ask_for_task(ask.into());
         async move {
             let (found, ask) = found.await?;
@@ -263,7 +263,10 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub fn ask_stream(&self, ask: impl Into<Ask>) -> impl Future<Output = Result<AskStream>> + Send + 'static {
+    pub fn ask_stream<A: Into<Ask>>(
+        &self,
+        ask: A,
+    ) -> impl Future<Output = Result<AskStream>> + Send + 'static + use<A> {
         let driver = self.drive(ask.into());
         async move { driver.await.map(AskStream::new) }
     }
@@ -273,7 +276,10 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub fn ask_stream_raw(&self, ask: impl Into<Ask>) -> impl Future<Output = Result<RawStream>> + Send + 'static {
+    pub fn ask_stream_raw<A: Into<Ask>>(
+        &self,
+        ask: A,
+    ) -> impl Future<Output = Result<RawStream>> + Send + 'static + use<A> {
         let driver = self.drive(ask.into());
         async move { driver.await.map(RawStream::new) }
     }
@@ -299,7 +305,7 @@ impl Client {
     /// # Errors
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn task(&self, id: impl Into<TaskId>) -> impl Future<Output = Result<Task>> + Send + 'static {
+    pub fn task<I: Into<TaskId>>(&self, id: I) -> impl Future<Output = Result<Task>> + Send + 'static + use<I> {
         let platform = Arc::clone(&self.platform);
         let id = id.into();
         async move { platform.get_persistently(&id).await.map(|found| found.task) }
@@ -311,7 +317,7 @@ impl Client {
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Rpc`] with code -32002 where there is
     /// nothing left to cancel; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn cancel(&self, id: impl Into<TaskId>) -> impl Future<Output = Result<Task>> + Send + 'static {
+    pub fn cancel<I: Into<TaskId>>(&self, id: I) -> impl Future<Output = Result<Task>> + Send + 'static + use<I> {
         let platform = Arc::clone(&self.platform);
         let id = id.into();
         async move { platform.cancel(&id).await.map(|found| found.task) }
@@ -352,7 +358,7 @@ impl Client {
     /// # Errors
     ///
     /// Where there is no valid token and none could be had; the source says why.
-    pub fn access_token(&self) -> impl Future<Output = Result<AccessToken>> + Send + 'static {
+    pub fn access_token(&self) -> impl Future<Output = Result<AccessToken>> + Send + 'static + use<> {
         let platform = Arc::clone(&self.platform);
         async move { platform.keeper.access_token().await }
     }

@@ -11,8 +11,11 @@ mod ask;
 mod auth;
 mod client;
 mod config;
+#[doc(hidden)]
+pub mod decode;
 mod delivery;
 mod error;
+mod event;
 mod ids;
 mod reply;
 mod stream;
@@ -21,9 +24,11 @@ mod wire;
 
 pub use ask::Ask;
 pub use auth::store::TokenStore;
+pub use auth::token::TokenInfo;
 pub use client::Client;
 pub use config::{Config, Environment};
 pub use error::{Error, ErrorKind, Result};
+pub use event::Event;
 pub use ids::{RequestId, SessionId, TaskId};
 pub use reply::{RawReply, Reply};
 pub use stream::{AskStream, RawStream, TextStream};

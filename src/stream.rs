@@ -23,10 +23,10 @@ use crate::event::Event;
 use crate::ids::{RequestId, SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
 use crate::transport::retry::{Observed, Verdict, verdict};
-use crate::transport::sse::{FrameError, Frames, decode_frame};
+use crate::transport::sse::{FrameError, Frames};
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Update};
+use crate::wire::update::{Content, Update, decode_frame};
 use gather::Gathered;
 use watch::{Cut, Watched};
 pub use words::TextStream;
@@ -251,7 +251,7 @@ impl Driver {
                 Phase::Live { frames, over } => {
                     let over = *over;
                     let next = match ready!(frames.poll_next_unpin(cx)) {
-                        Some(Ok(data)) => self.read(&data),
+                        Some(Ok(data)) => self.read(data.into_bytes()),
                         Some(Err(error)) => Next::Lost(frame_error(error)),
                         None if over => Next::Over,
                         None => Next::Lost(cut("the stream ended before the answer did")),
@@ -287,11 +287,11 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, data: &Bytes) -> Next {
-        let payload = match decode_frame(data) {
+    fn read(&mut self, data: Bytes) -> Next {
+        let payload = match decode_frame(&data) {
             Ok(Content::Result(payload, _)) => payload,
             Ok(Content::Unknown(value)) => {
-                return Next::Deliver(Delivery { raw: data.clone(), event: Event::Unknown(value) });
+                return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
             Ok(Content::Error(rpc)) => return self.refused_or_lost(rpc_error(rpc)),
             Ok(Content::Nothing) => return Next::Lost(garbled("an event is neither a result nor an error")),
@@ -309,7 +309,7 @@ impl Driver {
         }
         self.begun = true;
         self.note_end(&update, is_final);
-        Next::Deliver(Delivery { raw: data.clone(), event: update.into() })
+        Next::Deliver(Delivery { raw: data, event: update.into() })
     }
 
     fn note_end(&mut self, update: &Update, is_final: bool) {

@@ -9,11 +9,10 @@ use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::TaskId;
 use crate::transport::retry::Observed;
-use crate::transport::sse::decode_frame;
 use crate::transport::{has_media_type, read_body, read_error_body, retry_after};
 use crate::wire::jsonrpc::{RpcError, code};
 use crate::wire::task::Task;
-use crate::wire::update::Content;
+use crate::wire::update::{Content, decode_frame};
 
 /// What an ask should be answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

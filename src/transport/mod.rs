@@ -1,6 +1,7 @@
 //! One HTTP exchange: how it is set up, what it may cost, and what its failure proves.
 
 pub(crate) mod retry;
+pub(crate) mod sse;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -70,6 +70,11 @@ impl<'de> Deserialize<'de> for RpcError {
 }
 
 impl RpcError {
+    /// False for an error that is there in name only: some servers send an empty one along with a result.
+    pub(super) fn says_something(&self) -> bool {
+        self.code.is_some() || !self.message.is_empty() || self.data.is_some()
+    }
+
     /// Reads an error of any shape. A server may nest the real one in `data`: that is what counts.
     fn from_value(value: Value) -> Self {
         let fields = match value {

@@ -1,0 +1,126 @@
+//! The readers of streams and replies, for benches, fuzzing and tests. No part of the public interface.
+#![allow(missing_docs)]
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStream};
+
+use crate::error::{Error, ErrorKind, Outcome, Result, Source};
+use crate::event::Event;
+use crate::ids::TaskId;
+use crate::transport::sse::{Data, FrameError, Frames};
+use crate::wire::task::Task;
+use crate::wire::update::{Content, Unreadable, decode_frame};
+
+/// Bytes to typed events. After an error, nothing more comes.
+pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
+where
+    S: TryStream<Ok = Bytes> + Unpin,
+    S::Error: Into<Source> + Unpin,
+{
+    let frames = Frames::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    let nobody = TaskId::from("");
+    UntilError(Some(frames), move |data: Data| event_of(&data, &nobody))
+}
+
+/// Bytes to the data of each event, checked to be text.
+pub fn frames<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Bytes>> + Unpin
+where
+    S: TryStream<Ok = Bytes> + Unpin,
+    S::Error: Into<Source> + Unpin,
+{
+    let frames = Frames::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    UntilError(Some(frames), text)
+}
+
+/// The same with every event put together by `eventsource-stream`.
+pub fn frames_by_library<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Bytes>> + Unpin
+where
+    S: TryStream<Ok = Bytes> + Unpin,
+    S::Error: Into<Source> + Unpin,
+{
+    let frames = Frames::by_library(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    UntilError(Some(frames), text)
+}
+
+/// The data of one event, or the body of one reply, read into the structs that [`events`] reads into.
+pub fn event(data: &[u8]) -> Result<Event> {
+    event_of(data, &TaskId::from(""))
+}
+
+/// A reply's body to the task that it holds.
+pub fn response(body: &[u8]) -> Result<Task> {
+    match decode_frame(body).map_err(unreadable)? {
+        Content::Result(payload, _) => {
+            payload.into_task(&TaskId::from("")).ok_or_else(|| protocol("the reply holds no task"))
+        }
+        Content::Error(rpc) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
+        Content::Unknown(_) | Content::Nothing => Err(protocol("the reply holds no task")),
+    }
+}
+
+fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
+    match decode_frame(data).map_err(unreadable)? {
+        Content::Result(payload, _) => payload
+            .into_update(stream_of)
+            .map(Event::from)
+            .ok_or_else(|| protocol("an event holds a task without a status")),
+        Content::Error(rpc) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
+        Content::Unknown(value) => Ok(Event::Unknown(value)),
+        Content::Nothing => Err(protocol("an event holds neither a result nor an error")),
+    }
+}
+
+fn text(data: Data) -> Result<Bytes> {
+    data.text().map_err(|_| unreadable(Unreadable::Utf8))?;
+    Ok(data.into_bytes())
+}
+
+fn protocol(message: &'static str) -> Error {
+    Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
+}
+
+fn unreadable(why: Unreadable) -> Error {
+    protocol("the server's answer could not be read").with_source(why)
+}
+
+fn frame_error<E: Into<Source>>(error: FrameError<E>) -> Error {
+    match error {
+        FrameError::Source(source) => {
+            Error::new(ErrorKind::Interrupted, Outcome::Unknown, "the stream broke").with_source(source)
+        }
+        FrameError::Utf8 => unreadable(Unreadable::Utf8),
+        FrameError::TooLarge { limit } => {
+            let message = format!("an event is over the limit of {limit} bytes");
+            Error::new(ErrorKind::TooLarge, Outcome::Unknown, message)
+        }
+    }
+}
+
+/// Reads each item, and ends at the first error.
+struct UntilError<S, F>(Option<S>, F);
+
+impl<S, F, T> Stream for UntilError<S, F>
+where
+    S: Stream<Item = Result<Data>> + Unpin,
+    F: FnMut(Data) -> Result<T> + Unpin,
+{
+    type Item = Result<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(source) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let Some(item) = ready!(source.poll_next_unpin(cx)) else {
+            self.0 = None;
+            return Poll::Ready(None);
+        };
+        let item = item.and_then(&mut self.1);
+        if item.is_err() {
+            self.0 = None;
+        }
+        Poll::Ready(Some(item))
+    }
+}

@@ -1,0 +1,239 @@
+//! Finds whole events in bytes, each byte searched once, in one growing buffer.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr2;
+
+use super::Refusal;
+use super::library::Assembly;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+/// A buffer larger than this is given back while there is nothing in it and nothing to read.
+const KEPT_AT_REST: usize = 1024;
+
+/// The state between two bytes of a stream of events.
+#[derive(Debug)]
+pub(super) struct Framer {
+    /// What came and is not read yet. Starts at the start of a line, or inside the comment that is being skipped.
+    buffer: BytesMut,
+    /// So much of the buffer holds no line end.
+    searched: usize,
+    limit: usize,
+    /// The bytes of the open event's lines so far, comments aside.
+    size: usize,
+    /// The data of the open event.
+    data: OpenData,
+    /// Every event goes through the library.
+    only_library: bool,
+    /// Nothing came yet: a byte-order mark may.
+    at_start: bool,
+    /// The last line ended in CR: an LF would belong to its end.
+    after_cr: bool,
+    in_comment: bool,
+}
+
+#[derive(Debug)]
+enum OpenData {
+    None,
+    /// The whole line, its end included, and the range of its value.
+    One(Bytes),
+    Many(Box<Assembly>),
+}
+
+type Event = Result<Bytes, Refusal>;
+
+impl Framer {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            searched: 0,
+            limit,
+            size: 0,
+            data: OpenData::None,
+            only_library: false,
+            at_start: true,
+            after_cr: false,
+            in_comment: false,
+        }
+    }
+
+    pub(super) fn by_library(limit: usize) -> Self {
+        Self { only_library: true, ..Self::new(limit) }
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// True where the buffer should be searched before more is put in.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.len() > self.limit.saturating_add(BOM.len())
+    }
+
+    /// Nothing to do for now: an idle stream holds next to nothing.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_AT_REST {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// The end: an event without the blank line after it is none.
+    pub(super) fn clear(&mut self) {
+        *self = Self { only_library: self.only_library, ..Self::new(self.limit) };
+    }
+
+    /// The next event's data; `None` where more bytes are needed.
+    pub(super) fn next_event(&mut self) -> Option<Event> {
+        while self.settle() {
+            let rest = self.buffer.get(self.searched..)?;
+            let Some(found) = memchr2(b'\n', b'\r', rest) else {
+                return self.keep_open_line().err().map(Err);
+            };
+            let end = self.searched + found;
+            self.searched = 0;
+            match self.take_line(end) {
+                Ok(None) => {}
+                Ok(Some(data)) if is_void(&data) => {}
+                Ok(Some(data)) => return Some(Ok(data)),
+                Err(refusal) => return Some(Err(refusal)),
+            }
+        }
+        None
+    }
+
+    /// Gets past what is between two lines. False where more bytes are needed for that.
+    fn settle(&mut self) -> bool {
+        if self.at_start {
+            if self.buffer.len() < BOM.len() && BOM.starts_with(&self.buffer) {
+                return false;
+            }
+            self.at_start = false;
+            if self.buffer.starts_with(BOM) {
+                self.buffer.advance(BOM.len());
+            }
+        }
+        if self.after_cr {
+            let Some(&next) = self.buffer.first() else {
+                return false;
+            };
+            self.after_cr = false;
+            if next == b'\n' {
+                self.buffer.advance(1);
+            }
+        }
+        !self.buffer.is_empty()
+    }
+
+    /// The last line has no end yet: it is kept, unless it is a comment or too long.
+    fn keep_open_line(&mut self) -> Result<(), Refusal> {
+        if self.in_comment || self.buffer.first() == Some(&b':') {
+            self.in_comment = true;
+            self.buffer.clear();
+            self.searched = 0;
+            return Ok(());
+        }
+        self.searched = self.buffer.len();
+        self.check_size(self.buffer.len())
+    }
+
+    fn check_size(&self, line: usize) -> Result<(), Refusal> {
+        if line > self.limit.saturating_sub(self.size) {
+            return Err(Refusal::TooLarge { limit: self.limit });
+        }
+        Ok(())
+    }
+
+    /// Takes the line that ends at `end` out of the buffer. Some where it completed an event.
+    fn take_line(&mut self, end: usize) -> Result<Option<Bytes>, Refusal> {
+        let first = self.buffer.first().copied().unwrap_or_default();
+        self.after_cr = self.buffer.get(end) == Some(&b'\r');
+        if self.in_comment || first == b':' {
+            self.in_comment = false;
+            self.buffer.advance(end + 1);
+            return Ok(None);
+        }
+        if end == 0 {
+            self.buffer.advance(1);
+            return self.dispatch();
+        }
+        self.check_size(end)?;
+        if self.is_plain_event(end) {
+            let mut event = self.buffer.split_to(end + 2).freeze();
+            event.truncate(end);
+            return Ok(Some(value_of(event)));
+        }
+        self.size += end + 1;
+        self.take_field(end);
+        Ok(None)
+    }
+
+    /// The shape that nearly all events have: one data line, and LF LF.
+    fn is_plain_event(&self, end: usize) -> bool {
+        self.buffer.starts_with(b"data:")
+            && matches!(self.buffer.get(end..end + 2), Some(b"\n\n"))
+            && matches!(self.data, OpenData::None)
+            && !self.only_library
+    }
+
+    fn take_field(&mut self, end: usize) {
+        let is_data = self.buffer.starts_with(b"data") && matches!(self.buffer.get(4), Some(b':' | b'\n' | b'\r'));
+        let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
+        if !is_data && !(self.only_library && is_text()) {
+            // An event's name, its id and the like decide nothing here.
+            self.buffer.advance(end + 1);
+            return;
+        }
+        let mut line = self.buffer.split_to(end + 1);
+        if let Some(last) = line.last_mut() {
+            // The library waits after a CR, to see whether an LF follows.
+            *last = b'\n';
+        }
+        self.add_line(line.freeze());
+    }
+
+    fn add_line(&mut self, line: Bytes) {
+        match &mut self.data {
+            OpenData::Many(assembly) => assembly.add(line),
+            OpenData::None if !self.only_library => self.data = OpenData::One(line),
+            data => {
+                let mut assembly = Box::new(Assembly::new());
+                if let OpenData::One(first) = std::mem::replace(data, OpenData::None) {
+                    assembly.add(first);
+                }
+                assembly.add(line);
+                self.data = OpenData::Many(assembly);
+            }
+        }
+    }
+
+    /// The blank line: the open event is whole.
+    fn dispatch(&mut self) -> Result<Option<Bytes>, Refusal> {
+        self.size = 0;
+        match std::mem::replace(&mut self.data, OpenData::None) {
+            OpenData::None => Ok(None),
+            OpenData::One(mut line) => {
+                line.truncate(line.len().saturating_sub(1));
+                Ok(Some(value_of(line)))
+            }
+            OpenData::Many(assembly) => assembly.finish(),
+        }
+    }
+}
+
+/// The value of a data line without its end.
+fn value_of(mut line: Bytes) -> Bytes {
+    match line.get(4..6) {
+        Some(b": ") => line.advance(6),
+        _ => line.advance(line.len().min(5)),
+    }
+    line
+}
+
+/// True for data that says nothing: empty, only white space, or the empty object.
+fn is_void(data: &[u8]) -> bool {
+    let mut rest = data.iter().filter(|byte| !byte.is_ascii_whitespace());
+    match rest.next() {
+        None => true,
+        Some(b'{') => rest.next() == Some(&b'}') && rest.next().is_none(),
+        Some(_) => false,
+    }
+}

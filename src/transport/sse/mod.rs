@@ -1,0 +1,180 @@
+//! Server-sent events: bytes in, the data of whole events out. Bounded, linear, nothing copied that is handed on.
+//!
+//! | an event with | goes |
+//! |---|---|
+//! | one `data` line, whatever other fields and comments stand around it | straight on, as a slice of the one buffer |
+//! | several `data` lines | line by line through `eventsource-stream`, which puts the data together |
+//! | no `data` line, empty data, or the empty object | nowhere |
+//!
+//! Fed in whole lines, each checked and counted before, `eventsource-stream` is linear too, meets no invalid
+//! UTF-8 and no byte-order mark, and knows at once that a line which ends in a bare CR is whole.
+
+mod framer;
+mod library;
+
+use std::ops::Deref;
+use std::pin::Pin;
+use std::str::Utf8Error;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{Stream, TryStream, TryStreamExt};
+
+use framer::Framer;
+
+/// Chunks that are ready are taken until this many bytes wait, and then searched together: tiny chunks
+/// cost half as much. What is whole never waits for more.
+const GATHER: usize = 4 * 1024;
+
+/// The data of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Data(Bytes);
+
+impl Data {
+    /// The data as text. It is checked here and nowhere else: once.
+    pub(crate) fn text(&self) -> Result<&str, Utf8Error> {
+        std::str::from_utf8(&self.0)
+    }
+
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Why no more events come.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError<E> {
+    /// The source failed.
+    #[error("the source of the events failed")]
+    Source(E),
+    /// An event holds bytes that are no UTF-8.
+    #[error("an event is not valid UTF-8")]
+    Utf8,
+    /// An event is over the limit.
+    #[error("an event is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// The data of each event of a stream of bytes. After an error, nothing more comes.
+#[derive(Debug)]
+pub(crate) struct Frames<S: TryStream> {
+    framer: Framer,
+    source: Source<S, S::Error>,
+}
+
+#[derive(Debug)]
+enum Source<S, E> {
+    Open(S),
+    /// Held back until the events before it are out.
+    Failed(E),
+    Closed,
+}
+
+impl<S> Frames<S>
+where
+    S: TryStream<Ok = Bytes> + Unpin,
+{
+    /// An event's lines, without comments, may have `max_event_bytes` together.
+    pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
+        Self { framer: Framer::new(max_event_bytes), source: Source::Open(source) }
+    }
+
+    /// The same with every event put together by `eventsource-stream`: what tests hold the plain way against.
+    pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
+        Self { framer: Framer::by_library(max_event_bytes), source: Source::Open(source) }
+    }
+
+    /// Takes what the source has ready. True where it has no more for now.
+    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
+        let Source::Open(source) = &mut self.source else {
+            return false;
+        };
+        let mut gathered = 0;
+        while gathered < GATHER && !self.framer.is_full() {
+            match source.try_poll_next_unpin(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    gathered += chunk.len();
+                    self.framer.push(&chunk);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.source = Source::Failed(error);
+                    return false;
+                }
+                Poll::Ready(None) => {
+                    self.source = Source::Closed;
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// The end: of the bytes, or by the source's error.
+    fn close(&mut self) -> Option<FrameError<S::Error>> {
+        self.framer.clear();
+        match std::mem::replace(&mut self.source, Source::Closed) {
+            Source::Failed(error) => Some(FrameError::Source(error)),
+            Source::Open(_) | Source::Closed => None,
+        }
+    }
+}
+
+impl<S> Stream for Frames<S>
+where
+    S: TryStream<Ok = Bytes> + Unpin,
+    S::Error: Unpin,
+{
+    type Item = Result<Data, FrameError<S::Error>>;
+
+    /// By hand, not by a generator: with tiny chunks this is most of the work.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let mut dry = false;
+        loop {
+            match this.framer.next_event() {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Data(data)))),
+                Some(Err(refusal)) => {
+                    this.close();
+                    return Poll::Ready(Some(Err(refusal.into())));
+                }
+                None if dry => {
+                    this.framer.rest();
+                    return Poll::Pending;
+                }
+                None => {}
+            }
+            if !matches!(this.source, Source::Open(_)) {
+                return Poll::Ready(this.close().map(Err));
+            }
+            dry = this.gather(cx);
+        }
+    }
+}
+
+/// What the framer does not let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    Utf8,
+    TooLarge { limit: usize },
+}
+
+impl<E> From<Refusal> for FrameError<E> {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Utf8 => Self::Utf8,
+            Refusal::TooLarge { limit } => Self::TooLarge { limit },
+        }
+    }
+}

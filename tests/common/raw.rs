@@ -1,0 +1,115 @@
+//! A server that says exactly the bytes it is told to, connection by connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What the server does next.
+pub enum Step {
+    Say(Vec<u8>),
+    /// Says nothing more until the client goes away.
+    Stall,
+}
+
+/// One request.
+pub struct Asked {
+    pub path: String,
+    pub body: Value,
+}
+
+impl Asked {
+    pub fn task_id(&self) -> &str {
+        self.body["params"]["id"].as_str().unwrap()
+    }
+}
+
+pub struct RawServer {
+    pub url: String,
+    /// Connections that the client closed while the server stalled.
+    pub left: Arc<AtomicUsize>,
+    pub requests: Arc<AtomicUsize>,
+}
+
+/// Each connection serves one request, then closes.
+pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) -> RawServer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (left, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let server = RawServer { url, left: Arc::clone(&left), requests: Arc::clone(&requests) };
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (answer, left, requests) = (Arc::clone(&answer), Arc::clone(&left), Arc::clone(&requests));
+            tokio::spawn(async move {
+                let Some(asked) = read_request(&mut socket).await else { return };
+                requests.fetch_add(1, Ordering::SeqCst);
+                for step in answer(asked) {
+                    match step {
+                        Step::Say(bytes) => {
+                            if socket.write_all(&bytes).await.is_err() {
+                                return;
+                            }
+                        }
+                        Step::Stall => {
+                            let mut rest = [0; 64];
+                            while !matches!(socket.read(&mut rest).await, Ok(0) | Err(_)) {}
+                            left.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                }
+                let _ = socket.shutdown().await;
+            });
+        }
+    });
+    server
+}
+
+async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let read = socket.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
+        bytes.extend_from_slice(&chunk[..read]);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        if body.len() >= length.unwrap_or(0usize) {
+            let path = head.split(' ').nth(1)?.to_owned();
+            return Some(Asked { path, body: serde_json::from_str(body).unwrap_or(Value::Null) });
+        }
+    }
+}
+
+pub fn head(content_type: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\nconnection: close\r\n").into_bytes()
+}
+
+/// The head of an event stream whose end is the end of the connection.
+pub fn events_head() -> Step {
+    let mut bytes = head("text/event-stream");
+    bytes.extend_from_slice(b"\r\n");
+    Step::Say(bytes)
+}
+
+/// The head of an event stream that says how long it will be.
+pub fn events_head_of(length: usize) -> Step {
+    let mut bytes = head("text/event-stream");
+    bytes.extend_from_slice(format!("content-length: {length}\r\n\r\n").as_bytes());
+    Step::Say(bytes)
+}
+
+pub fn json_reply(body: &Value) -> Step {
+    let mut bytes = head("application/json");
+    let body = body.to_string();
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    Step::Say(bytes)
+}
+
+pub fn not_found() -> Vec<Step> {
+    vec![Step::Say(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec())]
+}
