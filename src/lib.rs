@@ -7,10 +7,15 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
 )]
 
+#[cfg(feature = "emulator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
+pub mod emulator;
 mod error;
 mod ids;
 mod wire;
 
+#[cfg(feature = "emulator")]
+pub use emulator::{Emulator, EmulatorBuilder, EmulatorState};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{RequestId, SessionId, TaskId};
 pub use wire::Metadata;
