@@ -14,6 +14,9 @@ mod config;
 #[doc(hidden)]
 pub mod decode;
 mod delivery;
+#[cfg(feature = "emulator")]
+#[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
+pub mod emulator;
 mod error;
 mod event;
 mod ids;
@@ -27,6 +30,8 @@ pub use auth::store::TokenStore;
 pub use auth::token::TokenInfo;
 pub use client::Client;
 pub use config::{Config, Environment};
+#[cfg(feature = "emulator")]
+pub use emulator::{Emulator, EmulatorBuilder, EmulatorState};
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
 pub use ids::{RequestId, SessionId, TaskId};

@@ -1,0 +1,249 @@
+//! Who may ask: sign-ins, authorization codes, access and refresh tokens.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::settings::{Settings, all_scopes};
+
+type Scopes = Arc<BTreeSet<String>>;
+
+/// Everything that one exchange, and all its renewals, gave out.
+struct SignIn {
+    client_id: String,
+    scopes: Scopes,
+    is_revoked: bool,
+}
+
+struct Access {
+    sign_in: usize,
+    expires: Instant,
+}
+
+struct Refresh {
+    sign_in: usize,
+    is_spent: bool,
+}
+
+struct Code {
+    /// Whose it is; anyone's where a test made it.
+    client_id: Option<String>,
+    scopes: BTreeSet<String>,
+    expires: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct OAuth {
+    sign_ins: Vec<SignIn>,
+    access: HashMap<String, Access>,
+    refresh: HashMap<String, Refresh>,
+    codes: HashMap<String, Code>,
+    refresh_reuses: u64,
+}
+
+/// What the token endpoint gives.
+pub(super) struct Issued {
+    pub(super) access_token: String,
+    pub(super) refresh_token: Option<String>,
+    pub(super) expires_in: Duration,
+    pub(super) scopes: Scopes,
+}
+
+/// Why it gives nothing: the names of RFC 6749, section 5.2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Refusal {
+    InvalidRequest(&'static str),
+    InvalidClient(&'static str),
+    InvalidGrant(&'static str),
+    InvalidScope(&'static str),
+    UnsupportedGrantType,
+}
+
+/// What a token request says.
+#[derive(Default)]
+pub(super) struct TokenRequest {
+    pub(super) grant_type: Option<String>,
+    pub(super) code: Option<String>,
+    pub(super) refresh_token: Option<String>,
+    pub(super) scope: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<String>,
+}
+
+impl OAuth {
+    pub(super) fn refresh_reuses(&self) -> u64 {
+        self.refresh_reuses
+    }
+
+    /// What an access token allows; `None` where it is unknown, expired or revoked.
+    pub(super) fn scopes_of(&self, access_token: &str) -> Option<Scopes> {
+        let access = self.access.get(access_token).filter(|access| Instant::now() < access.expires)?;
+        let sign_in = self.sign_ins.get(access.sign_in).filter(|sign_in| !sign_in.is_revoked)?;
+        Some(Arc::clone(&sign_in.scopes))
+    }
+
+    pub(super) fn exchange(&mut self, request: &TokenRequest, settings: &Settings) -> Result<Issued, Refusal> {
+        let client_id = authenticate(request, settings)?;
+        match request.grant_type.as_deref() {
+            Some("client_credentials") => self.client_credentials(client_id, request, settings),
+            Some("authorization_code") => self.authorization_code(client_id, request, settings),
+            Some("refresh_token") => self.refresh(client_id, request, settings),
+            Some(_) => Err(Refusal::UnsupportedGrantType),
+            None => Err(Refusal::InvalidRequest("grant_type is missing")),
+        }
+    }
+
+    fn client_credentials(
+        &mut self,
+        client_id: &str,
+        request: &TokenRequest,
+        settings: &Settings,
+    ) -> Result<Issued, Refusal> {
+        if given(request.client_secret.as_ref()).is_none() {
+            return Err(Refusal::InvalidClient("client_credentials needs the client secret"));
+        }
+        let asked = request.scope.as_deref().map(split_scopes).filter(|scopes| !scopes.is_empty());
+        let scopes = match asked {
+            Some(scopes) if scopes.is_subset(&settings.scopes) => scopes,
+            Some(_) => return Err(Refusal::InvalidScope("this client may not have that scope")),
+            None => settings.scopes.clone(),
+        };
+        let sign_in = self.sign_in(client_id, scopes);
+        let refresh_token = settings.refresh_tokens_for_apps.then(|| self.issue_refresh(sign_in));
+        Ok(self.issue(sign_in, refresh_token, settings))
+    }
+
+    fn authorization_code(
+        &mut self,
+        client_id: &str,
+        request: &TokenRequest,
+        settings: &Settings,
+    ) -> Result<Issued, Refusal> {
+        let code = given(request.code.as_ref()).ok_or(Refusal::InvalidRequest("code is missing"))?;
+        let code = self.codes.remove(code).ok_or(Refusal::InvalidGrant("the code is unknown or was used"))?;
+        if Instant::now() >= code.expires {
+            return Err(Refusal::InvalidGrant("the code has expired"));
+        }
+        if code.client_id.is_some_and(|owner| owner != client_id) {
+            return Err(Refusal::InvalidGrant("the code belongs to another client"));
+        }
+        let sign_in = self.sign_in(client_id, code.scopes);
+        let refresh_token = self.issue_refresh(sign_in);
+        Ok(self.issue(sign_in, Some(refresh_token), settings))
+    }
+
+    fn refresh(&mut self, client_id: &str, request: &TokenRequest, settings: &Settings) -> Result<Issued, Refusal> {
+        let token = given(request.refresh_token.as_ref()).ok_or(Refusal::InvalidRequest("refresh_token is missing"))?;
+        let unknown = Refusal::InvalidGrant("the refresh token is unknown or revoked");
+        let refresh = self.refresh.get_mut(token).ok_or(unknown)?;
+        let place = refresh.sign_in;
+        let sign_in = self.sign_ins.get_mut(place).filter(|sign_in| owned_by(sign_in, client_id)).ok_or(unknown)?;
+        if refresh.is_spent {
+            self.refresh_reuses += 1;
+            sign_in.is_revoked = true;
+            return Err(Refusal::InvalidGrant("the refresh token was used before: the sign-in is revoked"));
+        }
+        if sign_in.is_revoked {
+            return Err(unknown);
+        }
+        if settings.rotate_refresh_tokens {
+            refresh.is_spent = true;
+            let successor = self.issue_refresh(place);
+            return Ok(self.issue(place, Some(successor), settings));
+        }
+        let again = settings.refresh_token_in_refresh_replies.then(|| token.to_owned());
+        Ok(self.issue(place, again, settings))
+    }
+
+    fn sign_in(&mut self, client_id: &str, scopes: BTreeSet<String>) -> usize {
+        self.sign_ins.push(SignIn { client_id: client_id.to_owned(), scopes: Arc::new(scopes), is_revoked: false });
+        self.sign_ins.len() - 1
+    }
+
+    fn issue(&mut self, sign_in: usize, refresh_token: Option<String>, settings: &Settings) -> Issued {
+        let access_token = mint("emu-access");
+        let expires = Instant::now() + settings.token_lifetime;
+        self.access.insert(access_token.clone(), Access { sign_in, expires });
+        let scopes = self.sign_ins.get(sign_in).map(|sign_in| Arc::clone(&sign_in.scopes)).unwrap_or_default();
+        Issued { access_token, refresh_token, expires_in: settings.token_lifetime, scopes }
+    }
+
+    fn issue_refresh(&mut self, sign_in: usize) -> String {
+        let token = mint("emu-refresh");
+        self.refresh.insert(token.clone(), Refresh { sign_in, is_spent: false });
+        token
+    }
+
+    pub(super) fn issue_code(
+        &mut self,
+        client_id: Option<String>,
+        scopes: BTreeSet<String>,
+        lifetime: Duration,
+    ) -> String {
+        let code = mint("emu-code");
+        self.codes.insert(code.clone(), Code { client_id, scopes, expires: Instant::now() + lifetime });
+        code
+    }
+
+    /// A sign-in that no exchange made, for tests. Any client may renew it.
+    pub(super) fn issue_tokens(&mut self, scopes: BTreeSet<String>, settings: &Settings) -> Issued {
+        let sign_in = self.sign_in("", scopes);
+        let refresh_token = self.issue_refresh(sign_in);
+        self.issue(sign_in, Some(refresh_token), settings)
+    }
+
+    pub(super) fn expire_access_tokens(&mut self) {
+        self.access.clear();
+    }
+
+    pub(super) fn revoke_all(&mut self) {
+        for sign_in in &mut self.sign_ins {
+            sign_in.is_revoked = true;
+        }
+    }
+}
+
+fn owned_by(sign_in: &SignIn, client_id: &str) -> bool {
+    sign_in.client_id.is_empty() || sign_in.client_id == client_id
+}
+
+/// Who asks. Without a secret an id is enough, for clients that cannot keep one.
+fn authenticate<'a>(request: &'a TokenRequest, settings: &Settings) -> Result<&'a str, Refusal> {
+    let id = given(request.client_id.as_ref()).ok_or(Refusal::InvalidClient("there is no client id"))?;
+    let Some((known_id, known_secret)) = &settings.credentials else {
+        return Ok(id);
+    };
+    let secret = given(request.client_secret.as_ref());
+    let matches = secret.is_none_or(|secret| same_secret(secret, known_secret.expose_secret()));
+    if id != known_id || !matches {
+        return Err(Refusal::InvalidClient("the client id or secret is wrong"));
+    }
+    Ok(id)
+}
+
+fn same_secret(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.trim().is_empty())
+}
+
+/// Scopes as they are written in a list: with commas, as the consent page takes them, or with spaces.
+pub(super) fn split_scopes(text: &str) -> BTreeSet<String> {
+    text.split([',', ' ']).map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+}
+
+/// What any token allows where the settings accept any.
+pub(super) fn everything() -> Scopes {
+    Arc::new(all_scopes())
+}
+
+fn mint(prefix: &str) -> String {
+    format!("{prefix}-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
