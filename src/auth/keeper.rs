@@ -19,7 +19,8 @@ use tokio::time::{Instant, timeout};
 
 use super::grant::Exchange;
 use super::store::{Owner, TokenKey, TokenStore};
-use super::token::{Access, AccessToken, Lent, Lifetime, Token, TokenFailure, TokenStatus, to_system};
+pub(crate) use super::token::Lent;
+use super::token::{Access, AccessToken, Lifetime, Token, TokenFailure, TokenStatus, to_system};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 mod background;

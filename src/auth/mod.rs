@@ -9,11 +9,10 @@ pub(crate) mod token;
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
-
 use crate::config::{Base, Config};
 use crate::error::{Error, Result};
 use crate::transport::Http;
+use connect::AuthCode;
 use grant::HttpExchange;
 use keeper::{Keeper, Options};
 use store::memory::MemoryTokenStore;
@@ -28,7 +27,10 @@ pub(crate) fn for_credentials(config: &Config, base: &Base, http: &Http) -> Resu
 }
 
 /// A user's token, for the code of the redirect: exchanged at once, and never sent twice.
-pub(crate) async fn for_auth_code(config: &Config, base: &Base, http: &Http, code: SecretString) -> Result<Keeper> {
+pub(crate) async fn for_auth_code(config: &Config, base: &Base, http: &Http, code: AuthCode) -> Result<Keeper> {
+    if code.expose_secret().trim().is_empty() {
+        return Err(Error::invalid_input("the auth code is blank"));
+    }
     let exchange = Arc::new(HttpExchange::new(config, base, http)?);
     let place = sign_in::Place {
         options: options(config, Owner::User),
@@ -38,7 +40,7 @@ pub(crate) async fn for_auth_code(config: &Config, base: &Base, http: &Http, cod
         base_url: base.as_str().to_owned(),
         subject: config.subject.clone(),
     };
-    sign_in::sign_in(place, code).await
+    sign_in::sign_in(place, code.into_secret()).await
 }
 
 /// A user's token that was obtained elsewhere.
