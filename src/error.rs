@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -273,6 +274,49 @@ impl Error {
     pub(crate) fn outcome(&self) -> Outcome {
         self.0.outcome
     }
+
+    /// The same error once more: for each of the many callers who waited for what failed once.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        let inner = &error.0;
+        Self(Box::new(Inner {
+            kind: inner.kind,
+            outcome: inner.outcome,
+            message: inner.message.clone(),
+            status: inner.status,
+            body: inner.body.clone(),
+            rpc: inner.rpc.clone(),
+            retry_after: inner.retry_after,
+            task_id: inner.task_id.clone(),
+            source: inner.source.as_ref().map(|_| Source::from(SharedSource(Arc::clone(error)))),
+        }))
+    }
+}
+
+/// The source of an error that is shared: it speaks as that source.
+struct SharedSource(Arc<Error>);
+
+impl SharedSource {
+    fn get(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+impl fmt::Display for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().map_or(Ok(()), |source| fmt::Display::fmt(source, f))
+    }
+}
+
+impl fmt::Debug for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().map_or(Ok(()), |source| fmt::Debug::fmt(source, f))
+    }
+}
+
+impl StdError for SharedSource {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.get()?.source()
+    }
 }
 
 /// By hand: the body is the server's text and stays out of logs.
@@ -322,6 +366,18 @@ mod tests {
         assert_eq!(error.to_string(), "could not connect");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("refused"));
         assert!(error.is_safe_to_ask_again() && !error.is_outcome_unknown());
+    }
+
+    #[test]
+    fn a_shared_error_tells_each_caller_the_same() {
+        let error = Error::new(ErrorKind::Connect, Outcome::NotDone, "could not connect")
+            .with_status(503)
+            .with_source(std::io::Error::other(std::fmt::Error));
+        let error = Arc::new(error);
+        let one = Error::shared(&error);
+        assert_eq!((one.kind(), one.status(), one.to_string()), (error.kind(), error.status(), error.to_string()));
+        let source = one.source().expect("has a source");
+        assert_eq!(source.to_string(), error.source().expect("has a source").to_string());
     }
 
     #[test]

@@ -26,8 +26,14 @@ mod transport;
 mod wire;
 
 pub use ask::Ask;
-pub use auth::store::TokenStore;
-pub use auth::token::TokenInfo;
+pub use auth::connect::{AuthCode, ConnectUrl, Scope};
+pub use auth::store::file::FileTokenStore;
+pub use auth::store::memory::MemoryTokenStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use auth::store::redis::RedisTokenStore;
+pub use auth::store::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
+pub use auth::token::{AccessToken, TokenFailure, TokenInfo, TokenSource, TokenStatus};
 pub use client::Client;
 pub use config::{Config, Environment};
 #[cfg(feature = "emulator")]

@@ -1,0 +1,341 @@
+//! The three OAuth grants: one request to the token endpoint, and what its failure proves.
+//!
+//! What the [keeper](super::keeper) does about a failed token request:
+//!
+//! | what happened | client credentials | refresh token | auth code |
+//! |---|---|---|---|
+//! | no connection: nothing was sent | again, with backoff | again, with backoff | again, with backoff |
+//! | 429, 500, 503, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same | an error: **never sent twice** |
+//! | reply lost or garbled: reset, time limit, 408, 502, 504, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried again**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. A second try that is lost too proves no more than the first, so up to four follow | the user must connect again |
+//! | `invalid_grant`, or 400 without a known code | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
+//! | `invalid_client`, 401, 403, 3xx, another 4xx | an error | an error; the refresh token is kept | an error |
+//!
+//! Parameters travel in the query string, so that the request's URL is a secret: it is in no error and no log.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use reqwest::{Method, Request};
+use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::config::{Base, Config};
+use crate::error::{Error, ErrorKind, Outcome, Result, Source};
+use crate::transport::{Failure, Http, read_body, read_error_body, retry_after};
+use crate::wire::oauth::{TokenRefusal, TokenReply};
+use crate::wire::path;
+
+/// How long one token request may take, from connecting to the last byte.
+pub(crate) const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
+const MAX_REPLY_BYTES: usize = 64 * 1024;
+
+/// What is exchanged for a token.
+#[derive(Clone)]
+pub(crate) enum Grant {
+    ClientCredentials,
+    AuthCode(SecretString),
+    Refresh(SecretString),
+}
+
+impl Grant {
+    /// OAuth's name for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::AuthCode(_) => "authorization_code",
+            Self::Refresh(_) => "refresh_token",
+        }
+    }
+
+    pub(crate) fn is_refresh(&self) -> bool {
+        matches!(self, Self::Refresh(_))
+    }
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the server gave.
+pub(crate) struct Granted {
+    pub(crate) access: SecretString,
+    pub(crate) refresh: Option<SecretString>,
+    /// Seconds from the start of the request.
+    pub(crate) expires_in: Option<i64>,
+    pub(crate) scope: Option<String>,
+}
+
+/// What a failure proves of the grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No byte left: the grant is unspent.
+    NotSent,
+    /// The server was too busy to act.
+    Busy,
+    /// The grant may or may not have been spent.
+    Lost,
+    /// The app's request was refused; the grant is unspent.
+    Refused,
+    /// The code or the refresh token is dead.
+    GrantDead,
+}
+
+/// Why there is no token. The error is one of a kind that says that nothing of an ask was done.
+#[derive(Debug)]
+pub(crate) struct ExchangeError {
+    pub(crate) fault: Fault,
+    pub(crate) error: Error,
+}
+
+impl ExchangeError {
+    pub(crate) fn new(fault: Fault, kind: ErrorKind, message: &'static str) -> Self {
+        Self { fault, error: Error::new(kind, Outcome::NotDone, message) }
+    }
+
+    fn caused_by(mut self, source: impl Into<Source>) -> Self {
+        self.error = self.error.with_source(source);
+        self
+    }
+
+    /// A reply that came and says nothing usable.
+    pub(crate) fn garbled(message: &'static str) -> Self {
+        Self::new(Fault::Lost, ErrorKind::Protocol, message)
+    }
+}
+
+/// The seam: exactly one token request. Behind it a server or, in tests, a script.
+pub(crate) trait Exchange: Send + Sync {
+    fn exchange(&self, grant: Grant) -> BoxFuture<'static, Result<Granted, ExchangeError>>;
+}
+
+/// The token endpoint.
+pub(crate) struct HttpExchange {
+    http: Http,
+    url: Url,
+    client_id: String,
+    /// Marked as sensitive; `None` for an app without a secret.
+    basic: Option<HeaderValue>,
+}
+
+impl HttpExchange {
+    pub(crate) fn new(config: &Config, base: &Base, http: &Http) -> Result<Self> {
+        let basic = match &config.client_secret {
+            Some(secret) => Some(basic(&config.client_id, secret)?),
+            None => None,
+        };
+        Ok(Self { http: http.clone(), url: base.join(path::TOKEN), client_id: config.client_id.clone(), basic })
+    }
+
+    fn request(&self, grant: &Grant) -> Request {
+        let mut url = self.url.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("grant_type", grant.name());
+            match grant {
+                Grant::ClientCredentials => {}
+                Grant::AuthCode(code) => {
+                    query.append_pair("code", code.expose_secret());
+                }
+                Grant::Refresh(token) => {
+                    query.append_pair("refresh_token", token.expose_secret());
+                }
+            }
+            if self.basic.is_none() {
+                query.append_pair("client_id", &self.client_id);
+            }
+        }
+        // A form's `+` for a space is not every server's.
+        let spaced = url.query().map(|query| query.replace('+', "%20"));
+        url.set_query(spaced.as_deref());
+        let mut request = Request::new(Method::POST, url);
+        *request.body_mut() = Some(Bytes::new().into());
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(basic) = &self.basic {
+            headers.insert(AUTHORIZATION, basic.clone());
+        }
+        request
+    }
+}
+
+fn basic(client_id: &str, secret: &SecretString) -> Result<HeaderValue> {
+    let pair = Zeroizing::new(format!("{client_id}:{}", secret.expose_secret()));
+    let text = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));
+    let mut header = HeaderValue::from_str(&text)
+        .map_err(|_| Error::invalid_input("the client id and secret do not fit into a header"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+impl Exchange for HttpExchange {
+    fn exchange(&self, grant: Grant) -> BoxFuture<'static, Result<Granted, ExchangeError>> {
+        let (http, request) = (self.http.clone(), self.request(&grant));
+        Box::pin(async move {
+            let until = Instant::now() + EXCHANGE_LIMIT;
+            let response = http.send(request, until).await.map_err(of_failure)?;
+            let status = response.status().as_u16();
+            if status != 200 {
+                let wait = retry_after(response.headers());
+                let body = read_error_body(response, MAX_REPLY_BYTES, until).await;
+                return Err(of_answer(status, body, wait));
+            }
+            let body = read_body(response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
+            read_reply(&body)
+        })
+    }
+}
+
+/// No part of the body goes into the error: it may hold a token.
+fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
+    let Ok(mut reply) = serde_json::from_slice::<TokenReply>(body) else {
+        return Err(ExchangeError::garbled("the token endpoint's reply is not the JSON that was expected"));
+    };
+    if let Some(access) = reply.take_access_token() {
+        return Ok(Granted {
+            access: access.into(),
+            refresh: reply.take_refresh_token().map(SecretString::from),
+            expires_in: reply.expires_in(),
+            scope: reply.scope.take(),
+        });
+    }
+    match code_of(body) {
+        // Some servers refuse with status 200.
+        Some(code) => Err(of_answer_with(200, Some(&code))),
+        None => Err(ExchangeError::garbled("the token endpoint's reply holds no access token")),
+    }
+}
+
+fn code_of(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<TokenRefusal>(body).ok()?.error
+}
+
+fn of_failure(failure: Failure) -> ExchangeError {
+    match failure {
+        Failure::NotConnected { source, .. } => {
+            ExchangeError::new(Fault::NotSent, ErrorKind::Connect, "the token endpoint could not be reached")
+                .caused_by(source)
+        }
+        Failure::Lost(source) => {
+            ExchangeError::new(Fault::Lost, ErrorKind::Interrupted, "the token endpoint's reply was lost")
+                .caused_by(source)
+        }
+        Failure::TimedOut => {
+            ExchangeError::new(Fault::Lost, ErrorKind::Timeout, "the token endpoint did not reply in time")
+        }
+        Failure::TooLarge { .. } => ExchangeError::new(
+            Fault::Lost,
+            ErrorKind::TooLarge,
+            "the token endpoint's reply is larger than any token's",
+        ),
+    }
+}
+
+fn of_answer(status: u16, body: Bytes, wait: Option<Duration>) -> ExchangeError {
+    let mut fault = of_answer_with(status, code_of(&body).as_deref());
+    fault.error = fault.error.with_status(status).with_body(body).with_retry_after(wait);
+    fault
+}
+
+/// Reads the status and RFC 6749's error code.
+fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
+    use ErrorKind::{Auth, Http, RateLimited, ReauthorizationRequired};
+    match (status, code) {
+        (429 | 503, _) => ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy"),
+        (408 | 502 | 504, _) => ExchangeError::new(Fault::Lost, Http, "the token endpoint's reply was lost on the way"),
+        (500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
+            ExchangeError::new(Fault::Busy, Http, "the token endpoint failed")
+        }
+        (_, Some("invalid_grant")) | (400, None) => {
+            ExchangeError::new(Fault::GrantDead, ReauthorizationRequired, "the token endpoint refused the grant")
+        }
+        (401 | 403, _) | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
+            ExchangeError::new(Fault::Refused, Auth, "the token endpoint refused the app's credentials")
+        }
+        (300..400, _) => ExchangeError::new(
+            Fault::Refused,
+            Http,
+            "the token endpoint redirects; tokens are asked for only where the base URL says",
+        ),
+        _ => ExchangeError::new(Fault::Refused, Http, "the token endpoint refused the request"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(secret: Option<&str>) -> HttpExchange {
+        let mut config = Config::new("id & co");
+        if let Some(secret) = secret {
+            config = config.client_secret(secret);
+        }
+        let base = Base::parse("http://127.0.0.1:9").unwrap();
+        let http = Http::for_config(&config, &base).unwrap();
+        HttpExchange::new(&config, &base, &http).unwrap()
+    }
+
+    #[test]
+    fn parameters_travel_percent_encoded_in_the_query() {
+        let request = exchange(Some("s")).request(&Grant::Refresh("a+b c&d=é".to_owned().into()));
+        assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=a%2Bb%20c%26d%3D%C3%A9"));
+        let basic = request.headers().get(AUTHORIZATION).unwrap();
+        assert!(basic.is_sensitive());
+        assert_eq!(basic.to_str().unwrap(), format!("Basic {}", BASE64_STANDARD.encode("id & co:s")));
+        let code = exchange(Some("s")).request(&Grant::AuthCode("c".to_owned().into()));
+        assert_eq!(code.url().query(), Some("grant_type=authorization_code&code=c"));
+    }
+
+    #[test]
+    fn an_app_without_a_secret_names_itself() {
+        let request = exchange(None).request(&Grant::Refresh("r".to_owned().into()));
+        assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=r&client_id=id%20%26%20co"));
+        assert!(request.headers().get(AUTHORIZATION).is_none());
+    }
+
+    #[test]
+    fn answers_are_classified() {
+        let cases = [
+            (429, "", Fault::Busy),
+            (503, "{}", Fault::Busy),
+            (500, "oops", Fault::Busy),
+            (502, "", Fault::Lost),
+            (504, "", Fault::Lost),
+            (408, "", Fault::Lost),
+            (400, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
+            (401, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
+            (400, "no JSON", Fault::GrantDead),
+            (400, r#"{"error":"invalid_client"}"#, Fault::Refused),
+            (400, r#"{"error":"invalid_request"}"#, Fault::Refused),
+            (400, r#"{"error":"temporarily_unavailable"}"#, Fault::Busy),
+            (401, "", Fault::Refused),
+            (403, "", Fault::Refused),
+            (404, "", Fault::Refused),
+            (307, "", Fault::Refused),
+        ];
+        for (status, body, fault) in cases {
+            let error = of_answer(status, Bytes::copy_from_slice(body.as_bytes()), None);
+            assert_eq!(error.fault, fault, "{status} {body}");
+            assert!(error.error.is_safe_to_ask_again());
+        }
+    }
+
+    #[test]
+    fn garbled_replies_are_lost_and_shown_nowhere() {
+        for body in ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#] {
+            let error = read_reply(body.as_bytes()).err().unwrap();
+            assert_eq!(error.fault, Fault::Lost, "{body}");
+            assert!(!format!("{error:?}").contains("hush"));
+        }
+        let error = read_reply(br#"{"error":"invalid_grant"}"#).err().unwrap();
+        assert_eq!(error.fault, Fault::GrantDead);
+    }
+}

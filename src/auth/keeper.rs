@@ -1,0 +1,253 @@
+//! Keeps one token fresh for all who ask for it.
+//!
+//! * A caller with a fresh token takes one read lock and leaves.
+//! * Everything that reaches the network or the store is a *flight*: one task, at most one at a time, that all callers
+//!   without a token wait for. It belongs to none of them, and holds the keeper until what it brought is stored.
+//! * The *background task* starts a flight before the token expires. It holds the keeper weakly, and lives on the runtime
+//!   of whoever came first; if that runtime ends or stands still, the next caller's takes over.
+//!
+//! Locks are held for a few instructions, never across an `.await`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::grant::Exchange;
+use super::store::{Owner, TokenKey, TokenStore};
+pub(crate) use super::token::Lent;
+use super::token::{Access, AccessToken, Lifetime, Token, TokenFailure, TokenStatus, to_system};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+
+mod background;
+mod events;
+mod flight;
+mod keep;
+pub(super) mod renew;
+
+#[cfg(test)]
+mod tests;
+
+use flight::{Duty, STALL};
+use keep::Unsaved;
+
+/// How often a caller may find that the flight it waited for brought nothing that can be sent.
+const FLIGHTS_PER_CALLER: u32 = 8;
+
+/// Lends tokens. Cheap to clone: clones lend the same token.
+#[derive(Clone)]
+pub(crate) struct Keeper(Arc<Inner>);
+
+/// How a token may be renewed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) owner: Owner,
+    /// Whether a refresh token whose reply was lost is tried again.
+    pub(crate) retry_lost_refresh: bool,
+}
+
+struct Inner {
+    token: Arc<RwLock<Token>>,
+    options: Options,
+    exchange: Arc<dyn Exchange>,
+    store: Arc<dyn TokenStore>,
+    key: TokenKey,
+    duty: Mutex<Duty>,
+    /// False also where the runtime of the background task is gone: its guard says so.
+    tended: AtomicBool,
+    /// Tells the background task that the token changed, or that the keeper is gone.
+    wake: Arc<Notify>,
+}
+
+impl Keeper {
+    /// No runtime is needed, and nothing is sent.
+    pub(crate) fn new(
+        options: Options,
+        exchange: Arc<dyn Exchange>,
+        store: Arc<dyn TokenStore>,
+        key: TokenKey,
+        mut token: Token,
+    ) -> Self {
+        token.fit(options.owner);
+        Self(Arc::new(Inner {
+            token: Arc::new(RwLock::new(token)),
+            options,
+            exchange,
+            store,
+            key,
+            duty: Mutex::default(),
+            tended: AtomicBool::new(false),
+            wake: Arc::default(),
+        }))
+    }
+
+    /// A valid token. Errors say that nothing of the ask was done.
+    pub(crate) async fn lend(&self) -> Result<Lent> {
+        self.obtain(Access::lend).await
+    }
+
+    /// The server refused the token of this generation (HTTP 401); a newer one stays.
+    pub(crate) fn refuse(&self, generation: u64) {
+        let inner = &self.0;
+        {
+            let mut token = inner.token_mut();
+            match &mut token.access {
+                Some(access) if access.serial == generation && !access.refused => access.refused = true,
+                _ => return,
+            }
+        }
+        events::refused(generation);
+    }
+
+    /// A valid token, for the caller's own use.
+    pub(crate) async fn access_token(&self) -> Result<AccessToken> {
+        self.obtain(Access::to_public).await
+    }
+
+    /// The present refresh token.
+    pub(crate) fn refresh_token(&self) -> Option<SecretString> {
+        self.0.token().refresh.clone()
+    }
+
+    /// True where there is no access token that can be sent as things stand.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.0.token().usable(Instant::now()).is_none()
+    }
+
+    /// How things stand.
+    pub(crate) fn status(&self) -> TokenStatus {
+        let (last_failure, store_behind) = {
+            let duty = self.0.duty();
+            (duty.last_failure.clone(), duty.store_behind)
+        };
+        let token = self.0.token();
+        TokenStatus {
+            usable: token.usable(Instant::now()).is_some(),
+            expires_at: token.access.as_ref().map(|access| to_system(access.expires())),
+            scopes: token.scopes(),
+            source: token.source,
+            generation: token.generation,
+            reauthorization_required: self.0.options.owner == Owner::User
+                && (token.ended.is_some() || (token.loaded && token.refresh.is_none())),
+            store_behind,
+            last_failure,
+        }
+    }
+
+    /// Takes up the first token of a new sign-in.
+    pub(super) async fn begin(&self, token: Token, lifetime: Lifetime) {
+        self.0.begin(token, lifetime).await;
+    }
+
+    async fn obtain<T>(&self, take: impl Fn(&Access) -> T) -> Result<T> {
+        if let Some(taken) = self.0.take_usable(&take) {
+            return Ok(taken);
+        }
+        self.0.obtain_by_flight(take).await
+    }
+}
+
+/// How late the background task may be before a caller's runtime takes over.
+const LATE: Duration = Duration::from_secs(2);
+
+impl Inner {
+    fn token(&self) -> RwLockReadGuard<'_, Token> {
+        self.token.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn token_mut(&self) -> RwLockWriteGuard<'_, Token> {
+        self.token.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn duty(&self) -> MutexGuard<'_, Duty> {
+        self.duty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way that nearly every caller takes.
+    fn take_usable<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Option<T> {
+        let now = Instant::now();
+        let (taken, late) = {
+            let token = self.token();
+            let access = token.usable(now)?;
+            (take(access), access.refresh_at().is_some_and(|at| now.saturating_duration_since(at) > LATE))
+        };
+        if late || !self.tended.load(Ordering::Relaxed) {
+            self.tend(late);
+        }
+        Some(taken)
+    }
+
+    #[cold]
+    fn tend(self: &Arc<Self>, late: bool) {
+        let waits = late && {
+            let (duty, now) = (self.duty(), Instant::now());
+            duty.is_flying() || [duty.retry_at, duty.tended_since].iter().flatten().any(|at| now < *at + LATE)
+        };
+        if !waits {
+            self.start_background();
+        }
+    }
+
+    async fn obtain_by_flight<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Result<T> {
+        for _ in 0..FLIGHTS_PER_CALLER {
+            let mut landing = match self.join_flight() {
+                Ok(landing) => landing,
+                Err(error) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
+            };
+            if !self.tended.load(Ordering::Relaxed) {
+                self.tend(false);
+            }
+            let landed = match timeout(STALL, landing.wait_for(Option::is_some)).await {
+                Ok(Ok(landed)) => landed.clone(),
+                // The runtime that it flew on is gone, or stands still: on to one of our own.
+                Ok(Err(_)) | Err(_) => continue,
+            };
+            match landed {
+                // What a flight brought is lent to those who waited for it, however short it lives: the server decides.
+                Some(Ok(())) => {
+                    let token = self.token();
+                    if let Some(access) = token.access.as_ref().filter(|access| !access.refused) {
+                        return Ok(take(access));
+                    }
+                }
+                Some(Err(error)) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
+                None => {}
+            }
+        }
+        Err(Error::new(ErrorKind::Auth, Outcome::NotDone, "the server refuses each token as soon as it was obtained"))
+    }
+
+    /// Replaces the token, unless there is a newer one.
+    fn install(&self, mut token: Token) {
+        token.fit(self.options.owner);
+        {
+            let mut held = self.token_mut();
+            if token.generation <= held.generation {
+                return;
+            }
+            *held = token;
+        }
+        self.wake.notify_one();
+    }
+
+    fn note_failure(&self, error: &Arc<Error>) {
+        self.duty().last_failure = Some(TokenFailure { at: SystemTime::now(), error: Arc::clone(error) });
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+/// By hand: tokens are secrets.
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("key", &self.0.key).field("token", &*self.0.token()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+//! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a secret.
+
+use tokio::time::Instant;
+
+use super::super::grant::{ExchangeError, Grant};
+use super::super::token::Token;
+use crate::error::Error;
+
+const TARGET: &str = "payman_sdk::token";
+
+/// Obtained, or refreshed.
+pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
+    let outcome = if grant.is_refresh() { "refreshed" } else { "obtained" };
+    tracing::info!(
+        target: TARGET,
+        grant = grant.name(),
+        generation = token.generation,
+        expires_in = token.access.as_ref().map_or(0, |access| access.lifetime().as_secs()),
+        outcome,
+        duration_ms = millis_since(asked),
+        "a token was obtained"
+    );
+}
+
+pub(super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
+    tracing::warn!(
+        target: TARGET,
+        grant = grant.name(),
+        generation,
+        outcome = "failed",
+        fault = ?failed.fault,
+        status = failed.error.status(),
+        duration_ms = millis_since(asked),
+        error = %failed.error,
+        "a token request failed"
+    );
+}
+
+pub(super) fn refused(generation: u64) {
+    tracing::info!(target: TARGET, generation, outcome = "refused", "the server refused the access token");
+}
+
+pub(super) fn ended(generation: u64, error: &Error) {
+    tracing::warn!(target: TARGET, generation, outcome = "ended", error = %error, "the user has to connect again");
+}
+
+pub(super) fn stored(generation: u64) {
+    tracing::debug!(target: TARGET, generation, outcome = "stored", "the token is stored");
+}
+
+pub(super) fn adopted(generation: u64) {
+    tracing::debug!(target: TARGET, generation, outcome = "loaded", "a newer token was in the store");
+}
+
+pub(super) fn store_failed(call: &'static str, error: &Error) {
+    tracing::warn!(target: TARGET, call, outcome = "store failed", error = %error, "the token store failed");
+}
+
+fn millis_since(asked: Instant) -> u64 {
+    u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,283 @@
+//! What one flight does: catch up with the store, claim, spend, commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::grant::{EXCHANGE_LIMIT, ExchangeError, Fault, Grant, Granted};
+use super::super::store::{Claim, Claimed, Owner, StoreError};
+use super::super::token::{Access, Lifetime, Token, TokenSource};
+use super::flight::{Landed, Pilot};
+use super::{Inner, events};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::transport::retry::Backoff;
+
+/// How long one call of the store may take.
+const STORE_LIMIT: Duration = Duration::from_secs(10);
+/// How often a flight tries where nothing was sent, or the server is busy.
+const TRIES: u32 = 3;
+/// How often a refresh token whose replies are lost is spent in all.
+const SPENDS: u32 = 5;
+/// The longest wait within a flight; a server that asks for more is left alone, and callers hear of it.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A claim with less left than this is not spent on: the exchange could outlive it.
+const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const SHORTEST_POLL: Duration = Duration::from_millis(15);
+const LONGEST_POLL: Duration = Duration::from_millis(250);
+
+/// What came of asking for the right to spend.
+enum Right {
+    Ours(Claim),
+    /// There is a newer token now.
+    CaughtUp,
+    /// The store fails, and the app's own credentials need no right.
+    None,
+}
+
+impl Inner {
+    /// Brings a token, or the reason why there is none.
+    pub(super) async fn renew(self: &Arc<Self>, pilot: &Pilot) -> Landed {
+        self.catch_up(pilot).await;
+        loop {
+            pilot.beat();
+            if self.token().is_fresh(Instant::now()) {
+                return Ok(());
+            }
+            let (generation, grant) = self.plan()?;
+            let obtained = match self.claim(pilot, generation).await? {
+                Right::CaughtUp => self.token().usable(Instant::now()).is_some(),
+                Right::Ours(claim) => self.spend(pilot, grant, Some(claim)).await?,
+                Right::None => self.spend(pilot, Grant::ClientCredentials, None).await?,
+            };
+            if obtained {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Finishes what an earlier flight left, and asks the store whether anyone else has a newer token.
+    async fn catch_up(&self, pilot: &Pilot) {
+        let left = self.duty().unsaved.clone();
+        if let Some(left) = left {
+            // One that could not be stored is in use already, and saved beside this flight.
+            if left.generation() > self.token().generation {
+                self.settle(left).await;
+            }
+        }
+        pilot.beat();
+        match ask_store(self.store.load(&self.key)).await {
+            Ok(Some(stored)) => self.adopt(&stored),
+            Ok(None) => {}
+            Err(error) => self.store_failed("load", error),
+        }
+        self.token_mut().loaded = true;
+    }
+
+    /// The way to the next token. A user's token is renewed by that user's refresh token or not at all.
+    fn plan(&self) -> Result<(u64, Grant), Arc<Error>> {
+        let token = self.token();
+        if let (Some(error), Owner::User) = (&token.ended, self.options.owner) {
+            return Err(Arc::clone(error));
+        }
+        match (&token.refresh, self.options.owner) {
+            (Some(refresh), _) => Ok((token.generation, Grant::Refresh(refresh.clone()))),
+            (None, Owner::App) => Ok((token.generation, Grant::ClientCredentials)),
+            (None, Owner::User) => {
+                Err(Arc::new(connect_again("the token is no longer valid and there is no refresh token")))
+            }
+        }
+    }
+
+    async fn claim(&self, pilot: &Pilot, generation: u64) -> Result<Right, Arc<Error>> {
+        let in_hand = self.duty().claim.clone();
+        if let Some((claim, until)) = in_hand {
+            if claim.generation() == generation && Instant::now() + CLAIM_MARGIN < until {
+                return Ok(Right::Ours(claim));
+            }
+        }
+        let mut poll = SHORTEST_POLL;
+        loop {
+            pilot.beat();
+            let asked = Instant::now();
+            match ask_store(self.store.claim(&self.key, generation)).await {
+                Ok(Claimed::Granted(claim)) => {
+                    let mut duty = self.duty();
+                    if claim.abandoned() > 0 {
+                        let known = spends_of(duty.unknown_spends, generation);
+                        duty.unknown_spends = (generation, known.max(claim.abandoned()));
+                    }
+                    duty.claim = Some((claim.clone(), asked + Claim::LEASE));
+                    return Ok(Right::Ours(claim));
+                }
+                Ok(Claimed::Newer(stored)) => {
+                    self.adopt(&stored);
+                    return Ok(Right::CaughtUp);
+                }
+                Ok(Claimed::Held(left)) => {
+                    sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
+                    poll = (poll * 2).min(LONGEST_POLL);
+                }
+                Err(error) => {
+                    // The app's own credentials can be used any number of times.
+                    if self.options.owner == Owner::App {
+                        self.store_failed("claim", error);
+                        return Ok(Right::None);
+                    }
+                    let failed = Error::new(
+                        ErrorKind::TokenStore,
+                        Outcome::NotDone,
+                        "the token store failed, and the refresh token may be spent only with its consent",
+                    );
+                    return Err(Arc::new(failed.with_source(error)));
+                }
+            }
+        }
+    }
+
+    /// True where there is a token now; false where there is another way to try.
+    async fn spend(&self, pilot: &Pilot, grant: Grant, claim: Option<Claim>) -> Result<bool, Arc<Error>> {
+        let generation = claim.as_ref().map_or_else(|| self.token().generation, Claim::generation);
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT / 2);
+        let mut tries = 0;
+        loop {
+            match self.may_spend(&grant, generation) {
+                MaySpend::Yes => {}
+                MaySpend::ClaimRunsOut => return Ok(false),
+                MaySpend::SpentOut => return self.give_up(claim, self.lost_for_good()).await,
+            }
+            tries += 1;
+            pilot.beat();
+            let asked = Instant::now();
+            let exchanged = self.exchange.exchange(grant.clone()).await;
+            pilot.beat();
+            let exchanged = exchanged.and_then(|granted| self.token_of(&grant, granted, asked, generation));
+            let failed = match exchanged {
+                Ok((token, lifetime)) => {
+                    events::obtained(&grant, &token, asked);
+                    self.keep(claim, token, lifetime).await;
+                    return Ok(true);
+                }
+                Err(failed) => failed,
+            };
+            events::failed(&grant, generation, &failed, asked);
+            self.note_outcome(&grant, generation, failed.fault);
+            let wait = match failed.fault {
+                Fault::GrantDead if grant.is_refresh() => return self.give_up(claim, Arc::new(failed.error)).await,
+                // An app that may not refresh has its credentials, and is the same app.
+                Fault::Refused if grant.is_refresh() && self.options.owner == Owner::App => {
+                    return self.give_up(claim, Arc::new(failed.error)).await;
+                }
+                Fault::Lost if grant.is_refresh() => {
+                    self.note_failure(&Arc::new(failed.error));
+                    sleep(backoff.next_wait()).await;
+                    continue;
+                }
+                Fault::NotSent | Fault::Busy | Fault::Lost if tries < TRIES => {
+                    failed.error.retry_after().unwrap_or_else(|| backoff.next_wait())
+                }
+                _ => Duration::MAX,
+            };
+            if wait > LONGEST_WAIT {
+                self.release(claim).await;
+                return Err(Arc::new(failed.error));
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Whether a refresh token may be spent, which then counts as spent until it is known not to be: this
+    /// count outlives a runtime that ends while the request is under way.
+    fn may_spend(&self, grant: &Grant, generation: u64) -> MaySpend {
+        let mut duty = self.duty();
+        if duty.claim.as_ref().is_some_and(|(_, until)| Instant::now() + CLAIM_MARGIN > *until) {
+            return MaySpend::ClaimRunsOut;
+        }
+        if !grant.is_refresh() {
+            return MaySpend::Yes;
+        }
+        let unknown = spends_of(duty.unknown_spends, generation);
+        let most = if self.options.retry_lost_refresh { SPENDS } else { 1 };
+        if unknown >= most {
+            return MaySpend::SpentOut;
+        }
+        duty.unknown_spends = (generation, unknown + 1);
+        MaySpend::Yes
+    }
+
+    fn note_outcome(&self, grant: &Grant, generation: u64, fault: Fault) {
+        if grant.is_refresh() && fault != Fault::Lost {
+            let mut duty = self.duty();
+            duty.unknown_spends = (generation, spends_of(duty.unknown_spends, generation).saturating_sub(1));
+        }
+    }
+
+    fn lost_for_good(&self) -> Arc<Error> {
+        let error = connect_again("the reply to the refresh was lost, and with it the refresh token that was in it");
+        Arc::new(match self.duty().last_failure.clone() {
+            Some(failure) => error.with_source(failure.error),
+            None => error,
+        })
+    }
+
+    fn token_of(
+        &self,
+        grant: &Grant,
+        granted: Granted,
+        asked: Instant,
+        generation: u64,
+    ) -> Result<(Token, Lifetime), ExchangeError> {
+        let held = self.token();
+        let lifetime = Lifetime::of_seconds(asked, granted.expires_in);
+        let mut token = token_of(grant, granted, lifetime, generation + 1)?;
+        token.seed = held.seed.clone();
+        token.scope = token.scope.or_else(|| held.scope.clone());
+        Ok((token, lifetime))
+    }
+}
+
+/// What a server gave, as a token of the given generation.
+pub(in super::super) fn token_of(
+    grant: &Grant,
+    granted: Granted,
+    lifetime: Lifetime,
+    generation: u64,
+) -> Result<Token, ExchangeError> {
+    let Some(access) = Access::new(&granted.access, lifetime, generation) else {
+        return Err(ExchangeError::garbled("the token endpoint's access token holds what no header can carry"));
+    };
+    let (refresh, source) = match grant {
+        // A reply without a refresh token keeps the old one; a new one replaces it.
+        Grant::Refresh(old) => (granted.refresh.or_else(|| Some(old.clone())), TokenSource::RefreshToken),
+        Grant::ClientCredentials => (granted.refresh, TokenSource::ClientCredentials),
+        Grant::AuthCode(_) => (granted.refresh, TokenSource::AuthCode),
+    };
+    Ok(Token { generation, access: Some(access), refresh, scope: granted.scope, ..Token::none(source) })
+}
+
+/// A store that hangs is a store that fails.
+pub(in super::super) async fn ask_store<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(STORE_LIMIT, call).await.unwrap_or_else(|_| Err("the token store did not answer in time".into()))
+}
+
+enum MaySpend {
+    Yes,
+    /// The exchange could outlive the claim: claim again.
+    ClaimRunsOut,
+    /// It was spent too often without an answer.
+    SpentOut,
+}
+
+/// How many spends of a generation have an unknown outcome.
+fn spends_of(unknown: (u64, u32), generation: u64) -> u32 {
+    if unknown.0 == generation { unknown.1 } else { 0 }
+}
+
+pub(super) fn connect_again(message: &'static str) -> Error {
+    Error::new(
+        ErrorKind::ReauthorizationRequired,
+        Outcome::NotDone,
+        format!("the user has to connect again: {message}"),
+    )
+}
