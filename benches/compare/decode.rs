@@ -19,6 +19,7 @@ const MIB: usize = 1024 * KIB;
 const LIMIT: usize = 16 * MIB;
 /// A stream holds about so much, and four events at least.
 const STREAM: usize = 512 * KIB;
+const LONG_STREAM: usize = 16 * MIB;
 
 pub const EVENTS: [(&str, usize); 5] =
     [("150B", 150), ("2KiB", 2 * KIB), ("64KiB", 64 * KIB), ("1MiB", MIB), ("4MiB", 4 * MIB)];
@@ -32,7 +33,7 @@ pub fn rows() -> Vec<Row> {
         for (chunk_name, chunk, goal) in CHUNKS {
             let name = format!("decode/{event_name}/{chunk_name}");
             rows.push(Row::new(name, goal, move || {
-                let stream = Input::new(&plain(&event_of(event)), event, chunk);
+                let stream = Input::new(&plain(&event_of(event)), STREAM, chunk);
                 Measured { pairs: in_turns(|| stream.ours(), || stream.plain_loop()), bytes: Some(stream.bytes) }
             }));
         }
@@ -49,14 +50,14 @@ pub fn rows() -> Vec<Row> {
 
 /// The same events, in another form and plain, both read by us.
 fn variant(data: &str, form: impl Fn(&str) -> String) -> Measured {
-    let other_form = Input::new(&form(data), data.len(), 16 * KIB);
-    let plain = Input::new(&plain(data), data.len(), 16 * KIB);
+    let other_form = Input::new(&form(data), STREAM, 16 * KIB);
+    let plain = Input::new(&plain(data), STREAM, 16 * KIB);
     Measured { pairs: in_turns(|| other_form.ours(), || plain.ours()), bytes: Some(plain.bytes) }
 }
 
-/// The cost of a byte of a large event, and of one of a small.
+/// The cost of a byte of a large event, and of one of a small, in streams of the same length.
 fn growth(data: impl Fn(usize) -> String, form: impl Fn(&str) -> String) -> Measured {
-    let of = |size: usize| Input::new(&form(&data(size)), size, 16 * KIB);
+    let of = |size: usize| Input::new(&form(&data(size)), LONG_STREAM, 16 * KIB);
     let (large, small) = (of(4 * MIB), of(64 * KIB));
     let pairs = in_turns(|| large.ours(), || small.ours());
     let a_byte = |(ours, other): (f64, f64)| (ours / large.bytes, other / small.bytes);
@@ -71,8 +72,8 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn new(event: &str, size: usize, chunk: usize) -> Self {
-        let events = (STREAM / size).max(4);
+    pub fn new(event: &str, length: usize, chunk: usize) -> Self {
+        let events = (length / event.len()).max(4);
         let bytes = event.repeat(events).into_bytes();
         let chunks = bytes.chunks(chunk).map(Bytes::copy_from_slice).collect();
         Self { chunks, events, bytes: bytes.len() as f64 }

@@ -9,6 +9,8 @@ use super::library::Assembly;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// A buffer larger than this is given back while there is nothing in it and nothing to read.
 const KEPT_AT_REST: usize = 1024;
+/// Room before the buffer that is not left lying.
+const WORTH_RECLAIMING: usize = 64 * 1024;
 
 /// The state between two bytes of a stream of events.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Framer {
     buffer: BytesMut,
     /// So much of the buffer holds no line end.
     searched: usize,
+    /// So many bytes before the buffer were handed on or dropped.
+    passed: usize,
     limit: usize,
     /// The bytes of the open event's lines so far, comments aside.
     size: usize,
@@ -34,7 +38,7 @@ pub(super) struct Framer {
 #[derive(Debug)]
 enum OpenData {
     None,
-    /// The whole line, its end included, and the range of its value.
+    /// The line, without its end.
     One(Bytes),
     Many(Box<Assembly>),
 }
@@ -46,6 +50,7 @@ impl Framer {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
+            passed: 0,
             limit,
             size: 0,
             data: OpenData::None,
@@ -61,7 +66,18 @@ impl Framer {
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) {
+        if self.passed >= WORTH_RECLAIMING && self.passed >= self.buffer.len() {
+            self.reclaim();
+        }
         self.buffer.extend_from_slice(chunk);
+    }
+
+    /// Moves what is left to the front, over what was handed on, if nobody holds that any more. Otherwise the
+    /// buffer would go on behind it, and through twice the memory that it needs.
+    fn reclaim(&mut self) {
+        let all = self.passed + self.buffer.capacity();
+        self.buffer.try_reclaim(all - self.buffer.len());
+        self.passed = 0;
     }
 
     /// True where the buffer should be searched before more is put in.
@@ -145,6 +161,7 @@ impl Framer {
     /// Takes the line that ends at `end` out of the buffer. Some where it completed an event.
     fn take_line(&mut self, end: usize) -> Result<Option<Bytes>, Refusal> {
         let first = self.buffer.first().copied().unwrap_or_default();
+        self.passed += end + 1;
         self.after_cr = self.buffer.get(end) == Some(&b'\r');
         if self.in_comment || first == b':' {
             self.in_comment = false;
@@ -157,6 +174,7 @@ impl Framer {
         }
         self.check_size(end)?;
         if self.is_plain_event(end) {
+            self.size = 0;
             let mut event = self.buffer.split_to(end + 2).freeze();
             event.truncate(end);
             return Ok(Some(value_of(event)));
@@ -182,26 +200,27 @@ impl Framer {
             self.buffer.advance(end + 1);
             return;
         }
-        let mut line = self.buffer.split_to(end + 1);
-        if let Some(last) = line.last_mut() {
-            // The library waits after a CR, to see whether an LF follows.
-            *last = b'\n';
+        if matches!(self.data, OpenData::None) && !self.only_library {
+            let mut line = self.buffer.split_to(end + 1).freeze();
+            line.truncate(end);
+            self.data = OpenData::One(line);
+            return;
         }
-        self.add_line(line.freeze());
+        self.add_line(end);
+        self.buffer.advance(end + 1);
     }
 
-    fn add_line(&mut self, line: Bytes) {
-        match &mut self.data {
-            OpenData::Many(assembly) => assembly.add(line),
-            OpenData::None if !self.only_library => self.data = OpenData::One(line),
-            data => {
-                let mut assembly = Box::new(Assembly::new());
-                if let OpenData::One(first) = std::mem::replace(data, OpenData::None) {
-                    assembly.add(first);
-                }
-                assembly.add(line);
-                self.data = OpenData::Many(assembly);
+    /// Gives a line to the library, after the one that was kept for the plain way.
+    fn add_line(&mut self, end: usize) {
+        if !matches!(self.data, OpenData::Many(_)) {
+            let mut assembly = Box::new(Assembly::new());
+            if let OpenData::One(first) = &self.data {
+                assembly.add(first);
             }
+            self.data = OpenData::Many(assembly);
+        }
+        if let (OpenData::Many(assembly), Some(line)) = (&mut self.data, self.buffer.get(..end)) {
+            assembly.add(line);
         }
     }
 
@@ -210,10 +229,7 @@ impl Framer {
         self.size = 0;
         match std::mem::replace(&mut self.data, OpenData::None) {
             OpenData::None => Ok(None),
-            OpenData::One(mut line) => {
-                line.truncate(line.len().saturating_sub(1));
-                Ok(Some(value_of(line)))
-            }
+            OpenData::One(line) => Ok(Some(value_of(line))),
             OpenData::Many(assembly) => assembly.finish(),
         }
     }
