@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures::{Stream, stream};
 use memchr::memchr;
-use payman_sdk::decode;
+use payman_sdk::{Result, decode};
 
 use super::events::{event_of, in_lines, many_lines_of, plain};
 use super::row::{Measured, Row, in_turns};
@@ -43,8 +43,15 @@ pub fn rows() -> Vec<Row> {
     rows.push(Row::new("decode-event-id/2KiB", 2.0, move || variant(&event_of(2 * KIB), event_id)));
     rows.push(Row::new("decode-crlf/2KiB", 2.0, move || variant(&event_of(2 * KIB), crlf)));
     rows.push(Row::new("decode-many-lines/1MiB", 2.0, || variant(&many_lines_of(MIB), in_lines)));
-    rows.push(Row::new("growth/decode", 1.3, || growth(event_of, plain)));
-    rows.push(Row::new("growth/decode-many-lines", 1.3, || growth(many_lines_of, in_lines)));
+    // By way of `eventsource-stream`, for which there is no goal.
+    let mixed = |data: &str| format!("event: message\nid: 7\n{}", in_lines(data));
+    rows.push(Row::untargeted("decode-many-lines-event-id/1MiB", move || variant(&many_lines_of(MIB), mixed)));
+    rows.push(Row::new("growth/decode", 1.3, || growth(event_of, plain, Input::ours)));
+    // Without the JSON: a tree of a hundred thousand values costs more than a small one, however it came.
+    rows.push(Row::new("growth/frames-many-lines", 1.3, || growth(many_lines_of, in_lines, Input::our_frames)));
+    rows.push(Row::new("growth/frames-many-lines-event-id", 1.3, move || {
+        growth(many_lines_of, mixed, Input::our_frames)
+    }));
     rows
 }
 
@@ -56,10 +63,10 @@ fn variant(data: &str, form: impl Fn(&str) -> String) -> Measured {
 }
 
 /// The cost of a byte of a large event, and of one of a small, in streams of the same length.
-fn growth(data: impl Fn(usize) -> String, form: impl Fn(&str) -> String) -> Measured {
+fn growth(data: fn(usize) -> String, form: impl Fn(&str) -> String, run: fn(&Input)) -> Measured {
     let of = |size: usize| Input::new(&form(&data(size)), LONG_STREAM, 16 * KIB);
     let (large, small) = (of(4 * MIB), of(64 * KIB));
-    let pairs = in_turns(|| large.ours(), || small.ours());
+    let pairs = in_turns(|| run(&large), || run(&small));
     let a_byte = |(ours, other): (f64, f64)| (ours / large.bytes, other / small.bytes);
     Measured { pairs: pairs.into_iter().map(a_byte).collect(), bytes: Some(1.0) }
 }
@@ -85,7 +92,14 @@ impl Input {
     }
 
     pub fn ours(&self) {
-        let mut events = decode::events(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT);
+        self.drain(decode::events(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
+    }
+
+    pub fn our_frames(&self) {
+        self.drain(decode::frames(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
+    }
+
+    fn drain<T>(&self, mut events: impl Stream<Item = Result<T>> + Unpin) {
         let mut context = Context::from_waker(Waker::noop());
         let mut seen = 0;
         while let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(&mut context) {

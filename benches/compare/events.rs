@@ -14,16 +14,22 @@ pub fn event_of(size: usize) -> String {
     json(&words.repeat(room / words.len() + 1)[..room])
 }
 
-/// An event's JSON in many lines: a whole task with a long history.
+/// An event's JSON in many lines, as a pretty-printer writes it: a list of payments as a part of data.
 pub fn many_lines_of(size: usize) -> String {
-    let message = |at: usize| {
-        let text = format!("{at}: you have $1,204.33 in your main wallet, and three payments wait for approval.");
-        json!({"role": "agent", "parts": [{"type": "text", "text": text}]})
+    let payment = |at: usize| {
+        json!({
+            "id": format!("txn-{at:08}"),
+            "payee": {"name": "Tyllen Bicakcic", "type": "US_ACH"},
+            "amount": {"value": at * 5, "currency": "USD"},
+            "status": "AWAITING_APPROVAL",
+            "createdAt": "2025-06-27T16:31:41.584Z",
+        })
     };
-    let of = |messages: usize| {
-        let history: Vec<_> = (0..messages).map(message).collect();
-        let task = json!({"id": "tsk-7f3a9c", "status": {"state": "WORKING"}, "history": history});
-        serde_json::to_string_pretty(&json!({"jsonrpc": "2.0", "id": 1, "result": task})).expect("JSON is written")
+    let of = |payments: usize| {
+        let list: Vec<_> = (0..payments).map(payment).collect();
+        let artifact = json!({"parts": [{"type": "data", "data": {"payments": list}}], "index": 0});
+        let event = json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "artifact": artifact}});
+        serde_json::to_string_pretty(&event).expect("JSON is written")
     };
     let one = of(2).len() - of(1).len();
     of((size / one).max(1))

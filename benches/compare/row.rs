@@ -36,6 +36,11 @@ impl Row {
         Self { name: name.into(), goal: Some(goal), measure: Box::new(measure) }
     }
 
+    /// A row that is only told.
+    pub fn untargeted(name: impl Into<String>, measure: impl FnOnce() -> Measured + 'static) -> Self {
+        Self { name: name.into(), goal: None, measure: Box::new(measure) }
+    }
+
     pub fn run(self) -> Outcome {
         let measured = (self.measure)();
         assert!(measured.pairs.len() >= 5, "{}: too few pairs", self.name);
@@ -108,13 +113,13 @@ pub fn thread_time() -> Duration {
 
 /// The table for people.
 pub fn print_table(outcomes: &[Outcome]) {
-    println!("\n{:<24} {:>7} {:>6}      {:>10} {:>10}", "row", "ratio", "goal", "ours MB/s", "other MB/s");
+    println!("\n{:<34} {:>7} {:>6}      {:>10} {:>10}", "row", "ratio", "goal", "ours MB/s", "other MB/s");
     for outcome in outcomes {
         let goal = outcome.goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.2}"));
         let verdict = if outcome.goal.is_some_and(|goal| outcome.median > goal) { "OVER" } else { "" };
         let (ours, other) = outcome
             .throughput
             .map_or_else(Default::default, |(ours, other)| (format!("{ours:.0}"), format!("{other:.0}")));
-        println!("{:<24} {:>7.3} {goal:>6} {verdict:<4} {ours:>10} {other:>10}", outcome.name, outcome.median);
+        println!("{:<34} {:>7.3} {goal:>6} {verdict:<4} {ours:>10} {other:>10}", outcome.name, outcome.median);
     }
 }

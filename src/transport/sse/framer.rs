@@ -26,6 +26,8 @@ pub(super) struct Framer {
     size: usize,
     /// The data of the open event.
     data: OpenData,
+    /// The open event has fields other than data, so far.
+    mixed: bool,
     /// Every event goes through the library.
     only_library: bool,
     /// Nothing came yet: a byte-order mark may.
@@ -40,6 +42,8 @@ enum OpenData {
     None,
     /// The line, without its end.
     One(Bytes),
+    /// The values of several lines.
+    Joined(BytesMut),
     Many(Box<Assembly>),
 }
 
@@ -54,6 +58,7 @@ impl Framer {
             limit,
             size: 0,
             data: OpenData::None,
+            mixed: false,
             only_library: false,
             at_start: true,
             after_cr: false,
@@ -175,9 +180,10 @@ impl Framer {
         self.check_size(end)?;
         if self.is_plain_event(end) {
             self.size = 0;
+            self.mixed = false;
             let mut event = self.buffer.split_to(end + 2).freeze();
             event.truncate(end);
-            return Ok(Some(value_of(event)));
+            return Ok(Some(event.slice_ref(value_in(&event))));
         }
         self.size += end + 1;
         self.take_field(end);
@@ -194,23 +200,49 @@ impl Framer {
 
     fn take_field(&mut self, end: usize) {
         let is_data = self.buffer.starts_with(b"data") && matches!(self.buffer.get(4), Some(b':' | b'\n' | b'\r'));
-        let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
-        if !is_data && !(self.only_library && is_text()) {
-            // An event's name, its id and the like decide nothing here.
-            self.buffer.advance(end + 1);
+        if !is_data {
+            self.take_other_field(end);
             return;
         }
-        if matches!(self.data, OpenData::None) && !self.only_library {
-            let mut line = self.buffer.split_to(end + 1).freeze();
-            line.truncate(end);
-            self.data = OpenData::One(line);
-            return;
+        match &mut self.data {
+            OpenData::None if !self.only_library => {
+                let mut line = self.buffer.split_to(end + 1).freeze();
+                line.truncate(end);
+                self.data = OpenData::One(line);
+                return;
+            }
+            OpenData::One(first) if !self.mixed => {
+                let mut joined = BytesMut::with_capacity(first.len() + end);
+                joined.extend_from_slice(value_in(first));
+                self.data = OpenData::Joined(joined);
+                self.join_line(end);
+            }
+            OpenData::Joined(_) => self.join_line(end),
+            OpenData::None | OpenData::One(_) | OpenData::Many(_) => self.add_line(end),
         }
-        self.add_line(end);
         self.buffer.advance(end + 1);
     }
 
-    /// Gives a line to the library, after the one that was kept for the plain way.
+    /// An event's name, its id and the like decide nothing here; but several data lines after them are left to the
+    /// library.
+    fn take_other_field(&mut self, end: usize) {
+        self.mixed = true;
+        let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
+        // One that is no text is ignored like any other: it must not spoil the data.
+        if (self.only_library || matches!(self.data, OpenData::Many(_))) && is_text() {
+            self.add_line(end);
+        }
+        self.buffer.advance(end + 1);
+    }
+
+    fn join_line(&mut self, end: usize) {
+        if let (OpenData::Joined(joined), Some(line)) = (&mut self.data, self.buffer.get(..end)) {
+            joined.extend_from_slice(b"\n");
+            joined.extend_from_slice(value_in(line));
+        }
+    }
+
+    /// Gives a line to the library, after the one that was kept in case it stays the only one.
     fn add_line(&mut self, end: usize) {
         if !matches!(self.data, OpenData::Many(_)) {
             let mut assembly = Box::new(Assembly::new());
@@ -227,21 +259,20 @@ impl Framer {
     /// The blank line: the open event is whole.
     fn dispatch(&mut self) -> Result<Option<Bytes>, Refusal> {
         self.size = 0;
+        self.mixed = false;
         match std::mem::replace(&mut self.data, OpenData::None) {
             OpenData::None => Ok(None),
-            OpenData::One(line) => Ok(Some(value_of(line))),
+            OpenData::One(line) => Ok(Some(line.slice_ref(value_in(&line)))),
+            OpenData::Joined(joined) => Ok(Some(joined.freeze())),
             OpenData::Many(assembly) => assembly.finish(),
         }
     }
 }
 
-/// The value of a data line without its end.
-fn value_of(mut line: Bytes) -> Bytes {
-    match line.get(4..6) {
-        Some(b": ") => line.advance(6),
-        _ => line.advance(line.len().min(5)),
-    }
-    line
+/// The value of a data line.
+fn value_in(line: &[u8]) -> &[u8] {
+    let value = line.get(5..).unwrap_or_default();
+    value.strip_prefix(b" ").unwrap_or(value)
 }
 
 /// True for data that says nothing: empty, only white space, or the empty object.

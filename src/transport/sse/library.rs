@@ -1,4 +1,4 @@
-//! The way of events with several `data` lines: through `eventsource-stream`, line by line.
+//! The way of events with several `data` lines after other fields: through `eventsource-stream`, in whole lines.
 
 use std::convert::Infallible;
 use std::fmt;
