@@ -9,6 +9,8 @@ use super::library::Assembly;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// A buffer larger than this is given back while there is nothing in it and nothing to read.
 const KEPT_AT_REST: usize = 1024;
+/// Room before the buffer that is not left lying.
+const WORTH_RECLAIMING: usize = 64 * 1024;
 
 /// The state between two bytes of a stream of events.
 #[derive(Debug)]
@@ -17,11 +19,15 @@ pub(super) struct Framer {
     buffer: BytesMut,
     /// So much of the buffer holds no line end.
     searched: usize,
+    /// So many bytes before the buffer were handed on or dropped.
+    passed: usize,
     limit: usize,
     /// The bytes of the open event's lines so far, comments aside.
     size: usize,
     /// The data of the open event.
     data: OpenData,
+    /// The open event has fields other than data, so far.
+    mixed: bool,
     /// Every event goes through the library.
     only_library: bool,
     /// Nothing came yet: a byte-order mark may.
@@ -34,8 +40,10 @@ pub(super) struct Framer {
 #[derive(Debug)]
 enum OpenData {
     None,
-    /// The whole line, its end included, and the range of its value.
+    /// The line, without its end.
     One(Bytes),
+    /// The values of several lines.
+    Joined(BytesMut),
     Many(Box<Assembly>),
 }
 
@@ -46,9 +54,11 @@ impl Framer {
         Self {
             buffer: BytesMut::new(),
             searched: 0,
+            passed: 0,
             limit,
             size: 0,
             data: OpenData::None,
+            mixed: false,
             only_library: false,
             at_start: true,
             after_cr: false,
@@ -61,7 +71,18 @@ impl Framer {
     }
 
     pub(super) fn push(&mut self, chunk: &[u8]) {
+        if self.passed >= WORTH_RECLAIMING && self.passed >= self.buffer.len() {
+            self.reclaim();
+        }
         self.buffer.extend_from_slice(chunk);
+    }
+
+    /// Moves what is left to the front, over what was handed on, if nobody holds that any more. Otherwise the
+    /// buffer would go on behind it, and through twice the memory that it needs.
+    fn reclaim(&mut self) {
+        let all = self.passed + self.buffer.capacity();
+        self.buffer.try_reclaim(all - self.buffer.len());
+        self.passed = 0;
     }
 
     /// True where the buffer should be searched before more is put in.
@@ -145,6 +166,7 @@ impl Framer {
     /// Takes the line that ends at `end` out of the buffer. Some where it completed an event.
     fn take_line(&mut self, end: usize) -> Result<Option<Bytes>, Refusal> {
         let first = self.buffer.first().copied().unwrap_or_default();
+        self.passed += end + 1;
         self.after_cr = self.buffer.get(end) == Some(&b'\r');
         if self.in_comment || first == b':' {
             self.in_comment = false;
@@ -157,9 +179,11 @@ impl Framer {
         }
         self.check_size(end)?;
         if self.is_plain_event(end) {
+            self.size = 0;
+            self.mixed = false;
             let mut event = self.buffer.split_to(end + 2).freeze();
             event.truncate(end);
-            return Ok(Some(value_of(event)));
+            return Ok(Some(event.slice_ref(value_in(&event))));
         }
         self.size += end + 1;
         self.take_field(end);
@@ -176,56 +200,79 @@ impl Framer {
 
     fn take_field(&mut self, end: usize) {
         let is_data = self.buffer.starts_with(b"data") && matches!(self.buffer.get(4), Some(b':' | b'\n' | b'\r'));
-        let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
-        if !is_data && !(self.only_library && is_text()) {
-            // An event's name, its id and the like decide nothing here.
-            self.buffer.advance(end + 1);
+        if !is_data {
+            self.take_other_field(end);
             return;
         }
-        let mut line = self.buffer.split_to(end + 1);
-        if let Some(last) = line.last_mut() {
-            // The library waits after a CR, to see whether an LF follows.
-            *last = b'\n';
+        match &mut self.data {
+            OpenData::None if !self.only_library => {
+                let mut line = self.buffer.split_to(end + 1).freeze();
+                line.truncate(end);
+                self.data = OpenData::One(line);
+                return;
+            }
+            OpenData::One(first) if !self.mixed => {
+                let mut joined = BytesMut::with_capacity(first.len() + end);
+                joined.extend_from_slice(value_in(first));
+                self.data = OpenData::Joined(joined);
+                self.join_line(end);
+            }
+            OpenData::Joined(_) => self.join_line(end),
+            OpenData::None | OpenData::One(_) | OpenData::Many(_) => self.add_line(end),
         }
-        self.add_line(line.freeze());
+        self.buffer.advance(end + 1);
     }
 
-    fn add_line(&mut self, line: Bytes) {
-        match &mut self.data {
-            OpenData::Many(assembly) => assembly.add(line),
-            OpenData::None if !self.only_library => self.data = OpenData::One(line),
-            data => {
-                let mut assembly = Box::new(Assembly::new());
-                if let OpenData::One(first) = std::mem::replace(data, OpenData::None) {
-                    assembly.add(first);
-                }
-                assembly.add(line);
-                self.data = OpenData::Many(assembly);
+    /// An event's name, its id and the like decide nothing here; but several data lines after them are left to the
+    /// library.
+    fn take_other_field(&mut self, end: usize) {
+        self.mixed = true;
+        let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
+        // One that is no text is ignored like any other: it must not spoil the data.
+        if (self.only_library || matches!(self.data, OpenData::Many(_))) && is_text() {
+            self.add_line(end);
+        }
+        self.buffer.advance(end + 1);
+    }
+
+    fn join_line(&mut self, end: usize) {
+        if let (OpenData::Joined(joined), Some(line)) = (&mut self.data, self.buffer.get(..end)) {
+            joined.extend_from_slice(b"\n");
+            joined.extend_from_slice(value_in(line));
+        }
+    }
+
+    /// Gives a line to the library, after the one that was kept in case it stays the only one.
+    fn add_line(&mut self, end: usize) {
+        if !matches!(self.data, OpenData::Many(_)) {
+            let mut assembly = Box::new(Assembly::new());
+            if let OpenData::One(first) = &self.data {
+                assembly.add(first);
             }
+            self.data = OpenData::Many(assembly);
+        }
+        if let (OpenData::Many(assembly), Some(line)) = (&mut self.data, self.buffer.get(..end)) {
+            assembly.add(line);
         }
     }
 
     /// The blank line: the open event is whole.
     fn dispatch(&mut self) -> Result<Option<Bytes>, Refusal> {
         self.size = 0;
+        self.mixed = false;
         match std::mem::replace(&mut self.data, OpenData::None) {
             OpenData::None => Ok(None),
-            OpenData::One(mut line) => {
-                line.truncate(line.len().saturating_sub(1));
-                Ok(Some(value_of(line)))
-            }
+            OpenData::One(line) => Ok(Some(line.slice_ref(value_in(&line)))),
+            OpenData::Joined(joined) => Ok(Some(joined.freeze())),
             OpenData::Many(assembly) => assembly.finish(),
         }
     }
 }
 
-/// The value of a data line without its end.
-fn value_of(mut line: Bytes) -> Bytes {
-    match line.get(4..6) {
-        Some(b": ") => line.advance(6),
-        _ => line.advance(line.len().min(5)),
-    }
-    line
+/// The value of a data line.
+fn value_in(line: &[u8]) -> &[u8] {
+    let value = line.get(5..).unwrap_or_default();
+    value.strip_prefix(b" ").unwrap_or(value)
 }
 
 /// True for data that says nothing: empty, only white space, or the empty object.

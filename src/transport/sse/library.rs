@@ -1,4 +1,4 @@
-//! The way of events with several `data` lines: through `eventsource-stream`, line by line.
+//! The way of events with several `data` lines after other fields: through `eventsource-stream`, in whole lines.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -16,38 +16,47 @@ use super::Refusal;
 pub(super) struct Assembly {
     events: EventStream<Lines>,
     lines: Lines,
-    /// Set by the first line that is no UTF-8, which the library never sees.
+    /// Lines that the library has not seen yet: it takes several at a time with less ado.
+    waiting: Vec<u8>,
+    /// Set by the first lines that are no UTF-8, which the library never sees.
     spoiled: bool,
 }
+
+/// The library moves all that it was fed once for each line, so this has to stay small.
+const FED_AT_ONCE: usize = 512;
 
 impl Assembly {
     pub(super) fn new() -> Self {
         let lines = Lines::default();
-        let mut assembly = Self { events: EventStream::new(lines.clone()), lines, spoiled: false };
-        // The library takes a byte-order mark off the first thing that it is fed, and panics on it.
-        assembly.feed(Bytes::from_static(b":\n"));
-        assembly
+        // The library takes a byte-order mark off the first thing that it is fed, and panics on it: a comment first.
+        Self { events: EventStream::new(lines.clone()), lines, waiting: b":\n".to_vec(), spoiled: false }
     }
 
-    /// Takes one or more whole lines, the last of them ended by LF.
-    pub(super) fn add(&mut self, lines: Bytes) {
-        self.spoiled = self.spoiled || std::str::from_utf8(&lines).is_err();
-        if !self.spoiled {
-            self.feed(lines);
+    /// Takes a line, without its end.
+    pub(super) fn add(&mut self, line: &[u8]) {
+        self.waiting.extend_from_slice(line);
+        // The library waits after a CR, to see whether an LF follows; after an LF it knows.
+        self.waiting.push(b'\n');
+        if self.waiting.len() >= FED_AT_ONCE {
+            self.feed();
         }
     }
 
     /// The blank line came: the event's data, where it has any.
     pub(super) fn finish(mut self) -> Result<Option<Bytes>, Refusal> {
-        if self.spoiled {
-            return Err(Refusal::Utf8);
-        }
-        Ok(self.feed(Bytes::from_static(b"\n")).map(Bytes::from))
+        self.waiting.push(b'\n');
+        let data = self.feed();
+        if self.spoiled { Err(Refusal::Utf8) } else { Ok(data.map(Bytes::from)) }
     }
 
-    fn feed(&mut self, lines: Bytes) -> Option<String> {
-        self.lines.put(lines);
-        // What is fed holds whole lines of valid text: the library has no error to give.
+    fn feed(&mut self) -> Option<String> {
+        self.spoiled = self.spoiled || std::str::from_utf8(&self.waiting).is_err();
+        if self.spoiled {
+            self.waiting.clear();
+            return None;
+        }
+        self.lines.swap(&mut self.waiting);
+        // These are whole lines of valid text: the library has no error to give.
         match self.events.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Ok(event))) => Some(event.data),
             _ => None,
@@ -63,22 +72,20 @@ impl fmt::Debug for Assembly {
 
 /// Where the library finds its next lines. It keeps its source to itself, so the two ends are shared.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Option<Bytes>>>);
+struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
-    fn put(&self, lines: Bytes) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lines);
+    fn swap(&self, lines: &mut Vec<u8>) {
+        std::mem::swap(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), lines);
     }
 }
 
 impl Stream for Lines {
-    type Item = Result<Bytes, Infallible>;
+    type Item = Result<Vec<u8>, Infallible>;
 
     /// Pending without a waker: who puts lines in polls next.
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(lines) => Poll::Ready(Some(Ok(lines))),
-            None => Poll::Pending,
-        }
+        let lines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if lines.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(lines))) }
     }
 }

@@ -3,11 +3,14 @@
 //! | an event with | goes |
 //! |---|---|
 //! | one `data` line, whatever other fields and comments stand around it | straight on, as a slice of the one buffer |
-//! | several `data` lines | line by line through `eventsource-stream`, which puts the data together |
+//! | several `data` lines, and no other field before the second | on, its lines joined |
+//! | several `data` lines after other fields | in whole lines through `eventsource-stream`, which puts the data together |
 //! | no `data` line, empty data, or the empty object | nowhere |
 //!
 //! Fed in whole lines, each checked and counted before, `eventsource-stream` is linear too, meets no invalid
-//! UTF-8 and no byte-order mark, and knows at once that a line which ends in a bare CR is whole.
+//! UTF-8 and no byte-order mark, and knows at once that a line which ends in a bare CR is whole. It reads a
+//! character at a time, at a fifth of the speed of the rest: that is why the two common shapes go before it. That all
+//! ways agree is a property that the tests hold.
 
 mod framer;
 mod library;

@@ -1,0 +1,42 @@
+//! Ours against the plainest way to do the same, both in this process, taking turns.
+//!
+//! ```text
+//! cargo bench --bench compare                      every row
+//! cargo bench --bench compare -- decode/2KiB       the rows whose name holds that
+//! cargo bench --bench compare -- --store decode    the same, kept in benches/ratios.txt
+//! ```
+//!
+//! For each row a line `RATIO <row> <median ours/other> <min> <max> <goal>`, at the end a table, and for the
+//! rows `decode/…` a plot, `target/compare-decode.svg`. A row that is slower by more than a fifth than its
+//! stored ratio is said so, loudly; nothing fails.
+
+#[path = "compare/decode.rs"]
+mod decode;
+#[allow(dead_code)] // shared with the bench `decode`, which uses the rest
+#[path = "compare/events.rs"]
+mod events;
+#[path = "compare/plot.rs"]
+mod plot;
+#[path = "compare/row.rs"]
+mod row;
+#[path = "compare/stored.rs"]
+mod stored;
+
+use row::{Outcome, Row};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let store = arguments.iter().any(|argument| argument == "--store");
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    let wanted = |row: &Row| filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()));
+
+    let rows: Vec<Row> = [decode::rows()].into_iter().flatten().filter(wanted).collect();
+    let outcomes: Vec<Outcome> = rows.into_iter().map(Row::run).collect();
+
+    row::print_table(&outcomes);
+    plot::draw(&outcomes);
+    stored::compare(&outcomes);
+    if store {
+        stored::store(&outcomes);
+    }
+}

@@ -1,0 +1,133 @@
+//! Bytes to typed events, against a plain loop over the same chunks into the same structs.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use memchr::memchr;
+use payman_sdk::{Result, decode};
+
+use super::events::{event_of, in_lines, many_lines_of, plain};
+use super::row::{Measured, Row, in_turns};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const LIMIT: usize = 16 * MIB;
+/// A stream holds about so much, and four events at least.
+const STREAM: usize = 512 * KIB;
+const LONG_STREAM: usize = 16 * MIB;
+
+pub const EVENTS: [(&str, usize); 5] =
+    [("150B", 150), ("2KiB", 2 * KIB), ("64KiB", 64 * KIB), ("1MiB", MIB), ("4MiB", 4 * MIB)];
+/// Name, size, goal.
+pub const CHUNKS: [(&str, usize, f64); 4] =
+    [("64B", 64, 1.5), ("1KiB", KIB, 1.25), ("16KiB", 16 * KIB, 1.15), ("64KiB", 64 * KIB, 1.15)];
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (event_name, event) in EVENTS {
+        for (chunk_name, chunk, goal) in CHUNKS {
+            let name = format!("decode/{event_name}/{chunk_name}");
+            rows.push(Row::new(name, goal, move || {
+                let stream = Input::new(&plain(&event_of(event)), STREAM, chunk);
+                Measured { pairs: in_turns(|| stream.ours(), || stream.plain_loop()), bytes: Some(stream.bytes) }
+            }));
+        }
+    }
+    let event_id = |data: &str| format!("event: message\nid: 7\ndata: {data}\n\n");
+    let crlf = |data: &str| format!("data: {data}\r\n\r\n");
+    rows.push(Row::new("decode-event-id/2KiB", 2.0, move || variant(&event_of(2 * KIB), event_id)));
+    rows.push(Row::new("decode-crlf/2KiB", 2.0, move || variant(&event_of(2 * KIB), crlf)));
+    rows.push(Row::new("decode-many-lines/1MiB", 2.0, || variant(&many_lines_of(MIB), in_lines)));
+    // By way of `eventsource-stream`, for which there is no goal.
+    let mixed = |data: &str| format!("event: message\nid: 7\n{}", in_lines(data));
+    rows.push(Row::untargeted("decode-many-lines-event-id/1MiB", move || variant(&many_lines_of(MIB), mixed)));
+    rows.push(Row::new("growth/decode", 1.3, || growth(event_of, plain, Input::ours)));
+    // Without the JSON: a tree of a hundred thousand values costs more than a small one, however it came.
+    rows.push(Row::new("growth/frames-many-lines", 1.3, || growth(many_lines_of, in_lines, Input::our_frames)));
+    rows.push(Row::new("growth/frames-many-lines-event-id", 1.3, move || {
+        growth(many_lines_of, mixed, Input::our_frames)
+    }));
+    rows
+}
+
+/// The same events, in another form and plain, both read by us.
+fn variant(data: &str, form: impl Fn(&str) -> String) -> Measured {
+    let other_form = Input::new(&form(data), STREAM, 16 * KIB);
+    let plain = Input::new(&plain(data), STREAM, 16 * KIB);
+    Measured { pairs: in_turns(|| other_form.ours(), || plain.ours()), bytes: Some(plain.bytes) }
+}
+
+/// The cost of a byte of a large event, and of one of a small, in streams of the same length.
+fn growth(data: fn(usize) -> String, form: impl Fn(&str) -> String, run: fn(&Input)) -> Measured {
+    let of = |size: usize| Input::new(&form(&data(size)), LONG_STREAM, 16 * KIB);
+    let (large, small) = (of(4 * MIB), of(64 * KIB));
+    let pairs = in_turns(|| run(&large), || run(&small));
+    let a_byte = |(ours, other): (f64, f64)| (ours / large.bytes, other / small.bytes);
+    Measured { pairs: pairs.into_iter().map(a_byte).collect(), bytes: Some(1.0) }
+}
+
+/// A stream of several events, in chunks that are allocated each on its own.
+pub struct Input {
+    chunks: Rc<[Bytes]>,
+    events: usize,
+    pub bytes: f64,
+}
+
+impl Input {
+    pub fn new(event: &str, length: usize, chunk: usize) -> Self {
+        let events = (length / event.len()).max(4);
+        let bytes = event.repeat(events).into_bytes();
+        let chunks = bytes.chunks(chunk).map(Bytes::copy_from_slice).collect();
+        Self { chunks, events, bytes: bytes.len() as f64 }
+    }
+
+    /// Both sides own each chunk that they are given, as they would those of a connection.
+    fn chunks(&self) -> impl Iterator<Item = Bytes> {
+        self.chunks.iter().cloned()
+    }
+
+    pub fn ours(&self) {
+        self.drain(decode::events(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
+    }
+
+    pub fn our_frames(&self) {
+        self.drain(decode::frames(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
+    }
+
+    fn drain<T>(&self, mut events: impl Stream<Item = Result<T>> + Unpin) {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut seen = 0;
+        while let Poll::Ready(Some(event)) = Pin::new(&mut events).poll_next(&mut context) {
+            black_box(&event.expect("a valid event"));
+            seen += 1;
+        }
+        assert_eq!(seen, self.events);
+    }
+
+    pub fn plain_loop(&self) {
+        let mut buffer: Vec<u8> = Vec::new();
+        let mut searched = 0;
+        let mut seen = 0;
+        for chunk in self.chunks() {
+            buffer.extend_from_slice(&chunk);
+            let mut line = 0;
+            while let Some(found) = memchr(b'\n', &buffer[searched..]) {
+                let end = searched + found;
+                if let Some(data) = buffer[line..end].strip_prefix(b"data: ") {
+                    black_box(&decode::event(data).expect("a valid event"));
+                    seen += 1;
+                }
+                line = end + 1;
+                searched = line;
+            }
+            buffer.drain(..line);
+            searched = buffer.len();
+        }
+        assert_eq!(seen, self.events);
+    }
+}

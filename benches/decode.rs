@@ -1,0 +1,53 @@
+//! The parts of decoding, each on its own.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures::{FutureExt, StreamExt, stream};
+use payman_sdk::decode;
+
+#[allow(dead_code)] // shared with the bench `compare`, which uses all of it
+#[path = "compare/events.rs"]
+mod events;
+
+criterion_group!(benches, json, frames);
+criterion_main!(benches);
+
+/// An event's JSON to the typed event.
+fn json(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("json");
+    for (name, data) in [
+        ("150B", events::event_of(150)),
+        ("2KiB", events::event_of(2 << 10)),
+        ("1MiB", events::event_of(1 << 20)),
+        ("status", events::status()),
+        ("task-1MiB", events::many_lines_of(1 << 20)),
+    ] {
+        group.throughput(Throughput::Bytes(data.len() as u64));
+        group.bench_function(name, |bencher| bencher.iter(|| decode::event(black_box(data.as_bytes()))));
+    }
+}
+
+/// Bytes to the data of events: straight on, and by `eventsource-stream`.
+fn frames(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frames");
+    for (name, event) in [
+        ("150B", events::plain(&events::event_of(150))),
+        ("2KiB", events::plain(&events::event_of(2 << 10))),
+        ("1MiB", events::plain(&events::event_of(1 << 20))),
+        ("lines-1MiB", events::in_lines(&events::many_lines_of(1 << 20))),
+    ] {
+        let bytes = event.repeat((1 << 20) / event.len() + 1);
+        let chunks: Vec<Bytes> = bytes.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        let source = || stream::iter(chunks.iter().cloned().map(Ok::<_, Infallible>));
+        group.bench_function(format!("straight/{name}"), |bencher| {
+            bencher.iter(|| decode::frames(source(), 1 << 24).count().now_or_never());
+        });
+        group.bench_function(format!("library/{name}"), |bencher| {
+            bencher.iter(|| decode::frames_by_library(source(), 1 << 24).count().now_or_never());
+        });
+    }
+}
