@@ -71,10 +71,15 @@ async fn an_unknown_payee_is_asked_about_first() {
     let another = TaskId::new();
     peer.send(&another, "Pay Tylen $5").await;
     assert!(words(&peer.send(&another, "Tyllen").await).contains("Paid $5.00 to Tyllen"));
+    // Someone creates the payee while the question waits: there is one afterwards, not two.
+    let slow = TaskId::new();
+    peer.send(&slow, "Pay Zoë $5").await;
+    peer.ask("create payee Zoë").await;
+    assert!(words(&peer.send(&slow, "yes").await).contains("Paid $5.00 to Zoë"));
     let order = TaskId::new();
     peer.send(&order, "Pay Nobody $5").await;
     assert!(words(&peer.send(&order, "ok, pay Tyllen $7").await).contains("Paid $7.00 to Tyllen"));
-    assert_eq!(peer.emulator.state().payees.len(), 1);
+    assert_eq!(peer.emulator.state().payees.len(), 2);
 }
 
 #[tokio::test]
