@@ -161,6 +161,10 @@ impl Desk<'_> {
                 if let Some(refusal) = self.lacks("write_create_payee", "create payees") {
                     return refusal;
                 }
+                if !self.ledger.find_payees(&name).is_empty() {
+                    // Someone created them in the meantime.
+                    return self.pay(&name, money);
+                }
                 let email = name.contains('@').then_some(name.as_str());
                 let payee = self.ledger.create_payee(&name, email);
                 let Answer { state, text } = self.pay_payee(&payee, money);

@@ -189,7 +189,7 @@ impl Job {
         let mut world = self.hub.world();
         let World { ledger, tasks, sessions, .. } = &mut *world;
         let entry = tasks.get_mut(&self.id).filter(|entry| entry.runs(&self.run)).ok_or(Canceled)?;
-        let session = sessions.entry(entry.task.session_id.clone().unwrap_or_else(SessionId::new)).or_default();
+        let session = sessions.entry(entry.task.session_id.clone().unwrap_or_default()).or_default();
         let desk = Desk {
             ledger,
             session,

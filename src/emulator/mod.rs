@@ -81,6 +81,7 @@ mod request;
 mod run;
 mod server;
 mod settings;
+mod spelling;
 mod state;
 mod tasks;
 mod tokens;

@@ -93,6 +93,10 @@ pub(super) fn currency_word(word: &str) -> Option<Result<Currency, Problem>> {
         "$" | "us$" | "usd" | "dollar" | "dollars" | "buck" | "bucks" => Some(Ok(Currency::Usd)),
         "tsd" => Some(Ok(Currency::Tsd)),
         "€" | "£" | "¥" | "₹" => Some(Err(Problem::OtherCurrency)),
+        // What would change the number that stands before it.
+        "cent" | "cents" | "hundred" | "thousand" | "million" | "k" | "m" | "%" | "percent" => {
+            Some(Err(Problem::Unreadable))
+        }
         other if OTHERS.contains(&other) => Some(Err(Problem::OtherCurrency)),
         _ => None,
     }

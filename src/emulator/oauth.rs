@@ -13,6 +13,20 @@ use super::settings::{Settings, all_scopes};
 
 type Scopes = Arc<BTreeSet<String>>;
 
+/// When something expires; `None` where that is further away than clocks count.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(lifetime: Duration) -> Self {
+        Self(Instant::now().checked_add(lifetime))
+    }
+
+    fn is_over(self) -> bool {
+        self.0.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
 /// Everything that one exchange, and all its renewals, gave out.
 struct SignIn {
     client_id: String,
@@ -22,7 +36,7 @@ struct SignIn {
 
 struct Access {
     sign_in: usize,
-    expires: Instant,
+    expires: Deadline,
 }
 
 struct Refresh {
@@ -34,7 +48,7 @@ struct Code {
     /// Whose it is; anyone's where a test made it.
     client_id: Option<String>,
     scopes: BTreeSet<String>,
-    expires: Instant,
+    expires: Deadline,
 }
 
 #[derive(Default)]
@@ -82,7 +96,7 @@ impl OAuth {
 
     /// What an access token allows; `None` where it is unknown, expired or revoked.
     pub(super) fn scopes_of(&self, access_token: &str) -> Option<Scopes> {
-        let access = self.access.get(access_token).filter(|access| Instant::now() < access.expires)?;
+        let access = self.access.get(access_token).filter(|access| !access.expires.is_over())?;
         let sign_in = self.sign_ins.get(access.sign_in).filter(|sign_in| !sign_in.is_revoked)?;
         Some(Arc::clone(&sign_in.scopes))
     }
@@ -126,7 +140,7 @@ impl OAuth {
     ) -> Result<Issued, Refusal> {
         let code = given(request.code.as_ref()).ok_or(Refusal::InvalidRequest("code is missing"))?;
         let code = self.codes.remove(code).ok_or(Refusal::InvalidGrant("the code is unknown or was used"))?;
-        if Instant::now() >= code.expires {
+        if code.expires.is_over() {
             return Err(Refusal::InvalidGrant("the code has expired"));
         }
         if code.client_id.is_some_and(|owner| owner != client_id) {
@@ -167,7 +181,7 @@ impl OAuth {
 
     fn issue(&mut self, sign_in: usize, refresh_token: Option<String>, settings: &Settings) -> Issued {
         let access_token = mint("emu-access");
-        let expires = Instant::now() + settings.token_lifetime;
+        let expires = Deadline::after(settings.token_lifetime);
         self.access.insert(access_token.clone(), Access { sign_in, expires });
         let scopes = self.sign_ins.get(sign_in).map(|sign_in| Arc::clone(&sign_in.scopes)).unwrap_or_default();
         Issued { access_token, refresh_token, expires_in: settings.token_lifetime, scopes }
@@ -186,7 +200,7 @@ impl OAuth {
         lifetime: Duration,
     ) -> String {
         let code = mint("emu-code");
-        self.codes.insert(code.clone(), Code { client_id, scopes, expires: Instant::now() + lifetime });
+        self.codes.insert(code.clone(), Code { client_id, scopes, expires: Deadline::after(lifetime) });
         code
     }
 

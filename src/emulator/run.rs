@@ -43,15 +43,19 @@ impl Run {
     }
 
     pub(super) fn say(&self, said: Said) {
-        let mut record = self.record();
-        record.said.push(Arc::new(said));
-        self.progress.send_replace(record.said.len());
+        self.put(said, None);
     }
 
     /// Says the last thing, and keeps the task as it is now for those who wait for it.
     pub(super) fn end(&self, last: StatusUpdate, outcome: Task) {
-        self.record().outcome = Some(outcome);
-        self.say(Said::Status(last));
+        self.put(Said::Status(last), Some(outcome));
+    }
+
+    fn put(&self, said: Said, outcome: Option<Task>) {
+        let mut record = self.record();
+        record.said.push(Arc::new(said));
+        record.outcome = outcome;
+        self.progress.send_replace(record.said.len());
     }
 
     /// The task as the run left it; `None` while it goes on.
@@ -103,18 +107,52 @@ impl Listener {
     pub(super) async fn next(&mut self) -> Option<Arc<Said>> {
         while !self.over {
             self.progress.borrow_and_update();
-            let said = self.run.record().said.get(self.heard).cloned();
+            // Looked up under one lock: what is said last and that it is the last come together.
+            let (said, is_over) = {
+                let record = self.run.record();
+                (record.said.get(self.heard).cloned(), record.outcome.is_some())
+            };
             if let Some(said) = said {
                 self.heard += 1;
                 self.over = said.ends_the_run();
                 return Some(said);
             }
-            if self.run.is_over() {
-                self.over = true;
-            } else if self.progress.changed().await.is_err() {
-                self.over = true;
-            }
+            self.over = is_over || self.progress.changed().await.is_err();
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TaskId;
+    use crate::wire::Metadata;
+    use crate::wire::task::TaskStatus;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nobody_misses_the_last_word() {
+        let id = TaskId::new();
+        for _ in 0..2_000 {
+            let run = Run::new();
+            let mut listener = run.listen(From::Start);
+            let listening = tokio::spawn(async move {
+                let mut heard = 0;
+                while listener.next().await.is_some() {
+                    heard += 1;
+                }
+                heard
+            });
+            for is_final in [false, true] {
+                let status = TaskStatus::default();
+                let update = StatusUpdate { task_id: id.clone(), status, is_final, metadata: Metadata::new() };
+                match is_final {
+                    false => run.say(Said::Status(update)),
+                    true => run.end(update, Task::new(id.clone())),
+                }
+            }
+            run.over().await;
+            assert_eq!(listening.await.unwrap(), 2);
+        }
     }
 }

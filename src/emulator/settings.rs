@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
+use super::spelling::spelling;
 
 /// The scopes that the platform knows, by their names on the wire.
 pub(super) const SCOPES: [&str; 7] = [
@@ -81,21 +82,21 @@ impl FromStr for Operation {
     }
 }
 
-/// How the emulator says that it does not offer an operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Unsupported {
-    /// HTTP 404 without a JSON-RPC error.
-    #[default]
-    NotFound,
-    /// HTTP 405.
-    MethodNotAllowed,
-    /// HTTP 501.
-    NotImplemented,
-    /// HTTP 200 with the JSON-RPC error -32601.
-    MethodNotFound,
-    /// HTTP 200 with the JSON-RPC error -32004.
-    UnsupportedOperation,
+spelling! {
+    /// How the emulator says that it does not offer an operation.
+    Unsupported {
+        /// HTTP 404 without a JSON-RPC error.
+        #[default]
+        NotFound = "404",
+        /// HTTP 405.
+        MethodNotAllowed = "405",
+        /// HTTP 501.
+        NotImplemented = "501",
+        /// HTTP 200 with the JSON-RPC error -32601.
+        MethodNotFound = "-32601",
+        /// HTTP 200 with the JSON-RPC error -32004.
+        UnsupportedOperation = "-32004",
+    }
 }
 
 /// What an [`Emulator`](super::Emulator) does and how it says it.

@@ -72,7 +72,7 @@ impl Tasks {
     ) -> Result<Turn, OtherSession> {
         if !self.entries.contains_key(id) {
             let mut task = Task::new(id.clone());
-            task.session_id = Some(session_id.clone().unwrap_or_else(SessionId::new));
+            task.session_id = Some(session_id.clone().unwrap_or_default());
             task.metadata = metadata();
             self.order.push(id.clone());
             let entry = Entry { task, question: None, runs: Vec::new(), sends: 0, requests: Vec::new() };

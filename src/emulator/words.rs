@@ -95,6 +95,8 @@ fn payment_order(words: &[&str], lower: &[String]) -> Option<Intent> {
     let speaks_of_money = rest_lower.iter().any(|word| word == "money");
     let certain = match verb {
         "pay" | "transfer" | "wire" => true,
+        // "Send me my last 5 transactions" is no payment.
+        "send" | "give" if rest_lower.first().is_some_and(|word| ["me", "us"].contains(&word.as_str())) => return None,
         "send" | "give" => speaks_of_money,
         "make" => rest_lower.iter().any(|word| word == "payment"),
         _ => return None,
@@ -340,6 +342,8 @@ mod tests {
             ("Pay Tyllen 5k", Problem::Unreadable),
             ("Pay Tyllen $1,5", Problem::Unreadable),
             ("Pay Tyllen $5 and John $6", Problem::Several),
+            ("Pay Tyllen 5 thousand", Problem::Unreadable),
+            ("Pay Tyllen 50 cents", Problem::Unreadable),
             ("Pay Tyllen -5", Problem::NotPositive),
             ("Pay Tyllen 5 EUR", Problem::OtherCurrency),
             ("Pay Tyllen €5", Problem::OtherCurrency),
@@ -371,6 +375,8 @@ mod tests {
         assert_eq!(understand("List all payees"), Intent::ListPayees);
         assert_eq!(understand("What did we talk about earlier?"), Intent::Recall);
         assert_eq!(understand("Show my last 5 transactions"), Intent::Transactions { count: 5 });
+        assert_eq!(understand("Send me my last 5 transactions"), Intent::Transactions { count: 5 });
+        assert_eq!(understand("Give me my balance"), Intent::Balance);
         assert_eq!(understand("Show my last transaction"), Intent::Transactions { count: 1 });
         assert_eq!(understand("list payments"), Intent::Transactions { count: TRANSACTIONS });
         assert_eq!(understand("What's the weather?"), Intent::Unknown);

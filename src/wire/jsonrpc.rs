@@ -33,7 +33,6 @@ pub(crate) mod code {
     #[cfg(feature = "emulator")]
     pub(crate) const INTERNAL_ERROR: i64 = -32603;
     pub(crate) const TASK_NOT_FOUND: i64 = -32001;
-    #[cfg(feature = "emulator")]
     pub(crate) const TASK_NOT_CANCELABLE: i64 = -32002;
     pub(crate) const UNSUPPORTED_OPERATION: i64 = -32004;
     pub(crate) const CONTENT_TYPE_NOT_SUPPORTED: i64 = -32005;
