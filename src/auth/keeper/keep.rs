@@ -213,10 +213,10 @@ impl Inner {
     /// Nothing was spent: others need not wait for the claim to run out.
     pub(super) async fn release(&self, claim: Option<Claim>) {
         self.duty().claim = None;
-        if let Some(claim) = claim {
-            if let Err(error) = ask_store(self.store.release(&claim)).await {
-                self.store_failed("release", error);
-            }
+        if let Some(claim) = claim
+            && let Err(error) = ask_store(self.store.release(&claim)).await
+        {
+            self.store_failed("release", error);
         }
     }
 
