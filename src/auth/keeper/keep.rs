@@ -126,8 +126,9 @@ impl Inner {
         let _saving = Saving(self);
         let mut backoff = Backoff::new(FIRST_SAVE_WAIT, LONGEST_SAVE_WAIT);
         let mut alone_since = None;
-        loop {
+        while self.duty().unsaved.is_some() {
             sleep(backoff.next_wait().max(FIRST_SAVE_WAIT / 4)).await;
+            // The next refresh may have brought a newer one.
             let Some(unsaved) = self.duty().unsaved.clone() else {
                 return;
             };
