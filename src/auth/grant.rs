@@ -196,7 +196,9 @@ impl Exchange for HttpExchange {
 
 /// No part of the body goes into the error: it may hold a token.
 fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
-    let Ok(mut reply) = serde_json::from_slice::<TokenReply>(body) else {
+    // serde reads a struct from an array too.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let Some(mut reply) = serde_json::from_slice::<TokenReply>(body).ok().filter(|_| is_object) else {
         return Err(ExchangeError::garbled("the token endpoint's reply is not the JSON that was expected"));
     };
     if let Some(access) = reply.take_access_token() {

@@ -31,7 +31,7 @@ pub(super) async fn sign_in(place: Place, code: SecretString) -> Result<Keeper> 
     let task = tokio::spawn(async move {
         let grant = Grant::AuthCode(code);
         let asked = Instant::now();
-        let (granted, asked) = exchange(&*place.exchange, &grant, asked).await.map_err(|failed| never_again(failed))?;
+        let (granted, asked) = exchange(&*place.exchange, &grant, asked).await.map_err(never_again)?;
         place.begin(&grant, granted, asked).await
     });
     task.await.unwrap_or_else(|error| {

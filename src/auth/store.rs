@@ -309,34 +309,4 @@ pub(crate) fn fingerprint(secret: &SecretString) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_differ_in_every_part_and_cannot_be_forged() {
-        let key = |owner, client: &str, base: &str, subject: &str| TokenKey::new(owner, client, base, subject);
-        let all = [
-            key(Owner::User, "a", "b", "c"),
-            key(Owner::App, "a", "b", "c"),
-            key(Owner::User, "x", "b", "c"),
-            key(Owner::User, "a", "x", "c"),
-            key(Owner::User, "a", "b", "x"),
-            key(Owner::User, "a", "b", ""),
-            key(Owner::User, "a\",\"b", "c", ""),
-        ];
-        let distinct: std::collections::HashSet<_> = all.iter().collect();
-        assert_eq!(distinct.len(), all.len());
-        assert_eq!(key(Owner::User, "a", "b", "c").as_str(), r#"["user","a","b","c"]"#);
-    }
-
-    #[test]
-    fn a_stored_token_survives_its_json() {
-        let json = r#"{"generation":3,"access_token":"a","issued_at":1000,"expires_at":2000,"refresh_token":"r","scope":"s","seed":"f"}"#;
-        let token = StoredToken::from_json(json).unwrap();
-        assert_eq!(token.to_json().expose_secret(), json);
-        let newer = StoredToken::from_json(r#"{"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#);
-        assert!(newer.unwrap().is_ended());
-        let error = StoredToken::from_json(r#"{"generation":"hush"}"#).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("hush"));
-    }
-}
+mod tests;

@@ -30,10 +30,10 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(inner) = self.keeper.upgrade() {
-            if inner.duty().background == self.number {
-                inner.tended.store(false, Ordering::Relaxed);
-            }
+        if let Some(inner) = self.keeper.upgrade()
+            && inner.duty().background == self.number
+        {
+            inner.tended.store(false, Ordering::Relaxed);
         }
     }
 }

@@ -154,10 +154,10 @@ impl Inner {
             if let Some(landing) = duty.flying() {
                 return Ok(landing);
             }
-            if let Some((until, error)) = &duty.not_before {
-                if Instant::now() < *until {
-                    return Err(Arc::clone(error));
-                }
+            if let Some((until, error)) = &duty.not_before
+                && Instant::now() < *until
+            {
+                return Err(Arc::clone(error));
             }
             duty.flights += 1;
             let (sender, landing) = watch::channel(None);

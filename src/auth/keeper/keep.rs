@@ -126,8 +126,9 @@ impl Inner {
         let _saving = Saving(self);
         let mut backoff = Backoff::new(FIRST_SAVE_WAIT, LONGEST_SAVE_WAIT);
         let mut alone_since = None;
-        loop {
+        while self.duty().unsaved.is_some() {
             sleep(backoff.next_wait().max(FIRST_SAVE_WAIT / 4)).await;
+            // The next refresh may have brought a newer one.
             let Some(unsaved) = self.duty().unsaved.clone() else {
                 return;
             };
@@ -213,10 +214,10 @@ impl Inner {
     /// Nothing was spent: others need not wait for the claim to run out.
     pub(super) async fn release(&self, claim: Option<Claim>) {
         self.duty().claim = None;
-        if let Some(claim) = claim {
-            if let Err(error) = ask_store(self.store.release(&claim)).await {
-                self.store_failed("release", error);
-            }
+        if let Some(claim) = claim
+            && let Err(error) = ask_store(self.store.release(&claim)).await
+        {
+            self.store_failed("release", error);
         }
     }
 

@@ -92,10 +92,11 @@ impl Inner {
 
     async fn claim(&self, pilot: &Pilot, generation: u64) -> Result<Right, Arc<Error>> {
         let in_hand = self.duty().claim.clone();
-        if let Some((claim, until)) = in_hand {
-            if claim.generation() == generation && Instant::now() + CLAIM_MARGIN < until {
-                return Ok(Right::Ours(claim));
-            }
+        if let Some((claim, until)) = in_hand
+            && claim.generation() == generation
+            && Instant::now() + CLAIM_MARGIN < until
+        {
+            return Ok(Right::Ours(claim));
         }
         let mut poll = SHORTEST_POLL;
         loop {

@@ -1,1 +1,190 @@
+//! The keeper against a script, on paused time: no socket, no luck.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, sleep};
+
+use super::super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
+use super::super::store::memory::MemoryTokenStore;
+use super::super::store::{Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore};
+use super::super::token::{Token, TokenInfo, TokenSource};
+use super::{Keeper, Options};
+use crate::error::{Error, ErrorKind, Result};
+
+mod failures;
+mod freshness;
+mod identity;
+mod replicas;
+mod runtimes;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+type Reply = Result<Granted, ExchangeError>;
+type Answer = dyn Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync;
+
+/// One exchange as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Asked {
+    grant: &'static str,
+    secret: Option<String>,
+    at: Instant,
+}
+
+/// A token endpoint that does as it is told, and remembers what it was asked.
+struct Script {
+    answer: Box<Answer>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+impl Script {
+    fn new(answer: impl Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { answer: Box::new(answer), asked: Mutex::default() })
+    }
+
+    /// Answers at once.
+    fn at_once(answer: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::new(move |number, _| Box::pin(std::future::ready(answer(number))))
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        self.asked().into_iter().filter_map(|asked| asked.secret).collect()
+    }
+}
+
+impl Exchange for Script {
+    fn exchange(&self, grant: Grant) -> BoxFuture<'static, Reply> {
+        let secret = match &grant {
+            Grant::ClientCredentials => None,
+            Grant::AuthCode(secret) | Grant::Refresh(secret) => Some(secret.expose_secret().to_owned()),
+        };
+        let number = {
+            let mut asked = self.asked.lock().unwrap();
+            asked.push(Asked { grant: grant.name(), secret, at: Instant::now() });
+            asked.len()
+        };
+        (self.answer)(number, grant)
+    }
+}
+
+fn granted(number: usize, expires_in: i64, refresh: Option<&str>) -> Granted {
+    Granted {
+        access: SecretString::from(format!("access-{number}")),
+        refresh: refresh.map(SecretString::from),
+        expires_in: Some(expires_in),
+        scope: Some("read_balance,new_scope".to_owned()),
+    }
+}
+
+/// Access token `access-n` and, rotated, refresh token `refresh-n`.
+fn rotated(number: usize, expires_in: i64) -> Reply {
+    Ok(granted(number, expires_in, Some(&format!("refresh-{number}"))))
+}
+
+fn fault(fault: Fault) -> Reply {
+    let kind = match fault {
+        Fault::NotSent => ErrorKind::Connect,
+        Fault::Busy => ErrorKind::RateLimited,
+        Fault::Lost => ErrorKind::Interrupted,
+        Fault::Refused => ErrorKind::Auth,
+        Fault::GrantDead => ErrorKind::ReauthorizationRequired,
+    };
+    Err(ExchangeError::new(fault, kind, "as the script says"))
+}
+
+fn busy_for(wait: Duration) -> Reply {
+    let mut error = ExchangeError::new(Fault::Busy, ErrorKind::RateLimited, "busy");
+    error.error = error.error.with_retry_after(Some(wait));
+    Err(error)
+}
+
+fn key(owner: Owner) -> TokenKey {
+    TokenKey::new(owner, "client-id", "http://127.0.0.1:1", "subject")
+}
+
+fn app(script: &Arc<Script>) -> Keeper {
+    app_on(script, MemoryTokenStore::new())
+}
+
+fn app_on(script: &Arc<Script>, store: impl TokenStore) -> Keeper {
+    let token = Token { loaded: false, ..Token::none(TokenSource::ClientCredentials) };
+    keeper(script, store, Owner::App, token, true)
+}
+
+fn user(script: &Arc<Script>, info: TokenInfo) -> Keeper {
+    user_on(script, MemoryTokenStore::new(), info)
+}
+
+fn user_on(script: &Arc<Script>, store: impl TokenStore, info: TokenInfo) -> Keeper {
+    keeper(script, store, Owner::User, Token { loaded: false, ..info.into_token().unwrap() }, true)
+}
+
+fn keeper(script: &Arc<Script>, store: impl TokenStore, owner: Owner, token: Token, retry: bool) -> Keeper {
+    let options = Options { owner, retry_lost_refresh: retry };
+    let script: Arc<dyn Exchange> = Arc::<Script>::clone(script);
+    Keeper::new(options, script, Arc::new(store), key(owner), token)
+}
+
+async fn lent(keeper: &Keeper) -> String {
+    keeper.lend().await.unwrap().header.to_str().unwrap().to_owned()
+}
+
+async fn refused(keeper: &Keeper) -> Error {
+    let error = keeper.lend().await.expect_err("there is no token to be had");
+    assert!(error.is_safe_to_ask_again(), "nothing of the ask was sent");
+    error
+}
+
+/// A store that fails on command, on top of memory.
+#[derive(Clone, Default)]
+struct Flaky {
+    store: MemoryTokenStore,
+    commits_fail: Arc<AtomicBool>,
+    claims_fail: Arc<AtomicBool>,
+    loads_fail: Arc<AtomicBool>,
+    commits: Arc<AtomicU32>,
+}
+
+fn down() -> StoreError {
+    "the disk is full".into()
+}
+
+impl TokenStore for Flaky {
+    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+        if self.loads_fail.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(down()) });
+        }
+        self.store.load(key)
+    }
+
+    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        if self.claims_fail.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(down()) });
+        }
+        self.store.claim(key, generation)
+    }
+
+    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        if self.commits_fail.load(Ordering::Relaxed) {
+            return Box::pin(async { Err(down()) });
+        }
+        self.store.commit(claim, token)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.release(claim)
+    }
+}

@@ -1,0 +1,240 @@
+use super::super::super::sign_in::{Place, sign_in};
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_lives() {
+    let script = Script::at_once(|number| match number {
+        1 => Ok(granted(number, 1000, None)),
+        _ => fault(Fault::NotSent),
+    });
+    let keeper = app(&script);
+    lent(&keeper).await;
+    sleep(999 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-1");
+    let tries = script.count();
+    // At most 200 s of trying, three a flight, with growing waits.
+    assert!((6..=150).contains(&tries), "{tries}");
+    assert!(keeper.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect));
+    sleep(2 * SECOND).await;
+    let error = refused(&keeper).await;
+    assert!(error.is_connect(), "{error:?}");
+    assert!(error.to_string().contains("as the script says"), "the cause is told: {error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_refresh_is_made_good_later() {
+    let script = Script::at_once(|number| match number {
+        2..=9 => fault(Fault::Busy),
+        _ => Ok(granted(number, 600, None)),
+    });
+    let keeper = app(&script);
+    lent(&keeper).await;
+    sleep(598 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-10");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_sent_again() {
+    let script = Script::at_once(|number| match number {
+        1 | 2 => fault(Fault::NotSent),
+        _ => rotated(number, 3600),
+    });
+    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(lent(&keeper).await, "access-3");
+    assert_eq!(script.secrets(), ["refresh-0"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_ends_after_three_tries_and_the_next_caller_starts_another() {
+    let script = Script::at_once(|number| match number {
+        1..=3 => fault(Fault::NotSent),
+        _ => rotated(number, 3600),
+    });
+    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
+    assert!(refused(&keeper).await.is_connect());
+    assert_eq!(script.count(), 3);
+    assert_eq!(lent(&keeper).await, "access-4");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+    let script = Script::at_once(|number| match number {
+        1 => busy_for(2 * SECOND),
+        2 => busy_for(60 * SECOND),
+        _ => Ok(granted(number, 3600, None)),
+    });
+    let keeper = app(&script);
+    let began = Instant::now();
+    let error = refused(&keeper).await;
+    assert_eq!(began.elapsed(), 2 * SECOND, "a short wait is sat out, a long one is told");
+    assert!(error.is_rate_limited() && error.retry_after() == Some(60 * SECOND));
+    for _ in 0..100 {
+        assert!(refused(&keeper).await.is_rate_limited());
+    }
+    assert_eq!(script.count(), 2);
+    sleep(61 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_replies_to_credentials_are_asked_for_again() {
+    let script = Script::at_once(|number| match number {
+        1 | 2 => fault(Fault::Lost),
+        _ => Ok(granted(number, 3600, None)),
+    });
+    assert_eq!(lent(&app(&script)).await, "access-3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_is_tried_again() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            match number {
+                1 => fault(Fault::Lost),
+                2 => {
+                    sleep(20 * SECOND).await;
+                    rotated(number, 1000)
+                }
+                _ => rotated(number, 1000),
+            }
+        })
+    });
+    let keeper = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    lent(&keeper).await;
+    while script.count() < 2 {
+        sleep(SECOND).await;
+    }
+    assert_eq!(script.secrets(), ["refresh-0", "refresh-0"]);
+    assert_eq!(lent(&keeper).await, "given");
+    sleep(20 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-2");
+    assert_eq!(keeper.refresh_token().unwrap().expose_secret(), "refresh-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_again() {
+    let script = Script::at_once(|number| fault(if number == 1 { Fault::Lost } else { Fault::GrantDead }));
+    let keeper = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    lent(&keeper).await;
+    sleep(990 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "given", "it serves as long as it lives");
+    assert!(keeper.status().is_reauthorization_required());
+    sleep(20 * SECOND).await;
+    for _ in 0..50 {
+        assert!(refused(&keeper).await.is_reauthorization_required());
+        sleep(60 * SECOND).await;
+    }
+    assert_eq!(script.count(), 2, "never in a loop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_forbid_the_second_try() {
+    let script = Script::at_once(|_| fault(Fault::Lost));
+    let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
+    let keeper = keeper(&script, MemoryTokenStore::new(), Owner::User, token, false);
+    let error = refused(&keeper).await;
+    assert!(error.is_reauthorization_required());
+    let source = std::error::Error::source(&error).expect("the cause is told");
+    assert!(source.to_string().contains("as the script says"), "{source}");
+    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_always_lost_come_to_an_end() {
+    let script = Script::at_once(|_| fault(Fault::Lost));
+    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
+    assert!(refused(&keeper).await.is_reauthorization_required());
+    sleep(3600 * SECOND).await;
+    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert_eq!(script.count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
+    let script = Script::at_once(|_| fault(Fault::Refused));
+    let keeper = app(&script);
+    for _ in 0..1000 {
+        let error = refused(&keeper).await;
+        assert!(error.is_auth() && !error.is_reauthorization_required());
+    }
+    assert_eq!(script.count(), 1);
+    sleep(2 * SECOND).await;
+    refused(&keeper).await;
+    assert_eq!(script.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_no_header_can_carry_is_a_garbled_reply() {
+    let script = Script::at_once(|number| match number {
+        1 => Ok(Granted { access: SecretString::from("a\nb"), ..granted(1, 3600, None) }),
+        _ => Ok(granted(number, 3600, None)),
+    });
+    assert_eq!(lent(&app(&script)).await, "access-2");
+}
+
+fn place(script: &Arc<Script>, store: impl TokenStore) -> Place {
+    let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
+    Place {
+        options: Options { owner: Owner::User, retry_lost_refresh: true },
+        exchange,
+        store: Arc::new(store),
+        client_id: "client-id".to_owned(),
+        base_url: "http://127.0.0.1:1".to_owned(),
+        subject: Some("subject".to_owned()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_auth_code_is_never_sent_twice() {
+    for (failure, reauthorization) in
+        [(Fault::Lost, true), (Fault::GrantDead, true), (Fault::Busy, false), (Fault::Refused, false)]
+    {
+        let script = Script::at_once(move |_| fault(failure));
+        let error = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap_err();
+        assert_eq!(error.is_reauthorization_required(), reauthorization, "{failure:?}");
+        sleep(600 * SECOND).await;
+        assert_eq!(script.count(), 1, "{failure:?}");
+    }
+    let script = Script::at_once(|number| if number < 3 { fault(Fault::NotSent) } else { rotated(number, 3600) });
+    let keeper = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap();
+    assert_eq!(lent(&keeper).await, "access-3");
+    assert_eq!(script.secrets(), ["code"; 3]);
+    assert_eq!(keeper.status().source(), TokenSource::AuthCode);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_caller() {
+    let store = Flaky::default();
+    let old = Script::at_once(|number| if number == 1 { rotated(number, 3600) } else { fault(Fault::GrantDead) });
+    let before = user_on(&old, store.clone(), TokenInfo::refresh_only("old"));
+    let generation = before.lend().await.unwrap().generation;
+    before.refuse(generation);
+    assert!(refused(&before).await.is_reauthorization_required());
+
+    let script = Script::new(|_, _| {
+        Box::pin(async {
+            sleep(SECOND).await;
+            Ok(granted(100, 3600, Some("new")))
+        })
+    });
+    let caller = sign_in(place(&script, store.clone()), "code".to_owned().into());
+    assert!(tokio::time::timeout(SECOND / 2, caller).await.is_err(), "the caller left");
+    sleep(SECOND).await;
+    // Whoever shared the old sign-in finds the new one.
+    assert_eq!(lent(&before).await, "access-100");
+    assert_eq!(before.refresh_token().unwrap().expose_secret(), "new");
+    assert!(!before.status().is_reauthorization_required());
+}
+
+#[test]
+fn without_a_runtime_there_is_an_error_and_no_panic() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let keeper = app(&script);
+    let error = futures::executor::block_on(keeper.lend()).unwrap_err();
+    assert!(error.is_invalid_input());
+    assert_eq!(script.count(), 0);
+    let given = user(&script, TokenInfo::access("given", SECOND));
+    given.0.token_mut().loaded = true;
+    assert_eq!(futures::executor::block_on(given.lend()).unwrap().header, "given");
+}

@@ -1,0 +1,278 @@
+use super::*;
+
+fn hour() -> Arc<Script> {
+    Script::at_once(|number| Ok(granted(number, 3600, None)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_token_costs_no_exchange_and_no_copy() {
+    let script = hour();
+    let keeper = app(&script);
+    let first = keeper.lend().await.unwrap();
+    for _ in 0..1000 {
+        let again = keeper.lend().await.unwrap();
+        assert_eq!(again.header.as_bytes().as_ptr(), first.header.as_bytes().as_ptr(), "the header is shared");
+        assert!(again.header.is_sensitive());
+    }
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_callers_at_expiry_cause_one_exchange() {
+    // Only the first token needs no refresh ahead of time, so that all are there when it expires.
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(SECOND).await;
+            if number == 2 {
+                sleep(20 * SECOND).await;
+            }
+            Ok(granted(number, 60, None))
+        })
+    });
+    let keeper = app(&script);
+    assert_eq!(lent(&keeper).await, "access-1");
+    // The background refresh began at 48 to 54 s and is still under way at 60 s.
+    sleep(60 * SECOND).await;
+    let callers: Vec<_> = (0..10_000)
+        .map(|_| {
+            let keeper = keeper.clone();
+            tokio::spawn(async move { lent(&keeper).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "access-2");
+    }
+    assert_eq!(script.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_first_callers_cause_one_exchange() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(SECOND).await;
+            Ok(granted(number, 3600, None))
+        })
+    });
+    let keeper = app(&script);
+    let callers: Vec<_> = (0..10_000)
+        .map(|_| {
+            let keeper = keeper.clone();
+            tokio::spawn(async move { lent(&keeper).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "access-1");
+    }
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_task_refreshes_in_time() {
+    for (lifetime, earliest, latest) in [(3600, 2880, 3240), (600, 480, 540), (300, 240, 240), (100, 80, 90), (4, 3, 4)]
+    {
+        let script = Script::at_once(move |number| Ok(granted(number, lifetime, None)));
+        let keeper = app(&script);
+        let began = Instant::now();
+        lent(&keeper).await;
+        sleep(Duration::from_secs(lifetime as u64) - SECOND / 100).await;
+        let asked = script.asked();
+        assert_eq!(asked.len(), 2, "lifetime {lifetime}");
+        let at = asked[1].at - began;
+        let margin = Duration::from_millis(20);
+        assert!(
+            at + margin >= Duration::from_secs(earliest) && at <= Duration::from_secs(latest) + margin,
+            "{lifetime}: {at:?}"
+        );
+        assert_eq!(lent(&keeper).await, "access-2");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_use_the_old_token_while_the_new_one_is_on_its_way() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(if number == 1 { Duration::ZERO } else { 25 * SECOND }).await;
+            Ok(granted(number, 100, None))
+        })
+    });
+    let keeper = app(&script);
+    lent(&keeper).await;
+    sleep(91 * SECOND).await;
+    assert_eq!(script.count(), 2, "the refresh is under way");
+    let asked = Instant::now();
+    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(asked.elapsed(), Duration::ZERO, "no one waits");
+    sleep(10 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-2", "at expiry, callers wait for it");
+    assert_eq!(script.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn odd_lifetimes_cause_no_busy_loop() {
+    for seconds in [0, -1, i64::MIN] {
+        let script = Script::at_once(move |number| Ok(granted(number, seconds, None)));
+        let keeper = app(&script);
+        assert_eq!(lent(&keeper).await, "access-1", "lent to who waited for it: the server decides");
+        assert!(keeper.is_expired());
+        sleep(3600 * SECOND).await;
+        assert_eq!(script.count(), 1, "no one asked for another");
+        assert_eq!(lent(&keeper).await, "access-2");
+        assert_eq!(script.count(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn absurdly_long_lifetimes_are_a_long_time() {
+    let script = Script::at_once(|number| Ok(granted(number, i64::MAX, None)));
+    let keeper = app(&script);
+    lent(&keeper).await;
+    assert!(keeper.access_token().await.unwrap().expires_in() > Duration::from_secs(9 * 365 * 24 * 3600));
+    assert!(keeper.status().expires_at().is_some());
+    sleep(365 * 24 * 3600 * SECOND).await;
+    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_live_for_seconds_are_kept_fresh() {
+    let script = Script::at_once(|number| Ok(granted(number, 2, None)));
+    let keeper = app(&script);
+    let began = Instant::now();
+    while began.elapsed() < 60 * SECOND {
+        let asked = Instant::now();
+        lent(&keeper).await;
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        sleep(SECOND / 10).await;
+    }
+    // One in 1.6 to 1.8 s.
+    assert!((33..=39).contains(&script.count()), "{}", script.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_caller_loses_nothing() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(10 * SECOND).await;
+            Ok(granted(number, 3600, None))
+        })
+    });
+    let keeper = app(&script);
+    let caller = tokio::time::timeout(SECOND, keeper.lend()).await;
+    assert!(caller.is_err(), "the caller left");
+    sleep(10 * SECOND).await;
+    assert!(!keeper.is_expired());
+    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_last_client_loses_nothing() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(10 * SECOND).await;
+            rotated(number, 3600)
+        })
+    });
+    let store = MemoryTokenStore::new();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    let _ = tokio::time::timeout(SECOND, keeper.lend()).await;
+    drop(keeper);
+    sleep(10 * SECOND).await;
+    let stored = store.load(&key(Owner::User)).await.unwrap().expect("it is stored");
+    assert_eq!(stored.refresh.unwrap().expose_secret(), "refresh-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_background_task_ends_with_the_last_client() {
+    let script = hour();
+    let keeper = app(&script);
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    lent(&keeper).await;
+    sleep(SECOND).await;
+    assert_eq!(alive(), 1);
+    let clone = keeper.clone();
+    drop(keeper);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 1);
+    drop(clone);
+    sleep(SECOND).await;
+    assert_eq!(alive(), 0);
+    sleep(2 * 3600 * SECOND).await;
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lifetime_counts_from_the_start_of_the_request() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(8 * SECOND).await;
+            Ok(granted(number, 100, None))
+        })
+    });
+    let keeper = app(&script);
+    let token = keeper.access_token().await.unwrap();
+    assert_eq!(token.expires_in(), 92 * SECOND);
+    assert!(token.expires_at() <= std::time::SystemTime::now() + 93 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_counts_only_for_the_token_that_was_sent() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let keeper = user(&script, TokenInfo::access("given", 3600 * SECOND).refresh("refresh-0"));
+    let first = keeper.lend().await.unwrap();
+    keeper.refuse(first.generation);
+    assert!(keeper.is_expired());
+    let second = keeper.lend().await.unwrap();
+    assert_eq!(second.header, "access-1");
+    // Others who sent the first one come back late.
+    for _ in 0..100 {
+        keeper.refuse(first.generation);
+        assert_eq!(lent(&keeper).await, "access-1");
+    }
+    assert_eq!(script.count(), 1);
+    keeper.refuse(second.generation);
+    assert_eq!(lent(&keeper).await, "access-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_refused_callers_cause_one_refresh() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(SECOND).await;
+            rotated(number, 3600)
+        })
+    });
+    let keeper = user(&script, TokenInfo::access("given", 3600 * SECOND).refresh("refresh-0"));
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            let keeper = keeper.clone();
+            tokio::spawn(async move {
+                let lent = keeper.lend().await.unwrap();
+                tokio::task::yield_now().await;
+                keeper.refuse(lent.generation);
+                keeper.lend().await.unwrap().header
+            })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "access-1");
+    }
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_says_how_things_stand() {
+    let script = hour();
+    let keeper = app(&script);
+    let status = keeper.status();
+    assert!(!status.is_usable() && status.expires_at().is_none() && status.generation() == 0);
+    lent(&keeper).await;
+    let status = keeper.status();
+    assert!(status.is_usable() && !status.is_store_behind() && !status.is_reauthorization_required());
+    assert_eq!((status.generation(), status.source()), (1, TokenSource::ClientCredentials));
+    let scopes: Vec<_> = status.scopes().iter().map(ToString::to_string).collect();
+    assert_eq!(scopes, ["read_balance", "new_scope"]);
+    assert!(status.last_failure().is_none());
+    let left = status.expires_at().unwrap().duration_since(std::time::SystemTime::now()).unwrap();
+    assert!(left > 3590 * SECOND && left <= 3600 * SECOND, "{left:?}");
+}

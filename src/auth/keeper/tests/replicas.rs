@@ -1,0 +1,224 @@
+use super::*;
+
+fn rotating() -> Arc<Script> {
+    Script::at_once(|number| rotated(number, 100))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_generation_wins_over_what_was_given_in_code() {
+    let store = MemoryTokenStore::new();
+    let script = rotating();
+    let one = user_on(&script, store.clone(), TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    one.refuse(one.lend().await.unwrap().generation);
+    assert_eq!(lent(&one).await, "access-1");
+    // A replica that starts late, with what the code has always said.
+    let other = user_on(&script, store.clone(), TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    assert_eq!(lent(&other).await, "access-1");
+    assert_eq!(other.refresh_token().unwrap().expose_secret(), "refresh-1");
+    let third = user_on(&script, store, TokenInfo::stored());
+    assert_eq!(lent(&third).await, "access-1");
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_holders_spend_each_refresh_token_once() {
+    let store = MemoryTokenStore::new();
+    let script = Script::new(|number, grant| {
+        Box::pin(async move {
+            sleep(Duration::from_millis(300)).await;
+            let Grant::Refresh(spent) = grant else { panic!("users refresh") };
+            assert_eq!(spent.expose_secret(), format!("refresh-{}", number - 1), "the newest, once");
+            rotated(number, 5)
+        })
+    });
+    let holders: Vec<_> =
+        (0..8).map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"))).collect();
+    let began = Instant::now();
+    while began.elapsed() < 300 * SECOND {
+        let tokens = futures::future::join_all(holders.iter().map(lent)).await;
+        assert_eq!(tokens.len(), 8);
+        sleep(SECOND / 4).await;
+    }
+    // A new token every 4 to 4.5 s.
+    assert!((60..=80).contains(&script.count()), "{}", script.count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_anothers_claim_waits_for_its_commit() {
+    let store = MemoryTokenStore::new();
+    let script = rotating();
+    let Claimed::Granted(claim) = store.claim(&key(Owner::User), 0).await.unwrap() else { panic!("it is free") };
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    let waiting = tokio::spawn({
+        let keeper = keeper.clone();
+        async move { lent(&keeper).await }
+    });
+    sleep(20 * SECOND).await;
+    assert!(!waiting.is_finished());
+    let mut token = TokenInfo::access("theirs", 100 * SECOND).refresh("their-refresh").into_token().unwrap();
+    token.generation = 1;
+    store.commit(&claim, &token.to_stored()).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "theirs");
+    assert_eq!(script.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_ran_out_is_taken_over_as_a_lost_reply() {
+    for (retry, spends) in [(true, 1), (false, 0)] {
+        let store = MemoryTokenStore::new();
+        let script = rotating();
+        let Claimed::Granted(_) = store.claim(&key(Owner::User), 0).await.unwrap() else { panic!("it is free") };
+        let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
+        let keeper = keeper(&script, store, Owner::User, token, retry);
+        let asked = Instant::now();
+        let outcome = keeper.lend().await;
+        assert!(asked.elapsed() >= Claim::LEASE, "{:?}", asked.elapsed());
+        assert_eq!(outcome.is_ok(), retry);
+        assert!(outcome.err().is_none_or(|error| error.is_reauthorization_required()));
+        assert_eq!(script.count(), spends);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_outlives_the_exchange() {
+    assert!(Claim::LEASE > 2 * crate::auth::grant::EXCHANGE_LIMIT);
+    // Replies that take their whole time limit, and are lost: no second holder gets in between.
+    let store = MemoryTokenStore::new();
+    let under_way = Arc::new(AtomicU32::new(0));
+    let script = {
+        let under_way = Arc::clone(&under_way);
+        Script::new(move |number, _| {
+            let under_way = Arc::clone(&under_way);
+            Box::pin(async move {
+                assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0, "two spend at once");
+                sleep(30 * SECOND).await;
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                if number < 5 { fault(Fault::Lost) } else { rotated(number, 1000) }
+            })
+        })
+    };
+    let holders: Vec<_> =
+        (0..3).map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"))).collect();
+    for outcome in futures::future::join_all(holders.iter().map(Keeper::lend)).await {
+        assert_eq!(outcome.unwrap().header, "access-5");
+    }
+    assert_eq!(script.count(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_refresh_token_is_not_spent_by_the_other_holders() {
+    let store = MemoryTokenStore::new();
+    let script = Script::at_once(|_| fault(Fault::GrantDead));
+    for _ in 0..8 {
+        let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+        assert!(refused(&keeper).await.is_reauthorization_required());
+    }
+    assert_eq!(script.count(), 1);
+    // The user connected again: what is given in code is another sign-in.
+    let script = rotating();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("new"));
+    assert_eq!(lent(&keeper).await, "access-1");
+    let other = user_on(&script, store, TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(lent(&other).await, "access-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_stored_before_it_is_used() {
+    let store = Flaky::default();
+    let script = rotating();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    let used = lent(&keeper).await;
+    let stored = store.store.load(&key(Owner::User)).await.unwrap().unwrap();
+    assert_eq!(stored.access.unwrap().expose_secret(), used);
+    assert_eq!(store.commits.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
+    let store = Flaky::default();
+    store.commits_fail.store(true, Ordering::Relaxed);
+    let script = rotating();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(lent(&keeper).await, "access-1");
+    let status = keeper.status();
+    assert!(status.is_store_behind());
+    assert_eq!(status.last_failure().unwrap().kind(), ErrorKind::TokenStore);
+    sleep(30 * SECOND).await;
+    let tries = store.commits.load(Ordering::Relaxed);
+    assert!((4..100).contains(&tries), "{tries}");
+    store.commits_fail.store(false, Ordering::Relaxed);
+    sleep(31 * SECOND).await;
+    assert!(!keeper.status().is_store_behind());
+    let stored = store.store.load(&key(Owner::User)).await.unwrap().unwrap();
+    assert_eq!(stored.refresh.unwrap().expose_secret(), "refresh-1");
+    assert_eq!(script.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_stored_outlives_the_last_client() {
+    let store = Flaky::default();
+    store.commits_fail.store(true, Ordering::Relaxed);
+    let keeper = user_on(&rotating(), store.clone(), TokenInfo::refresh_only("refresh-0"));
+    lent(&keeper).await;
+    drop(keeper);
+    sleep(60 * SECOND).await;
+    store.commits_fail.store(false, Ordering::Relaxed);
+    sleep(31 * SECOND).await;
+    assert!(store.store.load(&key(Owner::User)).await.unwrap().is_some());
+    sleep(SECOND).await;
+    assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_stores_consent_a_user_token_is_not_spent() {
+    let store = Flaky::default();
+    store.claims_fail.store(true, Ordering::Relaxed);
+    store.loads_fail.store(true, Ordering::Relaxed);
+    let script = rotating();
+    let keeper = user_on(&script, store.clone(), TokenInfo::access("given", 100 * SECOND).refresh("refresh-0"));
+    assert_eq!(lent(&keeper).await, "given", "a store that fails does not take away what is given");
+    sleep(101 * SECOND).await;
+    assert_eq!(refused(&keeper).await.kind(), ErrorKind::TokenStore);
+    assert_eq!(script.count(), 0);
+    store.claims_fail.store(false, Ordering::Relaxed);
+    assert_eq!(lent(&keeper).await, "access-1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_does_without_its_store() {
+    let store = Flaky::default();
+    for failing in [&store.claims_fail, &store.loads_fail, &store.commits_fail] {
+        failing.store(true, Ordering::Relaxed);
+    }
+    let script = rotating();
+    let keeper = app_on(&script, store.clone());
+    for _ in 0..50 {
+        lent(&keeper).await;
+        sleep(20 * SECOND).await;
+    }
+    assert!(keeper.status().is_store_behind());
+    assert!(script.asked().iter().all(|asked| asked.grant == "client_credentials"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_token_was_not_spent_is_given_back() {
+    let store = MemoryTokenStore::new();
+    let down = Script::at_once(|_| fault(Fault::NotSent));
+    let keeper = user_on(&down, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert!(refused(&keeper).await.is_connect());
+    let other = user_on(&rotating(), store, TokenInfo::refresh_only("refresh-0"));
+    let asked = Instant::now();
+    assert_eq!(lent(&other).await, "access-1");
+    assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_token_serves_the_next_run() {
+    let store = MemoryTokenStore::new();
+    let script = rotating();
+    lent(&app_on(&script, store.clone())).await;
+    let next = app_on(&script, store);
+    assert_eq!(lent(&next).await, "access-1");
+    assert_eq!(next.status().source(), TokenSource::Store);
+    assert_eq!(script.count(), 1);
+}

@@ -1,0 +1,290 @@
+//! What every store promises, tested on each of them.
+
+use std::time::{Duration, SystemTime};
+
+use secrecy::ExposeSecret;
+
+use super::slot::Slot;
+use super::*;
+
+fn key(subject: &str) -> TokenKey {
+    TokenKey::new(Owner::User, "client-id", "http://127.0.0.1:1", subject)
+}
+
+fn token(generation: u64, refresh: &str) -> StoredToken {
+    let now = SystemTime::now();
+    StoredToken {
+        generation,
+        access: Some(format!("access of {refresh}").into()),
+        issued_at: now,
+        expires_at: now + Duration::from_secs(60),
+        refresh: Some(refresh.to_owned().into()),
+        scope: None,
+        seed: Some("seed".to_owned()),
+        ended: false,
+    }
+}
+
+fn granted(claimed: Claimed) -> Claim {
+    match claimed {
+        Claimed::Granted(claim) => claim,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+/// `store` and `other` are two holders' views of one store.
+pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn TokenStore) {
+    let (alice, bob) = (key("alice"), key("bob"));
+    assert!(store.load(&alice).await.unwrap().is_none());
+
+    // One holder at a time may spend.
+    let claim = granted(store.claim(&alice, 0).await.unwrap());
+    assert_eq!((claim.generation(), claim.abandoned(), claim.key()), (0, 0, &alice));
+    let Claimed::Held(left) = other.claim(&alice, 0).await.unwrap() else { panic!("granted twice") };
+    assert!(left <= Claim::LEASE && left > Claim::LEASE / 2, "{left:?}");
+    granted(other.claim(&bob, 0).await.unwrap());
+
+    // A commit ends the claim; repeated, it changes nothing.
+    let first = token(1, "first");
+    assert!(matches!(store.commit(&claim, &first).await.unwrap(), Committed::Saved));
+    assert!(matches!(store.commit(&claim, &first).await.unwrap(), Committed::Saved));
+    let loaded = other.load(&alice).await.unwrap().unwrap();
+    assert_eq!(loaded.to_json().expose_secret(), first.to_json().expose_secret());
+    assert!(other.load(&bob).await.unwrap().is_none());
+
+    // Who is behind is told, and may not spend; who is level may.
+    let Claimed::Newer(newer) = other.claim(&alice, 0).await.unwrap() else { panic!("an old generation was granted") };
+    assert_eq!(newer.generation(), 1);
+    let second = granted(other.claim(&alice, 1).await.unwrap());
+    assert!(second.fence() > claim.fence());
+
+    // A claim that is given back is free at once; a claim of the past gives nothing back.
+    store.release(&claim).await.unwrap();
+    assert!(matches!(store.claim(&alice, 1).await.unwrap(), Claimed::Held(_)));
+    other.release(&second).await.unwrap();
+    let third = granted(store.claim(&alice, 1).await.unwrap());
+    assert_eq!(third.abandoned(), 0);
+
+    // The newest generation wins; a holder that comes late learns what there is.
+    assert!(matches!(store.commit(&third, &token(2, "third")).await.unwrap(), Committed::Saved));
+    let Committed::Superseded(held) = other.commit(&second, &token(2, "second")).await.unwrap() else {
+        panic!("a commit of the past was saved")
+    };
+    assert_eq!(held.refresh.unwrap().expose_secret(), "third");
+    let Committed::Superseded(_) = other.commit(&claim, &token(1, "x")).await.unwrap() else { panic!("went back") };
+
+    // A holder whose commits failed for a while is ahead of the store.
+    let ahead = granted(store.claim(&alice, 7).await.unwrap());
+    assert!(matches!(other.claim(&alice, 2).await.unwrap(), Claimed::Held(_)));
+    assert!(matches!(store.commit(&ahead, &token(8, "eighth")).await.unwrap(), Committed::Saved));
+    assert_eq!(other.load(&alice).await.unwrap().unwrap().generation(), 8);
+}
+
+#[tokio::test]
+async fn memory() {
+    let store = crate::MemoryTokenStore::new();
+    keeps_its_promises(&store, &store.clone()).await;
+}
+
+#[tokio::test]
+async fn file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens.json");
+    keeps_its_promises(&crate::FileTokenStore::new(&path), &crate::FileTokenStore::new(&path)).await;
+}
+
+#[test]
+fn a_lease_runs_out_and_the_successor_is_told() {
+    let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
+    let (mut slot, key) = (Slot::default(), key("alice"));
+    let first = granted(slot.claim(&key, 0, 1000).0);
+    assert!(matches!(slot.claim(&key, 0, 1000 + lease - 1).0, Claimed::Held(left) if left == Duration::from_millis(1)));
+    let second = granted(slot.claim(&key, 0, 1000 + lease).0);
+    assert_eq!((first.abandoned(), second.abandoned()), (0, 1));
+    let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).0);
+    assert_eq!(third.abandoned(), 2);
+    // The holder of the past comes back with its token after all: it is the newest there is.
+    assert!(matches!(slot.commit(&first, &token(1, "late")), (Committed::Saved, true)));
+    let fresh = granted(slot.claim(&key, 1, 1000 + 2 * lease).0);
+    assert_eq!(fresh.abandoned(), 0, "another generation, another count");
+    // A clock that is set back makes no lease longer.
+    assert!(matches!(slot.claim(&key, 1, 0).0, Claimed::Held(left) if left == Claim::LEASE));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_its_owners_and_is_replaced_whole() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens.json");
+    let store = crate::FileTokenStore::new(&path);
+    // What a crash left behind is no obstacle, and lends its mode to nothing.
+    std::fs::write(directory.path().join("tokens.json.new"), "half a fi").unwrap();
+    let claim = granted(store.claim(&key("alice"), 0).await.unwrap());
+    let before = std::fs::metadata(&path).unwrap().ino();
+    store.commit(&claim, &token(1, "hush")).await.unwrap();
+    assert_ne!(std::fs::metadata(&path).unwrap().ino(), before, "replaced, not written in place");
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+        assert!(!entry.file_name().to_string_lossy().contains("hush"));
+    }
+    assert!(!directory.path().join("tokens.json.new").exists());
+}
+
+#[tokio::test]
+async fn a_file_of_something_else_is_an_error_and_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens.json");
+    let store = crate::FileTokenStore::new(&path);
+    for text in ["hush", "{}", "[]", r#"{"version":2,"tokens":{}}"#, r#"{"version":1,"tokens":{"k":{"token":"hush"}}}"#]
+    {
+        std::fs::write(&path, text).unwrap();
+        let errors = [
+            store.load(&key("alice")).await.unwrap_err(),
+            store.claim(&key("alice"), 0).await.unwrap_err(),
+            store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(1, "x")).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(!format!("{error} {error:?}").contains("hush"));
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    std::fs::write(&path, "\n").unwrap();
+    assert!(store.load(&key("alice")).await.unwrap().is_none(), "an empty file is an empty store");
+    let nowhere = crate::FileTokenStore::new(directory.path().join("no/such/tokens.json"));
+    assert!(nowhere.load(&key("alice")).await.unwrap().is_none());
+    assert!(nowhere.claim(&key("alice"), 0).await.is_err());
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_with_the_lock_does_not_hang_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens.json");
+    let lock = std::fs::File::create(directory.path().join("tokens.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let store = crate::FileTokenStore::new(&path);
+    assert!(store.load(&key("alice")).await.unwrap().is_none(), "reading needs no lock");
+    let waiting = tokio::spawn(async move { store.claim(&key("alice"), 0).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    drop(lock);
+    granted(waiting.await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn what_nothing_can_renew_is_forgotten_in_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::FileTokenStore::new(directory.path().join("tokens.json"));
+    let long_ago = SystemTime::now() - Duration::from_secs(40 * 24 * 3600);
+    let dead = StoredToken { refresh: None, expires_at: long_ago, ..token(1, "x") };
+    store.commit(&Claim::new(key("dead"), 0, 1, 0), &dead).await.unwrap();
+    let old = StoredToken { expires_at: long_ago, ..token(1, "y") };
+    store.commit(&Claim::new(key("old"), 0, 1, 0), &old).await.unwrap();
+    store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(1, "z")).await.unwrap();
+    assert!(store.load(&key("dead")).await.unwrap().is_none());
+    assert!(store.load(&key("old")).await.unwrap().is_some(), "its refresh token may be good for years");
+    assert!(store.load(&key("alice")).await.unwrap().is_some());
+}
+
+/// Run by `tests/redis/run`, which starts a server of its own.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn redis() {
+    let Ok(url) = std::env::var("PAYMAN_TEST_REDIS_URL") else {
+        eprintln!("skipped: PAYMAN_TEST_REDIS_URL is not set; tests/redis/run sets it");
+        return;
+    };
+    let run = uuid::Uuid::new_v4();
+    let (one, other) = (crate::RedisTokenStore::new(&url).unwrap(), crate::RedisTokenStore::new(&url).unwrap());
+    keeps_its_promises(&Prefixed(one.clone(), run), &Prefixed(other, run)).await;
+
+    // Keys hold no secret.
+    let mut connection = ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> =
+        ::redis::cmd("KEYS").arg(format!("payman:token:*{run}*")).query_async(&mut connection).await.unwrap();
+    assert!(!keys.is_empty() && keys.iter().all(|key| key.contains("client-id") && !key.contains("third")), "{keys:?}");
+
+    // A lease that ran out, on the server's clock: set back here, as no test waits for it.
+    let key = key(&format!("lease {run}"));
+    granted(one.claim(&key, 0).await.unwrap());
+    let _: i64 = ::redis::cmd("HSET")
+        .arg(format!("payman:token:{key}"))
+        .arg("until")
+        .arg(1)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(granted(one.claim(&key, 0).await.unwrap()).abandoned(), 1);
+}
+
+/// Keys of this run only, whatever the server held before.
+#[cfg(feature = "redis")]
+struct Prefixed(crate::RedisTokenStore, uuid::Uuid);
+
+#[cfg(feature = "redis")]
+impl Prefixed {
+    fn key(&self, key: &TokenKey) -> TokenKey {
+        TokenKey(format!("{key} {}", self.1).into())
+    }
+
+    fn claim_of(&self, claim: &Claim) -> Claim {
+        Claim::new(self.key(claim.key()), claim.generation(), claim.fence(), claim.abandoned())
+    }
+}
+
+#[cfg(feature = "redis")]
+impl TokenStore for Prefixed {
+    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+        Box::pin(async move { self.0.load(&self.key(key)).await })
+    }
+
+    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        Box::pin(async move {
+            Ok(match self.0.claim(&self.key(key), generation).await? {
+                Claimed::Granted(claim) => {
+                    Claimed::Granted(Claim::new(key.clone(), claim.generation(), claim.fence(), claim.abandoned()))
+                }
+                other => other,
+            })
+        })
+    }
+
+    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+        Box::pin(async move { self.0.commit(&self.claim_of(claim), token).await })
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move { self.0.release(&self.claim_of(claim)).await })
+    }
+}
+
+#[test]
+fn keys_differ_in_every_part_and_cannot_be_forged() {
+    let key = |owner, client: &str, base: &str, subject: &str| TokenKey::new(owner, client, base, subject);
+    let all = [
+        key(Owner::User, "a", "b", "c"),
+        key(Owner::App, "a", "b", "c"),
+        key(Owner::User, "x", "b", "c"),
+        key(Owner::User, "a", "x", "c"),
+        key(Owner::User, "a", "b", "x"),
+        key(Owner::User, "a", "b", ""),
+        key(Owner::User, "a\",\"b", "c", ""),
+    ];
+    let distinct: std::collections::HashSet<_> = all.iter().collect();
+    assert_eq!(distinct.len(), all.len());
+    assert_eq!(key(Owner::User, "a", "b", "c").as_str(), r#"["user","a","b","c"]"#);
+}
+
+#[test]
+fn a_stored_token_survives_its_json() {
+    let json = r#"{"generation":3,"access_token":"a","issued_at":1000,"expires_at":2000,"refresh_token":"r","scope":"s","seed":"f"}"#;
+    let token = StoredToken::from_json(json).unwrap();
+    assert_eq!(token.to_json().expose_secret(), json);
+    let newer = StoredToken::from_json(r#"{"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#);
+    assert!(newer.unwrap().is_ended());
+    let error = StoredToken::from_json(r#"{"generation":"hush"}"#).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("hush"));
+}
