@@ -271,10 +271,6 @@ impl Error {
         self
     }
 
-    pub(crate) fn outcome(&self) -> Outcome {
-        self.0.outcome
-    }
-
     /// The same error once more: for each of the many callers who waited for what failed once.
     pub(crate) fn shared(error: &Arc<Self>) -> Self {
         let inner = &error.0;

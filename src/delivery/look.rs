@@ -47,6 +47,7 @@ impl Pace {
 }
 
 /// What one look showed.
+#[allow(clippy::large_enum_variant)] // lives for a moment, one at a time
 pub(super) enum Sight {
     /// The task, with what was just sent in it.
     Found(Found),

@@ -82,11 +82,6 @@ impl Http {
         Ok(Self { client, budget: Arc::new(RetryBudget::default()), plain_loopback: base.is_plain_loopback() })
     }
 
-    /// For building requests.
-    pub(crate) fn client(&self) -> &reqwest::Client {
-        &self.client
-    }
-
     pub(crate) fn budget(&self) -> &RetryBudget {
         &self.budget
     }
