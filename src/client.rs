@@ -179,6 +179,9 @@ impl Client {
     /// A task that failed is an `Ok` reply with that state: see [`Reply::into_completed`]. A task that is still submitted
     /// or working when the server replies is followed until it ends.
     ///
+    /// **Dropping this future leaves the outcome unknown**, and so does a time limit of your own around it: the agent may
+    /// go on, and pay. See [above](Client#impl-Client-1).
+    ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
     /// let reply = client.ask("How much money do I have in my wallet?").await?;
@@ -292,7 +295,7 @@ impl Client {
             let span = stream_span(&ask);
             let deadline = instant_after(ask.limits.deadline.unwrap_or(Duration::MAX));
             async {
-                let delivered = platform.deliver(&ask, Wants::Events, deadline).await?;
+                let delivered = platform.deliver(&ask, Wants::Events, platform.setup_deadline(deadline)).await?;
                 Ok(Driver::new(Arc::clone(&platform), ask, delivered, deadline))
             }
             .instrument(span)

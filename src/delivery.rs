@@ -98,6 +98,11 @@ impl Platform {
         instant_after(limits.deadline.unwrap_or(DEFAULT_DEADLINE))
     }
 
+    /// Until when a stream's set-up is tried: a stream without a deadline does not wait for its first byte for ever.
+    pub(crate) fn setup_deadline(&self, deadline: Instant) -> Instant {
+        deadline.min(instant_after(DEFAULT_DEADLINE))
+    }
+
     /// Delivers an ask. The one place that sends one.
     ///
     /// Errors carry the ask's task id, and whether it may have been done.
@@ -261,13 +266,12 @@ impl From<Failure> for Unusable {
         let new = |kind, message: &'static str| Error::new(kind, Outcome::Unknown, message);
         let (error, not_connected) = match failure {
             Failure::NotConnected { source, timed_out } => {
-                let kind = if timed_out { ErrorKind::Timeout } else { ErrorKind::Connect };
                 let message = if timed_out {
                     "connecting to the platform took too long"
                 } else {
                     "could not connect to the platform"
                 };
-                (Error::new(kind, Outcome::NotDone, message).with_source(source), true)
+                (Error::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source), true)
             }
             Failure::Lost(source) => (
                 new(ErrorKind::Interrupted, "the connection broke before the answer was whole").with_source(source),

@@ -198,6 +198,7 @@ pub(crate) struct Driver {
     gathered: Gathered,
     phase: Phase,
     span: Span,
+    started: Instant,
     /// An update came: what a server refuses from then on was begun all the same.
     begun: bool,
 }
@@ -227,6 +228,7 @@ impl Driver {
             gathered,
             phase: Phase::Done { well: false },
             span: Span::current(),
+            started: Instant::now(),
             begun: false,
         };
         match delivered {
@@ -244,8 +246,6 @@ impl Driver {
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
-        let span = self.span.clone();
-        let _entered = span.enter();
         loop {
             match &mut self.phase {
                 Phase::Live { frames, over } => {
@@ -273,7 +273,7 @@ impl Driver {
                     let _ = frames.poll_next_unpin(cx);
                     self.finish(true);
                 }
-                Phase::Looking(looking) => match ready!(looking.poll_next_unpin(cx)) {
+                Phase::Looking(looking) => match ready!(self.span.in_scope(|| looking.poll_next_unpin(cx))) {
                     Some(Ok(found)) => {
                         self.gathered.replace(found.task.clone());
                         let delivery = Delivery { raw: found.response, event: Event::Task(found.task) };
@@ -355,7 +355,10 @@ impl Driver {
     }
 
     fn finish(&mut self, well: bool) {
-        self.span.record("state", self.gathered.task().state().as_str());
+        if !self.span.is_disabled() {
+            let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.span.record("state", self.gathered.task().state().as_str()).record("duration_ms", elapsed);
+        }
         self.phase = Phase::Done { well };
     }
 

@@ -68,7 +68,7 @@ impl Platform {
     pub(crate) async fn recover(&self, ask: &Prepared, error: Error, deadline: Instant) -> Result<Found> {
         let lost = error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id);
         // A reply that is over the limit would be so again.
-        if !self.policy.look || lost.kind() == ErrorKind::TooLarge {
+        if !self.policy.look || lost.kind() == ErrorKind::TooLarge || Instant::now() >= deadline {
             return Err(lost);
         }
         let until = instant_after(self.policy.look_limit).min(deadline);
@@ -110,11 +110,11 @@ impl Platform {
 
     /// Follows a task until it no longer runs.
     ///
-    /// A server that cannot be asked leaves `found` as it is: it is what the server replied.
+    /// A server that cannot be asked, or gave the task another id, leaves `found` as it is: it is what the server replied.
     pub(crate) async fn follow(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
         let mut pace = Pace::new();
         let mut last_seen = Instant::now();
-        while self.policy.follow && found.task.state().is_running() {
+        while self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id {
             let wait = pace.next_wait();
             if instant_after(wait) >= deadline {
                 return Err(still_running(&ask.task_id));
