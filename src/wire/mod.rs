@@ -38,5 +38,6 @@ pub(crate) mod path {
     pub(crate) const GET: &str = "/api/a2a/tasks/get";
     pub(crate) const CANCEL: &str = "/api/a2a/tasks/cancel";
     pub(crate) const RESUBSCRIBE: &str = "/api/a2a/tasks/resubscribe";
+    #[cfg(feature = "emulator")]
     pub(crate) const AGENT_CARD: &str = "/.well-known/agent.json";
 }
