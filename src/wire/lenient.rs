@@ -128,6 +128,29 @@ where
     }
 }
 
+/// A type for each of the readers above, for visitors written by hand.
+pub(super) struct Id<T>(pub(super) Option<T>);
+pub(super) struct Flag(pub(super) Option<bool>);
+pub(super) struct Object(pub(super) Metadata);
+
+impl<'de, T: for<'a> From<&'a str>> Deserialize<'de> for Id<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        id(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flag {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        flag(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        metadata(deserializer).map(Self)
+    }
+}
+
 /// A JSON object; anything else as an empty one.
 pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
