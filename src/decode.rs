@@ -53,7 +53,7 @@ pub fn event(data: &[u8]) -> Result<Event> {
 /// A reply's body to the task that it holds.
 pub fn response(body: &[u8]) -> Result<Task> {
     match decode_frame(body).map_err(unreadable)? {
-        Content::Result(payload, _) => {
+        Content::Result(payload) => {
             payload.into_task(&TaskId::from("")).ok_or_else(|| protocol("the reply holds no task"))
         }
         Content::Error(rpc) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
@@ -63,7 +63,7 @@ pub fn response(body: &[u8]) -> Result<Task> {
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
     match decode_frame(data).map_err(unreadable)? {
-        Content::Result(payload, _) => payload
+        Content::Result(payload) => payload
             .into_update(stream_of)
             .map(Event::from)
             .ok_or_else(|| protocol("an event holds a task without a status")),

@@ -289,7 +289,7 @@ impl Driver {
 
     fn read(&mut self, data: Bytes) -> Next {
         let payload = match decode_frame(&data) {
-            Ok(Content::Result(payload, _)) => payload,
+            Ok(Content::Result(payload)) => payload,
             Ok(Content::Unknown(value)) => {
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }

@@ -78,7 +78,7 @@ pub(super) async fn read(
     }
     let body = read_body(response, limits.max_reply_bytes, until).await?;
     match decode_frame(&body) {
-        Ok(Content::Result(payload, _)) => match payload.into_task(task_id) {
+        Ok(Content::Result(payload)) => match payload.into_task(task_id) {
             Some(task) => Ok(Delivered::Task(Found { task, response: body })),
             None => Err(Unusable::garbled("the platform's answer is no task: it has no status")),
         },
@@ -109,7 +109,7 @@ async fn read_http_error(response: Response, limits: &Limits, until: Instant) ->
     let body = read_error_body(response, limits.max_error_body_bytes, until).await;
     let (rpc, has_task) = match decode_frame(&body) {
         Ok(Content::Error(rpc)) => (Some(rpc).filter(|rpc| rpc.code.is_some()), false),
-        Ok(Content::Result(payload, _)) => (None, payload.status.is_some()),
+        Ok(Content::Result(payload)) => (None, payload.status.is_some()),
         _ => (None, false),
     };
     let error = match rpc {

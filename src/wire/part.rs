@@ -1,5 +1,6 @@
 //! A part of a message or an artifact: text, a file, or data.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -155,16 +156,17 @@ impl<'de> Deserialize<'de> for Part {
     }
 }
 
-/// Text where it is text, so that the usual part is read without an intermediate value.
-enum Loose {
-    Text(String),
+/// Text where it is text, so that the usual part is read without an intermediate value, and what decides only is not
+/// even copied.
+pub(super) enum Loose<'de> {
+    Text(Cow<'de, str>),
     Other(Value),
 }
 
-impl From<Loose> for Value {
-    fn from(loose: Loose) -> Self {
+impl From<Loose<'_>> for Value {
+    fn from(loose: Loose<'_>) -> Self {
         match loose {
-            Loose::Text(text) => Self::String(text),
+            Loose::Text(text) => Self::String(text.into_owned()),
             Loose::Other(value) => value,
         }
     }
@@ -172,64 +174,70 @@ impl From<Loose> for Value {
 
 struct LooseVisitor;
 
-impl<'de> Deserialize<'de> for Loose {
+impl<'de> Deserialize<'de> for Loose<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(LooseVisitor)
     }
 }
 
 impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose;
+    type Value = Loose<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose, E> {
-        Ok(Loose::Text(text.to_owned()))
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.into()))
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.to_owned().into()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.into()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose<'de>, E> {
         Ok(Loose::Other(value.into()))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose<'de>, E> {
         Ok(Loose::Other(value.into()))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose<'de>, E> {
         Ok(Loose::Other(value.into()))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose<'de>, E> {
         Ok(Loose::Other(value.into()))
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Loose, E> {
+    fn visit_unit<E: de::Error>(self) -> Result<Loose<'de>, E> {
         Ok(Loose::Other(Value::Null))
     }
 
-    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Loose, A::Error> {
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Loose<'de>, A::Error> {
         Value::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Loose::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose<'de>, A::Error> {
         Value::deserialize(de::value::MapAccessDeserializer::new(map)).map(Loose::Other)
     }
 }
 
 #[derive(Default)]
-struct Fields {
-    kind: Option<String>,
-    text: Option<Loose>,
+struct Fields<'de> {
+    kind: Option<Loose<'de>>,
+    text: Option<Loose<'de>>,
     file: Option<Value>,
     data: Option<Value>,
     metadata: Option<Value>,
     others: Metadata,
 }
 
-#[derive(serde::Deserialize)]
-#[serde(field_identifier, rename_all = "lowercase")]
 enum Key {
     Type,
     Kind,
@@ -237,8 +245,35 @@ enum Key {
     File,
     Data,
     Metadata,
-    #[serde(untagged)]
     Other(String),
+}
+
+struct KeyVisitor;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(KeyVisitor)
+    }
+}
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
+        Ok(match name {
+            "type" => Key::Type,
+            "kind" => Key::Kind,
+            "text" => Key::Text,
+            "file" => Key::File,
+            "data" => Key::Data,
+            "metadata" => Key::Metadata,
+            other => Key::Other(other.to_owned()),
+        })
+    }
 }
 
 struct PartVisitor;
@@ -258,12 +293,7 @@ impl<'de> Visitor<'de> for PartVisitor {
         let mut fields = Fields::default();
         while let Some(key) = map.next_key::<Key>()? {
             match key {
-                Key::Type | Key::Kind => match map.next_value::<Loose>()? {
-                    Loose::Text(kind) => fields.kind = Some(kind),
-                    Loose::Other(other) => {
-                        fields.others.insert("type".into(), other);
-                    }
-                },
+                Key::Type | Key::Kind => fields.kind = Some(map.next_value()?),
                 Key::Text => fields.text = Some(map.next_value()?),
                 Key::File => fields.file = Some(map.next_value()?),
                 Key::Data => fields.data = Some(map.next_value()?),
@@ -277,36 +307,33 @@ impl<'de> Visitor<'de> for PartVisitor {
     }
 }
 
-impl Fields {
+impl Fields<'_> {
     fn into_part(mut self) -> Part {
-        let present = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
-        let wanted = match self.kind.as_deref() {
-            Some(kind) => kind.to_ascii_lowercase(),
-            None if matches!(self.text, Some(Loose::Text(_))) => "text".to_owned(),
-            None if present(&self.file) => "file".to_owned(),
-            None if present(&self.data) => "data".to_owned(),
-            None => String::new(),
-        };
-        match wanted.as_str() {
-            "text" => match self.text.take() {
-                Some(Loose::Text(text)) => return Part::Text(TextPart { text, metadata: self.take_metadata() }),
-                other => self.text = other,
-            },
-            "file" if present(&self.file) => {
-                return Part::File(FilePart {
-                    file: self.file.take().unwrap_or_default(),
-                    metadata: self.take_metadata(),
-                });
-            }
-            "data" if present(&self.data) => {
-                return Part::Data(DataPart {
-                    data: self.data.take().unwrap_or_default(),
-                    metadata: self.take_metadata(),
-                });
-            }
-            _ => {}
+        if self.is("text", matches!(self.text, Some(Loose::Text(_)))) {
+            let Some(Loose::Text(text)) = self.text.take() else {
+                return self.into_unknown();
+            };
+            return Part::Text(TextPart { text: text.into_owned(), metadata: self.take_metadata() });
+        }
+        let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+        if self.is("file", has(&self.file)) {
+            let file = self.file.take().unwrap_or_default();
+            return Part::File(FilePart { file, metadata: self.take_metadata() });
+        }
+        if self.is("data", has(&self.data)) {
+            let data = self.data.take().unwrap_or_default();
+            return Part::Data(DataPart { data, metadata: self.take_metadata() });
         }
         self.into_unknown()
+    }
+
+    /// True for a part that is called so, or nothing, and holds that.
+    fn is(&self, kind: &str, holds: bool) -> bool {
+        holds
+            && match &self.kind {
+                Some(Loose::Text(text)) => text.eq_ignore_ascii_case(kind),
+                Some(Loose::Other(_)) | None => true,
+            }
     }
 
     fn take_metadata(&mut self) -> Metadata {
@@ -319,7 +346,7 @@ impl Fields {
     fn into_unknown(self) -> Part {
         let mut object = self.others;
         let known = [
-            ("type", self.kind.map(Value::String)),
+            ("type", self.kind.map(Value::from)),
             ("text", self.text.map(Value::from)),
             ("file", self.file),
             ("data", self.data),

@@ -138,7 +138,7 @@ impl Serialize for TaskState {
 
 impl<'de> Deserialize<'de> for TaskState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(lenient::text(deserializer)?.map_or(Self::Unknown, |text| Self::from(text.as_str())))
+        Ok(lenient::id(deserializer)?.unwrap_or_default())
     }
 }
 

@@ -6,7 +6,7 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::part::{Part, joined_text};
+use super::part::{Loose, Part, joined_text};
 use super::state::TaskState;
 use super::timestamp::Timestamp;
 use super::{Metadata, lenient};
@@ -127,14 +127,14 @@ impl Serialize for StatusMessage {
 
 impl<'de> Deserialize<'de> for StatusMessage {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // A status message is short; reading it by way of a value costs little.
-        Ok(match Value::deserialize(deserializer)? {
-            Value::String(text) => Self::Text(text),
-            value if value.get("parts").is_some() => match Message::deserialize(&value) {
+        // Text is what the platform sends. A message is short; to read it by way of a value costs little.
+        Ok(match Loose::deserialize(deserializer)? {
+            Loose::Text(text) => Self::Text(text.into_owned()),
+            Loose::Other(value) if value.get("parts").is_some() => match Message::deserialize(&value) {
                 Ok(message) => Self::Message(message),
                 Err(_) => Self::Other(value),
             },
-            value => Self::Other(value),
+            Loose::Other(value) => Self::Other(value),
         })
     }
 }

@@ -81,7 +81,8 @@ impl Framer {
     /// buffer would go on behind it, and through twice the memory that it needs.
     fn reclaim(&mut self) {
         let all = self.passed + self.buffer.capacity();
-        self.buffer.try_reclaim(all - self.buffer.len());
+        // Where somebody holds it, the buffer just goes on.
+        let _ = self.buffer.try_reclaim(all - self.buffer.len());
         self.passed = 0;
     }
 
@@ -183,7 +184,7 @@ impl Framer {
             self.mixed = false;
             let mut event = self.buffer.split_to(end + 2).freeze();
             event.truncate(end);
-            return Ok(Some(event.slice_ref(value_in(&event))));
+            return Ok(Some(value_of(event)));
         }
         self.size += end + 1;
         self.take_field(end);
@@ -262,11 +263,17 @@ impl Framer {
         self.mixed = false;
         match std::mem::replace(&mut self.data, OpenData::None) {
             OpenData::None => Ok(None),
-            OpenData::One(line) => Ok(Some(line.slice_ref(value_in(&line)))),
+            OpenData::One(line) => Ok(Some(value_of(line))),
             OpenData::Joined(joined) => Ok(Some(joined.freeze())),
             OpenData::Many(assembly) => assembly.finish(),
         }
     }
+}
+
+/// A data line, cut down to its value.
+fn value_of(mut line: Bytes) -> Bytes {
+    line.advance(line.len() - value_in(&line).len());
+    line
 }
 
 /// The value of a data line.

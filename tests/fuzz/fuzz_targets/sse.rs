@@ -1,0 +1,40 @@
+//! Any bytes as a stream of events: in any chunks, and by either way, the same comes out.
+//!
+//! The first byte says how large the chunks are and whether the limit is small.
+#![no_main]
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt, stream};
+use libfuzzer_sys::fuzz_target;
+use payman_sdk::{Error, ErrorKind, decode};
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&first, bytes)) = input.split_first() else {
+        return;
+    };
+    let limit = if first & 1 == 0 { 1 << 20 } else { 64 };
+    let chunk = usize::from(first >> 1) + 1;
+    let whole = run(decode::frames(source(bytes, bytes.len().max(1)), limit));
+    assert_eq!(run(decode::frames(source(bytes, chunk), limit)), whole);
+    assert_eq!(run(decode::frames_by_library(source(bytes, chunk), limit)), whole);
+    let events = decode::events(source(bytes, chunk), limit).count().now_or_never();
+    assert!(events.is_some_and(|events| events <= whole.0.len() + usize::from(whole.1.is_some())));
+});
+
+fn source(bytes: &[u8], chunk: usize) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
+    stream::iter(bytes.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))))
+}
+
+fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<Bytes>, Option<ErrorKind>) {
+    let mut outcome = (Vec::new(), None);
+    for item in frames.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
+        assert_eq!(outcome.1, None, "something came after an error");
+        match item {
+            Ok(data) => outcome.0.push(data),
+            Err(error) => outcome.1 = Some(error.kind()),
+        }
+    }
+    outcome
+}
