@@ -22,9 +22,7 @@ impl IntoResponse for Reply {
 /// A [`Problem`], with its status. The cause goes to the log (`tracing`): at `WARN` for a 5xx, else at `DEBUG`. Feature `axum`.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let problem = Problem::from(&self);
-        problem::log(&self, &problem);
-        problem.into_response()
+        Problem::from(self).into_response()
     }
 }
 

@@ -178,3 +178,44 @@ impl fmt::Debug for ServerEvents {
         f.debug_struct("ServerEvents").field("events", &self.events).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::update::{Content, decode_frame};
+
+    fn event(json: &str) -> Event {
+        match decode_frame(&bytes::Bytes::copy_from_slice(json.as_bytes())) {
+            Ok(Content::Result(payload, ..)) => payload.into_update(&TaskId::from("tsk-1")).expect("an update").into(),
+            _ => Event::Unknown(serde_json::Value::Null),
+        }
+    }
+
+    #[test]
+    fn events_are_one_line_of_compact_json() {
+        let wire = |json: &str| ServerEvent::of(&event(json)).map(|event| event.to_string()).unwrap_or_default();
+        assert_eq!(
+            wire(r#"{"id":"tsk-1","status":{"state":"INPUT_REQUIRED","message":"Which\none?"},"final":true}"#),
+            "event: status\ndata: {\"taskId\":\"tsk-1\",\"state\":\"input-required\",\"text\":\"Which\\none?\"}\n\n"
+        );
+        assert_eq!(
+            wire(r#"{"id":"tsk-1","artifact":{"parts":[{"type":"text","text":"é\r\n"}],"append":true}}"#),
+            "event: artifact\ndata: {\"taskId\":\"tsk-1\",\"index\":0,\"append\":true,\"name\":\"artifact\",\"text\":\"é\\r\\n\"}\n\n"
+        );
+        assert_eq!(
+            wire(
+                r#"{"id":"tsk-1","status":{"state":"WORKING"},"artifacts":[{"parts":[{"type":"text","text":"so far"}]}]}"#
+            ),
+            "event: task\ndata: {\"taskId\":\"tsk-1\",\"state\":\"working\",\"text\":\"so far\"}\n\n"
+        );
+        assert_eq!(ServerEvent::of(&Event::Unknown(serde_json::json!({"x": 1}))), None);
+    }
+
+    #[test]
+    fn parts_that_are_no_text_go_along() {
+        let json = r#"{"id":"tsk-1","artifact":{"parts":[{"type":"data","data":{"a":1}}]}}"#;
+        let event = ServerEvent::of(&event(json)).expect("an event");
+        let data: serde_json::Value = serde_json::from_str(event.data()).expect("JSON");
+        assert_eq!(data["parts"][0]["data"]["a"], 1);
+    }
+}

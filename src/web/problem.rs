@@ -29,6 +29,8 @@ use crate::wire::jsonrpc::code;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
+    /// Whether the code is one of this crate's, explained in its documentation.
+    documented: bool,
     status: u16,
     code: &'static str,
     title: &'static str,
@@ -43,10 +45,35 @@ pub struct Problem {
 #[cfg(any(feature = "axum", feature = "actix-web"))]
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Where each code is explained: the `type` of a problem is this with the code behind it.
-const TYPE_BASE: &str = "https://docs.rs/payman-sdk/latest/payman_sdk/web/index.html#statuses:";
+/// Where the codes are explained.
+const TYPE: &str = "https://docs.rs/payman-sdk/latest/payman_sdk/web/index.html#statuses";
 
 impl Problem {
+    /// A problem of your own, with a request that did nothing: of the same form as the crate's.
+    ///
+    /// A status that is none becomes 500 in a response.
+    ///
+    /// ```
+    /// use payman_sdk::web::Problem;
+    ///
+    /// let busy = Problem::new(409, "one-at-a-time", "One at a time", "Wait until the agent has answered.");
+    /// assert!(busy.is_safe_to_ask_again());
+    /// ```
+    #[must_use]
+    pub fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            documented: false,
+            status,
+            code,
+            title,
+            detail: detail.into(),
+            outcome_unknown: false,
+            safe_to_ask_again: true,
+            task_id: None,
+            retry_after: None,
+        }
+    }
+
     /// The HTTP status: 400 to 599.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -165,6 +192,7 @@ impl From<&Error> for Problem {
             _ => detail.to_owned(),
         };
         Self {
+            documented: true,
             status,
             code,
             title,
@@ -184,7 +212,9 @@ fn whole_seconds(wait: Duration) -> Duration {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_map(None)?;
-        out.serialize_entry("type", &format_args!("{TYPE_BASE}{}", self.code))?;
+        if self.documented {
+            out.serialize_entry("type", TYPE)?;
+        }
         out.serialize_entry("title", self.title)?;
         out.serialize_entry("status", &self.status)?;
         out.serialize_entry("detail", &self.detail)?;
@@ -201,13 +231,96 @@ impl Serialize for Problem {
     }
 }
 
-/// The visitor sees little; the server's log gets the cause.
-#[cfg(any(feature = "axum", feature = "actix-web"))]
+/// The visitor sees little; the server's log (`tracing`) gets the cause: at `WARN` for a 5xx, else at `DEBUG`.
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let problem = Self::from(&error);
+        log(&error, &problem);
+        problem
+    }
+}
+
 pub(super) fn log(error: &Error, problem: &Problem) {
     let task_id = error.task_id().map(TaskId::as_str);
     if problem.status >= 500 {
         tracing::warn!(status = problem.status, code = problem.code, task_id, ?error, "answered with a problem");
     } else {
         tracing::debug!(status = problem.status, code = problem.code, task_id, ?error, "answered with a problem");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Outcome;
+    use crate::wire::jsonrpc::RpcError;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    fn error(kind: ErrorKind, outcome: Outcome) -> Error {
+        Error::new(kind, outcome, "inside")
+            .with_body(Bytes::from_static(b"upstream"))
+            .with_task_id(&TaskId::from("tsk-1"))
+    }
+
+    #[test]
+    fn every_kind_has_its_status() {
+        use ErrorKind::*;
+        use Outcome::*;
+        for (kind, outcome, status, code) in [
+            (InvalidInput, NotDone, 400, "invalid-input"),
+            (ReauthorizationRequired, NotDone, 403, "connect-again"),
+            (TaskNotFound, Settled, 404, "task-not-found"),
+            (TaskNotCompleted, Settled, 422, "not-completed"),
+            (RateLimited, NotDone, 429, "busy"),
+            (TokenStore, NotDone, 500, "server-error"),
+            (Unsupported, Settled, 501, "unsupported"),
+            (Auth, NotDone, 502, "refused"),
+            (Http, NotDone, 502, "refused"),
+            (Rpc, NotDone, 502, "refused"),
+            (Protocol, Settled, 502, "refused"),
+            (Connect, NotDone, 503, "unreachable"),
+            (Timeout, NotDone, 504, "timeout"),
+            // What may have been done is never answered with a status that programs repeat.
+            (RateLimited, Unknown, 502, "outcome-unknown"),
+            (Connect, Unknown, 502, "outcome-unknown"),
+            (TaskNotFound, Unknown, 502, "outcome-unknown"),
+            (Interrupted, Unknown, 502, "outcome-unknown"),
+            (Timeout, Unknown, 504, "outcome-unknown"),
+            (TaskNotCompleted, Unknown, 504, "outcome-unknown"),
+        ] {
+            let problem = Problem::from(&error(kind, outcome));
+            assert_eq!((problem.status(), problem.code()), (status, code), "{kind:?} {outcome:?}");
+            assert_eq!(problem.detail().contains("Nothing was done"), outcome == NotDone && kind != InvalidInput);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_canceled_is_a_conflict() -> Result<(), serde_json::Error> {
+        let rpc: RpcError = serde_json::from_value(json!({"code": -32002, "message": "upstream"}))?;
+        let problem = Problem::from(&error(ErrorKind::Rpc, Outcome::Settled).with_rpc(rpc));
+        assert_eq!((problem.status(), problem.code()), (409, "not-cancelable"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_json_tells_what_matters_and_nothing_of_the_platforms() -> Result<(), serde_json::Error> {
+        let busy = error(ErrorKind::RateLimited, Outcome::NotDone).with_retry_after(Some(Duration::from_millis(1200)));
+        let value = serde_json::to_value(Problem::from(&busy))?;
+        assert_eq!(
+            value,
+            json!({
+                "type": TYPE, "title": "The platform is busy", "status": 429, "code": "busy",
+                "detail": "Try again a little later. Nothing was done by this request.",
+                "outcomeUnknown": false, "safeToAskAgain": true, "taskId": "tsk-1", "retryAfter": 2,
+            })
+        );
+        let lost = error(ErrorKind::Interrupted, Outcome::Unknown).with_retry_after(Some(Duration::from_secs(1)));
+        let value = serde_json::to_value(Problem::from(&lost))?;
+        assert_eq!((&value["outcomeUnknown"], &value["safeToAskAgain"]), (&Value::Bool(true), &Value::Bool(false)));
+        assert_eq!((&value["taskId"], value.get("retryAfter")), (&json!("tsk-1"), None));
+        let text = value.to_string();
+        assert!(!text.contains("inside") && !text.contains("upstream"), "{text}");
+        Ok(())
     }
 }

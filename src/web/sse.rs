@@ -97,3 +97,39 @@ impl<S> fmt::Debug for SseBody<S> {
         f.debug_struct("SseBody").field("keep_alive", &self.every).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_broken_by_comments_only() {
+        let late = stream::once(Box::pin(async {
+            sleep(Duration::from_secs(35)).await;
+            ServerEvent::new("late", &1)
+        }));
+        let started = Instant::now();
+        let body = sse(late);
+        let chunks: Vec<_> = body.map(|chunk| (chunk.unwrap_or_default(), started.elapsed().as_secs())).collect().await;
+        let comment = Bytes::from_static(b":\n\n");
+        let event = Bytes::from_static(b"event: late\ndata: 1\n\n");
+        assert_eq!(chunks, [(comment.clone(), 15), (comment, 30), (event, 35)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_puts_the_comment_off_and_the_end_is_the_end() {
+        let events = stream::unfold(0, |count| async move {
+            (count < 3).then_some(())?;
+            sleep(Duration::from_secs(10)).await;
+            Some((ServerEvent::new("tick", &count), count + 1))
+        });
+        let mut body = sse(Box::pin(events));
+        let mut chunks = Vec::new();
+        while let Some(Ok(chunk)) = body.next().await {
+            chunks.push(chunk);
+        }
+        assert!(chunks.len() == 3 && chunks.iter().all(|chunk| chunk.starts_with(b"event")), "{chunks:?}");
+        assert!(body.next().await.is_none());
+    }
+}
