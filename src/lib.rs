@@ -23,6 +23,7 @@ mod ids;
 mod reply;
 mod stream;
 mod transport;
+pub mod web;
 mod wire;
 
 pub use ask::Ask;
