@@ -136,12 +136,11 @@ fn errors() {
 fn tracing() {
     let printed = printed_by("tracing");
     let ends_of = |span: &str| -> Vec<&str> {
-        let name = format!("{span}{{");
-        let ended = |line: &&str| {
-            let Some((spans, _)) = line.split_once(" close ") else { return false };
-            spans.rsplit_once(&name).is_some_and(|(_, fields)| !fields.contains("}:") || fields.ends_with("}:"))
+        let innermost = |line: &&str| {
+            let Some((spans, _)) = line.split_once(": close ") else { return false };
+            spans.rsplit_once('{').is_some_and(|(names, _)| names.rsplit([' ', ':']).next() == Some(span))
         };
-        printed.lines().filter(|line| line.contains(&name)).filter(ended).collect()
+        printed.lines().filter(innermost).collect()
     };
     for (span, fields) in [
         ("ask", &["task_id=tsk-", "session_id=ses-", "request_id=req-", "state=\"completed\"", "duration_ms="][..]),
