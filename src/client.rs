@@ -15,7 +15,7 @@ use crate::auth::keeper::Keeper;
 use crate::auth::token::{AccessToken, TokenInfo, TokenStatus};
 use crate::auth::{for_auth_code, for_credentials, for_token};
 use crate::config::{Base, Config};
-use crate::delivery::{Delivered, Found, Platform, Wants, instant_after};
+use crate::delivery::{Delivered, Found, Platform, Wants, instant_after, millis_since};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
@@ -418,7 +418,7 @@ fn record_end(span: &Span, started: Instant, result: &Result<Found>) {
     }
     let state = result.as_ref().map_or("error", |found| found.task.state().as_str());
     span.record("state", state);
-    span.record("duration_ms", u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+    span.record("duration_ms", millis_since(started));
 }
 
 #[cfg(test)]

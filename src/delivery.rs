@@ -11,6 +11,7 @@ use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response};
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::field::Empty;
 use tracing::{Instrument, debug, debug_span};
 use url::Url;
 
@@ -77,6 +78,11 @@ pub(crate) fn instant_after(wait: Duration) -> Instant {
     Instant::now() + wait.min(NEVER)
 }
 
+/// For the spans' field `duration_ms`.
+pub(crate) fn millis_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Platform {
     pub(crate) fn new(http: Http, keeper: Keeper, limits: Limits, policy: RetryPolicy, base: &Base) -> Self {
         let urls = Urls {
@@ -115,8 +121,12 @@ impl Platform {
         loop {
             let lent = self.lend(deadline).await?;
             tries.sent += 1;
-            let span = debug_span!("attempt", attempt = tries.sent, status = tracing::field::Empty);
-            let unusable = match self.send_once(ask, wants, &lent, deadline).instrument(span).await {
+            let span = debug_span!("attempt", attempt = tries.sent, status = Empty, duration_ms = Empty);
+            let started = Instant::now();
+            let answer = self.send_once(ask, wants, &lent, deadline).instrument(span.clone()).await;
+            span.record("duration_ms", millis_since(started));
+            drop(span);
+            let unusable = match answer {
                 Ok(delivered) => {
                     self.http.budget().earn();
                     return Ok(delivered);

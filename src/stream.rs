@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use crate::ask::Prepared;
-use crate::delivery::{Delivered, Found, Platform, rpc_error};
+use crate::delivery::{Delivered, Found, Platform, millis_since, rpc_error};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Event;
 use crate::ids::{RequestId, SessionId, TaskId};
@@ -356,8 +356,8 @@ impl Driver {
 
     fn finish(&mut self, well: bool) {
         if !self.span.is_disabled() {
-            let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.span.record("state", self.gathered.task().state().as_str()).record("duration_ms", elapsed);
+            self.span.record("state", self.gathered.task().state().as_str());
+            self.span.record("duration_ms", millis_since(self.started));
         }
         self.phase = Phase::Done { well };
     }

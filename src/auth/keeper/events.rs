@@ -1,12 +1,27 @@
 //! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a secret.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::super::grant::{ExchangeError, Grant};
 use super::super::token::Token;
 use crate::error::Error;
 
 const TARGET: &str = "payman_sdk::token";
+
+/// One flight. Within the span of the ask that started it, if one did, though others may wait for it too.
+pub(super) fn span() -> Span {
+    tracing::info_span!(target: TARGET, "token", generation = Empty, outcome = Empty, duration_ms = Empty)
+}
+
+pub(super) fn landed<T>(span: Span, generation: u64, landed: &Result<T, Arc<Error>>, started: Instant) {
+    span.record("generation", generation);
+    span.record("outcome", if landed.is_ok() { "renewed" } else { "failed" });
+    span.record("duration_ms", millis_since(started));
+}
 
 /// Obtained, or refreshed.
 pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::super::grant::EXCHANGE_LIMIT;
 use super::super::store::Claim;
 use super::super::token::TokenFailure;
-use super::{Inner, Unsaved};
+use super::{Inner, Unsaved, events};
 use crate::error::{Error, Result};
 use crate::transport::retry::Backoff;
 
@@ -166,9 +167,12 @@ impl Inner {
             (landing, Pilot { inner: Arc::clone(self), number, landing: sender })
         };
         // Outside the lock: a runtime that is shutting down drops the task, and with it the pilot, at once.
+        let span = events::span();
         handle.spawn(async move {
             let inner = Arc::clone(&pilot.inner);
-            let landed = inner.renew(&pilot).await;
+            let started = Instant::now();
+            let landed = inner.renew(&pilot).instrument(span.clone()).await;
+            events::landed(span, inner.token().generation, &landed, started);
             pilot.land(landed);
             inner.save().await;
         });
