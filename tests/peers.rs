@@ -93,7 +93,8 @@ async fn the_reference_server_is_understood() {
     assert_eq!((states.as_slice(), chunks), ([TaskState::Working, TaskState::Completed].as_slice(), 3));
     assert_eq!(events.into_reply().await.unwrap().text(), "[0]hi [1]hi [2]hi ");
 
-    let words: Vec<String> = client.ask_stream("multi x").await.unwrap().text().map(|words| words.unwrap()).collect().await;
+    let words: Vec<String> =
+        client.ask_stream("multi x").await.unwrap().text().map(|words| words.unwrap()).collect().await;
     assert_eq!(words.concat(), "x-ax-b");
     let raw: Vec<_> = client.ask_stream_raw("multi x").await.unwrap().collect().await;
     assert_eq!(raw.len(), 5);
@@ -173,7 +174,12 @@ async fn the_platforms_python_sdk_runs_against_the_emulator() {
     let scopes = ["read_balance", "read_list_payees", "read_list_wallets"];
     let output = Command::new(python)
         .arg(script("python_client.py"))
-        .args([payman.base_url(), &payman.issue_code(scopes), &payman.issue_access_token(scopes), &payman.issue_refresh_token(scopes)])
+        .args([
+            payman.base_url(),
+            &payman.issue_code(scopes),
+            &payman.issue_access_token(scopes),
+            &payman.issue_refresh_token(scopes),
+        ])
         .output()
         .unwrap();
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
