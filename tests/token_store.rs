@@ -1,0 +1,81 @@
+//! A token store shared by processes: each holder of the sign-ins is a process of its own.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "common/holders.rs"]
+mod holders;
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holders::{Lost, Plan, Report, Server, Size, hold};
+use payman_sdk::FileTokenStore;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+const PLAN: &str = "PAYMAN_TEST_HOLDER_PLAN";
+const MARK: &str = "report of a holder: ";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_sign_in_is_lost_where_requests_are() {
+    processes_share_a_file(Lost::Requests).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sign_in_is_saved_or_says_so_where_replies_are_lost() {
+    processes_share_a_file(Lost::Replies).await;
+}
+
+/// One at a time: what they measure is time.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn processes_share_a_file(lost: Lost) {
+    let _turn = TURN.lock().await;
+    let size = Size::from_env();
+    let server = Server::start(lost, size).await;
+    let directory = tempfile::tempdir().unwrap();
+    let plan = serde_json::json!({"path": directory.path().join("tokens.json"), "plan": server.plan}).to_string();
+    let processes: Vec<_> = futures::future::join_all((0..size.holders).map(|_| start(&plan))).await;
+    server.misbehave().await;
+    let limit = Duration::from_secs(30);
+    let reports = tokio::time::timeout(limit, futures::future::join_all(processes.into_iter().map(report_of))).await;
+    server.judge(&reports.expect("a holder does not come to its end"));
+}
+
+async fn start(plan: &str) -> Child {
+    let mut process = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "holder_process", "--ignored", "--nocapture"])
+        .env(PLAN, "stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // By a pipe: tokens are for no environment and no command line.
+    process.stdin.take().unwrap().write_all(plan.as_bytes()).await.unwrap();
+    process
+}
+
+async fn report_of(process: Child) -> Report {
+    let output = process.wait_with_output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let report = text.lines().find_map(|line| line.split_once(MARK)).unwrap_or_else(|| panic!("no report: {text}"));
+    serde_json::from_str(report.1).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "a holder, started by the tests above as a process of its own"]
+async fn holder_process() {
+    if std::env::var_os(PLAN).is_none() {
+        return;
+    }
+    #[derive(serde::Deserialize)]
+    struct Given {
+        path: std::path::PathBuf,
+        plan: Plan,
+    }
+    let given: Given = serde_json::from_reader(std::io::stdin()).unwrap();
+    let store = Arc::new(FileTokenStore::new(given.path));
+    let report = hold(&given.plan, |_| Arc::<FileTokenStore>::clone(&store)).await;
+    println!("{MARK}{}", serde_json::to_string(&report).unwrap());
+}
