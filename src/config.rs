@@ -222,7 +222,8 @@ impl Config {
 
     /// Whether a refresh token whose reply was lost is tried once more. Default true.
     ///
-    /// The server may or may not have rotated it. With `false` the user has to connect again.
+    /// The server may or may not have rotated it. With `false`, or where that reply is lost too, the user has to connect
+    /// again.
     pub fn retry_lost_refresh(mut self, again: bool) -> Self {
         self.retry_lost_refresh = again;
         self

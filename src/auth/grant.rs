@@ -5,10 +5,10 @@
 //! | what happened | client credentials | refresh token | auth code |
 //! |---|---|---|---|
 //! | no connection: nothing was sent | again, with backoff | again, with backoff | again, with backoff |
-//! | 429, 500, 503, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same | an error: **never sent twice** |
-//! | reply lost or garbled: reset, time limit, 408, 502, 504, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried again**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. A second try that is lost too proves no more than the first, so up to four follow | the user must connect again |
-//! | `invalid_grant`, or 400 without a known code | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
-//! | `invalid_client`, 401, 403, 3xx, another 4xx | an error | an error; the refresh token is kept | an error |
+//! | 408, 429, 5xx, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
+//! | reply lost or garbled: reset, time limit, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, the user must connect again | the user must connect again |
+//! | `invalid_grant` | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
+//! | `invalid_client`, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant signs nobody out | an error; for a 400, the user must connect again |
 //!
 //! Parameters travel in the query string, so that the request's URL is a secret: it is in no error and no log.
 
@@ -79,7 +79,7 @@ pub(crate) struct Granted {
 pub(crate) enum Fault {
     /// No byte left: the grant is unspent.
     NotSent,
-    /// The server was too busy to act.
+    /// The server failed, or was too busy to act: a matter of the moment.
     Busy,
     /// The grant may or may not have been spent.
     Lost,
@@ -252,15 +252,14 @@ fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
     use ErrorKind::{Auth, Http, RateLimited, ReauthorizationRequired};
     match (status, code) {
         (429 | 503, _) => ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy"),
-        (408 | 502 | 504, _) => ExchangeError::new(Fault::Lost, Http, "the token endpoint's reply was lost on the way"),
-        (500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
+        (408 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
             ExchangeError::new(Fault::Busy, Http, "the token endpoint failed")
         }
-        (_, Some("invalid_grant")) | (400, None) => {
+        (_, Some("invalid_grant")) => {
             ExchangeError::new(Fault::GrantDead, ReauthorizationRequired, "the token endpoint refused the grant")
         }
-        (401 | 403, _) | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
-            ExchangeError::new(Fault::Refused, Auth, "the token endpoint refused the app's credentials")
+        (400 | 401 | 403, _) | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
+            ExchangeError::new(Fault::Refused, Auth, "the token endpoint refused the request or the app's credentials")
         }
         (300..400, _) => ExchangeError::new(
             Fault::Refused,
@@ -309,12 +308,13 @@ mod tests {
             (429, "", Fault::Busy),
             (503, "{}", Fault::Busy),
             (500, "oops", Fault::Busy),
-            (502, "", Fault::Lost),
-            (504, "", Fault::Lost),
-            (408, "", Fault::Lost),
+            (502, "", Fault::Busy),
+            (504, "", Fault::Busy),
+            (408, "", Fault::Busy),
             (400, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
             (401, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
-            (400, "no JSON", Fault::GrantDead),
+            (400, "no JSON", Fault::Refused),
+            (400, r#"{"error":"Bad Request","status":400}"#, Fault::Refused),
             (400, r#"{"error":"invalid_client"}"#, Fault::Refused),
             (400, r#"{"error":"invalid_request"}"#, Fault::Refused),
             (400, r#"{"error":"temporarily_unavailable"}"#, Fault::Busy),

@@ -59,16 +59,18 @@ async fn exchange(
     }
 }
 
+/// Where the code may have been spent, or was refused, only a new one helps.
 fn never_again(failed: ExchangeError) -> Error {
-    match failed.fault {
-        Fault::Lost => Error::new(
-            ErrorKind::ReauthorizationRequired,
-            Outcome::NotDone,
-            "the user has to connect again: the reply to the auth code was lost, and a code is never sent twice",
-        )
-        .with_source(failed.error),
-        _ => failed.error,
+    let used_up = failed.fault == Fault::Lost || matches!(failed.error.status(), Some(400 | 500..=502 | 504..));
+    if !used_up || failed.fault == Fault::GrantDead {
+        return failed.error;
     }
+    Error::new(
+        ErrorKind::ReauthorizationRequired,
+        Outcome::NotDone,
+        "the user has to connect again: the auth code was sent and brought no token, and a code is never sent twice",
+    )
+    .with_source(failed.error)
 }
 
 impl Place {

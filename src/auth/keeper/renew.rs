@@ -17,8 +17,10 @@ use crate::transport::retry::Backoff;
 const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a flight tries where nothing was sent, or the server is busy.
 const TRIES: u32 = 3;
-/// How often a refresh token whose replies are lost is spent in all.
-const SPENDS: u32 = 5;
+/// How often a refresh token whose replies are lost is spent in all: once more than the first time.
+const SPENDS: u32 = 2;
+/// What made a reply get lost may take a while to pass. Where the token in hand still serves, the second try waits.
+const CALM: Duration = Duration::from_secs(10);
 /// The longest wait within a flight; a server that asks for more is left alone, and callers hear of it.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A claim with less left than this is not spent on: the exchange could outlive it.
@@ -107,7 +109,8 @@ impl Inner {
                     let mut duty = self.duty();
                     if claim.abandoned() > 0 {
                         let known = spends_of(duty.unknown_spends, generation);
-                        duty.unknown_spends = (generation, known.max(claim.abandoned()));
+                        // Holders that died prove nothing: their successor always has one try.
+                        duty.unknown_spends = (generation, known.max(claim.abandoned().min(SPENDS - 1)));
                     }
                     duty.claim = Some((claim.clone(), asked + Claim::LEASE));
                     return Ok(Right::Ours(claim));
@@ -172,7 +175,7 @@ impl Inner {
                 }
                 Fault::Lost if grant.is_refresh() => {
                     self.note_failure(&Arc::new(failed.error));
-                    sleep(backoff.next_wait()).await;
+                    sleep(backoff.next_wait().max(self.time_to_spare())).await;
                     continue;
                 }
                 Fault::NotSent | Fault::Busy | Fault::Lost if tries < TRIES => {
@@ -186,6 +189,13 @@ impl Inner {
             }
             sleep(wait).await;
         }
+    }
+
+    /// How long the second try of a lost refresh may wait without anyone noticing.
+    fn time_to_spare(&self) -> Duration {
+        let now = Instant::now();
+        let left = self.token().usable(now).map(|access| access.expires().saturating_duration_since(now));
+        (left.unwrap_or_default() / 4).min(CALM)
     }
 
     /// Whether a refresh token may be spent, which then counts as spent until it is known not to be: this
