@@ -1,0 +1,123 @@
+"""As much of the WebDriver protocol (https://www.w3.org/TR/webdriver2/) as the test needs, with nothing but Python's own library."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+ENTER = "\ue007"
+
+
+class Driver:
+    """A running chromedriver, and every browser that it started; all end with it."""
+
+    def __init__(self, log):
+        self.log = open(log, "w+")
+        # A group of their own: it can be ended as a whole, by its id.
+        self.process = subprocess.Popen(
+            [shutil.which("chromedriver"), "--port=0", "--allowed-ips=127.0.0.1"],
+            stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+        self.profiles = []
+        self.url = f"http://127.0.0.1:{self.port()}"
+
+    def port(self):
+        def started():
+            with open(self.log.name) as log:
+                return re.search(r"started successfully on port (\d+)", log.read())
+
+        return wait_for("chromedriver to start", started, 20).group(1)
+
+    def browser(self):
+        """A browser with a new, empty profile."""
+        profile = tempfile.mkdtemp(prefix="chat-profile-")
+        self.profiles.append(profile)
+        arguments = [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--window-size=1100,860",
+            f"--user-data-dir={profile}",
+        ]
+        options = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}
+        session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": options}})
+        return Browser(self, session["sessionId"])
+
+    def call(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)
+        # No proxy of the environment stands between this and loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=60) as response:
+                return json.load(response)["value"]
+        except urllib.error.HTTPError as error:
+            raise RuntimeError(f"{method} {path}: {json.load(error)['value']['message']}") from None
+
+    def end(self):
+        for attempt in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, attempt)
+                self.process.wait(5)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                pass
+        for profile in self.profiles:
+            shutil.rmtree(profile, ignore_errors=True)
+
+
+class Browser:
+    def __init__(self, driver, session):
+        self.driver, self.path = driver, f"/session/{session}"
+
+    def call(self, method, path, body=None):
+        return self.driver.call(method, self.path + path, body)
+
+    def open(self, url):
+        self.call("POST", "/url", {"url": url})
+
+    def reload(self):
+        self.call("POST", "/refresh", {})
+
+    def run(self, script, *arguments):
+        """What a function with this body returns on the page."""
+        return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def element(self, css):
+        found = self.call("POST", "/element", {"using": "css selector", "value": css})
+        return f"/element/{found[ELEMENT]}"
+
+    def click(self, css):
+        self.call("POST", self.element(css) + "/click", {})
+
+    def type(self, css, text):
+        self.call("POST", self.element(css) + "/value", {"text": text})
+
+    def cookies(self):
+        return self.call("GET", "/cookie")
+
+    def devtools(self, command, **parameters):
+        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def screenshot(self, path):
+        with open(path, "wb") as file:
+            file.write(base64.b64decode(self.call("GET", "/screenshot")))
+
+    def quit(self):
+        self.call("DELETE", "")
+
+
+def wait_for(what, condition, seconds=15):
+    """What the condition gives, once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.03)
+    raise AssertionError(f"waited {seconds} s for {what}")
