@@ -1,10 +1,11 @@
 //! Every small example runs to its end as a program, on the emulator, and says what it should.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
 
-const EXAMPLES: [&str; 7] = ["quickstart", "streaming", "metadata", "sessions", "tokens", "errors", "tracing"];
+const EXAMPLES: [&str; 8] =
+    ["quickstart", "streaming", "metadata", "sessions", "tokens", "errors", "tracing", "worker"];
 
 /// Has cargo build the examples, once: they are there already unless this test is run alone.
 fn directory() -> &'static PathBuf {
@@ -28,19 +29,18 @@ fn directory() -> &'static PathBuf {
     })
 }
 
-fn run(example: &str) -> Output {
-    let program = directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX));
+fn program(example: &str) -> Command {
+    let mut command = Command::new(directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX)));
     // Nothing of this machine's own settings: on the emulator there is nothing to set.
-    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PAYMAN_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
-    command.output().unwrap()
+    command
 }
 
 /// What it prints, where it ended well.
 fn printed_by(example: &str) -> String {
-    let output = run(example);
+    let output = program(example).output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{example} ended with {}: {out}\n{err}", output.status);
     assert!(err.contains("on the emulator"), "{err}");
@@ -155,4 +155,40 @@ fn tracing() {
     for hidden in ["emu-", "wallet", "payee", "Tyllen", "emulator:emulator"] {
         assert!(!printed.contains(hidden), "{hidden} is in:\n{printed}");
     }
+}
+
+#[test]
+fn worker() {
+    let printed = printed_by("worker");
+    assert_eq!(printed.lines().filter(|line| line.contains(r#""event":"done""#)).count(), 10, "{printed}");
+    says(&printed, &["Paid $"]);
+}
+
+/// It waits for more jobs, is told to stop, and ends well although its input is still open.
+#[cfg(unix)]
+#[test]
+fn worker_stops_on_sigterm() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::Stdio;
+
+    let directory = tempfile::tempdir().unwrap();
+    let queue = directory.path().join("queue.jsonl");
+    let mut worker = program("worker")
+        .arg(&queue)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = worker.stdin.take().unwrap();
+    writeln!(input, "Pay Tyllen $5").unwrap();
+    let mut line = String::new();
+    BufReader::new(worker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    says(&line, &[r#""event":"done""#, "Paid $5.00 to Tyllen"]);
+    assert!(worker.try_wait().unwrap().is_none(), "it ended before it was told to");
+
+    assert!(Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success());
+    assert!(worker.wait().unwrap().success());
+    drop(input);
+    says(&std::fs::read_to_string(queue).unwrap(), &["queued", "asking", "done"]);
 }
