@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::future::BoxFuture;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::slot::{Changed, Slot, unreadable};
@@ -60,16 +61,16 @@ enum Request {
 
 /// What is told once the file is written.
 enum Answer {
-    Claim(Claimed, oneshot::Sender<Result<Claimed, StoreError>>),
-    Commit(Committed, oneshot::Sender<Result<Committed, StoreError>>),
-    Release(oneshot::Sender<Result<(), StoreError>>),
+    Claimed(Claimed),
+    Committed(Committed),
+    Released,
 }
 
-/// The whole file.
+/// The whole file. Slots are read where they are asked for: of many sign-ins, one is of interest.
 #[derive(Serialize, Deserialize)]
 struct Book {
     version: u32,
-    tokens: BTreeMap<String, Slot>,
+    tokens: BTreeMap<String, Box<RawValue>>,
 }
 
 const VERSION: u32 = 1;
@@ -81,9 +82,23 @@ impl Default for Book {
 }
 
 impl Book {
-    fn slot(&mut self, key: &TokenKey) -> &mut Slot {
-        self.tokens.entry(key.as_str().to_owned()).or_default()
+    fn slot(&self, key: &TokenKey) -> Result<Slot, StoreError> {
+        self.tokens.get(key.as_str()).map_or_else(|| Ok(Slot::default()), |raw| slot_of(raw))
     }
+
+    fn set(&mut self, key: &TokenKey, slot: &Slot) -> Result<(), StoreError> {
+        self.tokens.insert(key.as_str().to_owned(), serde_json::value::to_raw_value(slot)?);
+        Ok(())
+    }
+
+    fn forget_stale(&mut self, now: u64) {
+        self.tokens.retain(|_, raw| slot_of(raw).map_or(true, |slot| !slot.is_stale(now)));
+    }
+}
+
+/// The parser's own words might quote the file.
+fn slot_of(raw: &RawValue) -> Result<Slot, StoreError> {
+    serde_json::from_str(raw.get()).map_err(|_| unreadable("the token file"))
 }
 
 impl FileTokenStore {
@@ -168,63 +183,72 @@ fn serve(path: &Path, waiting: Vec<Request>) -> Vec<Request> {
         let mut book = read(path)?;
         let mut changed = false;
         for request in requests.by_ref() {
-            let (answer, change) = apply(&mut book, request, now);
-            answers.push(answer);
-            changed |= change;
+            match apply(&mut book, &request, now) {
+                Ok((answer, change)) => {
+                    answers.push((request, answer));
+                    changed |= change;
+                }
+                Err(error) => request.fail(&error.to_string()),
+            }
         }
         if changed {
-            book.tokens.retain(|_, slot| !slot.is_stale(now));
+            // Now and then is often enough.
+            if fastrand::u8(..) == 0 {
+                book.forget_stale(now);
+            }
             write(path, &book)?;
         }
         Ok(())
     });
     match done {
-        Ok(()) => answers.into_iter().filter_map(tell).collect(),
+        Ok(()) => answers.into_iter().filter_map(|(request, answer)| tell(request, answer)).collect(),
         Err(error) => {
-            let text = error.to_string();
-            answers.into_iter().for_each(|answer| answer.fail(&text));
-            requests.for_each(|request| request.fail(&text));
+            let why = error.to_string();
+            answers.into_iter().map(|(request, _)| request).chain(requests).for_each(|request| request.fail(&why));
             Vec::new()
         }
     }
 }
 
-fn apply(book: &mut Book, request: Request, now: u64) -> (Answer, Changed) {
-    match request {
-        Request::Claim(key, generation, sender) => {
-            let (claimed, changed) = book.slot(&key).claim(&key, generation, now);
-            (Answer::Claim(claimed, sender), changed)
+fn apply(book: &mut Book, request: &Request, now: u64) -> Result<(Answer, Changed), StoreError> {
+    let key = match request {
+        Request::Claim(key, ..) => key,
+        Request::Commit(claim, ..) | Request::Release(claim, ..) => claim.key(),
+    };
+    let mut slot = book.slot(key)?;
+    let (answer, changed) = match request {
+        Request::Claim(key, generation, _) => {
+            let (claimed, changed) = slot.claim(key, *generation, now);
+            (Answer::Claimed(claimed), changed)
         }
-        Request::Commit(claim, token, sender) => {
-            let (committed, changed) = book.slot(claim.key()).commit(&claim, &token);
-            (Answer::Commit(committed, sender), changed)
+        Request::Commit(claim, token, _) => {
+            let (committed, changed) = slot.commit(claim, token);
+            (Answer::Committed(committed), changed)
         }
-        Request::Release(claim, sender) => {
-            let changed = book.slot(claim.key()).release(&claim);
-            (Answer::Release(sender), changed)
-        }
+        Request::Release(claim, _) => (Answer::Released, slot.release(claim)),
+    };
+    if changed {
+        book.set(key, &slot)?;
     }
+    Ok((answer, changed))
 }
 
-fn tell(answer: Answer) -> Option<Request> {
-    match answer {
-        Answer::Claim(claimed, sender) => match sender.send(Ok(claimed)) {
-            Err(Ok(Claimed::Granted(claim))) => return Some(Request::Release(claim, oneshot::channel().0)),
-            _ => return None,
+/// Whoever is gone needs no answer, but must not keep a right.
+fn tell(request: Request, answer: Answer) -> Option<Request> {
+    match (request, answer) {
+        (Request::Claim(_, _, sender), Answer::Claimed(claimed)) => match sender.send(Ok(claimed)) {
+            Err(Ok(Claimed::Granted(claim))) => Some(Request::Release(claim, oneshot::channel().0)),
+            _ => None,
         },
-        Answer::Commit(committed, sender) => drop(sender.send(Ok(committed))),
-        Answer::Release(sender) => drop(sender.send(Ok(()))),
-    }
-    None
-}
-
-impl Answer {
-    fn fail(self, why: &str) {
-        match self {
-            Self::Claim(_, sender) => drop(sender.send(Err(why.into()))),
-            Self::Commit(_, sender) => drop(sender.send(Err(why.into()))),
-            Self::Release(sender) => drop(sender.send(Err(why.into()))),
+        (Request::Commit(_, _, sender), Answer::Committed(committed)) => {
+            let _ = sender.send(Ok(committed));
+            None
         }
+        (Request::Release(_, sender), _) => {
+            let _ = sender.send(Ok(()));
+            None
+        }
+        _ => None,
     }
 }
 
@@ -248,7 +272,7 @@ impl fmt::Debug for FileTokenStore {
 impl TokenStore for FileTokenStore {
     fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         let (path, key) = (self.0.path.clone(), key.clone());
-        let work = move || Ok(read(&path)?.tokens.get(key.as_str()).and_then(|slot| slot.token().cloned()));
+        let work = move || Ok(read(&path)?.slot(&key)?.token().cloned());
         Box::pin(async { tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into())) })
     }
 
