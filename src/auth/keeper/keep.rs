@@ -161,8 +161,8 @@ impl Inner {
     fn take_up(&self, stored: &StoredToken, in_place_of_ours: bool) {
         {
             let mut held = self.token_mut();
-            let newer = stored.generation > held.generation;
-            if !newer && !(in_place_of_ours && stored.generation == held.generation) {
+            let least = if in_place_of_ours { held.generation } else { held.generation + 1 };
+            if stored.generation < least {
                 return;
             }
             if !stored.ended {

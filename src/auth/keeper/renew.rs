@@ -27,6 +27,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const SHORTEST_POLL: Duration = Duration::from_millis(15);
+const LOOKS_PER_CLAIM: u32 = 3;
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 
 /// What came of asking for the right to spend.
@@ -104,7 +105,7 @@ impl Inner {
         loop {
             pilot.beat();
             let asked = Instant::now();
-            match ask_store(self.store.claim(&self.key, generation)).await {
+            match self.ask_for_claim(generation).await {
                 Ok(Claimed::Granted(claim)) => {
                     let mut duty = self.duty();
                     if claim.abandoned() > 0 {
@@ -120,8 +121,9 @@ impl Inner {
                     return Ok(Right::CaughtUp);
                 }
                 Ok(Claimed::Held(left)) => {
-                    sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
-                    poll = (poll * 2).min(LONGEST_POLL);
+                    if self.wait_for_commit(pilot, generation, left, &mut poll).await {
+                        return Ok(Right::CaughtUp);
+                    }
                 }
                 Err(error) => {
                     // The app's own credentials can be used any number of times.
@@ -138,6 +140,40 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// A right that is granted when no one waits for it any more is given back, not left to run out.
+    async fn ask_for_claim(&self, generation: u64) -> Result<Claimed, StoreError> {
+        let (store, key) = (Arc::clone(&self.store), self.key.clone());
+        let mut asking = tokio::spawn(async move { store.claim(&key, generation).await });
+        if let Ok(claimed) = timeout(STORE_LIMIT, &mut asking).await {
+            return claimed.unwrap_or_else(|error| Err(error.into()));
+        }
+        let store = Arc::clone(&self.store);
+        tokio::spawn(async move {
+            if let Ok(Ok(Claimed::Granted(claim))) = asking.await {
+                // If that fails too, it runs out.
+                let _ = store.release(&claim).await;
+            }
+        });
+        Err(late())
+    }
+
+    /// True once another holder's token is there. It looks often, and asks for the right now and then: the other
+    /// holder may have given it back.
+    async fn wait_for_commit(&self, pilot: &Pilot, generation: u64, left: Duration, poll: &mut Duration) -> bool {
+        for _ in 0..LOOKS_PER_CLAIM {
+            sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
+            *poll = (*poll * 2).min(LONGEST_POLL);
+            pilot.beat();
+            if let Ok(Some(stored)) = ask_store(self.store.load(&self.key)).await {
+                self.adopt(&stored);
+            }
+            if self.token().generation > generation {
+                return true;
+            }
+        }
+        false
     }
 
     /// True where there is a token now; false where there is another way to try.
@@ -269,7 +305,11 @@ pub(in super::super) fn token_of(
 
 /// A store that hangs is a store that fails.
 pub(in super::super) async fn ask_store<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(STORE_LIMIT, call).await.unwrap_or_else(|_| Err("the token store did not answer in time".into()))
+    timeout(STORE_LIMIT, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> StoreError {
+    "the token store did not answer in time".into()
 }
 
 enum MaySpend {

@@ -5,12 +5,14 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::BoxFuture;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
 
 use super::slot::{Changed, Slot, unreadable};
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore, millis};
@@ -40,15 +42,35 @@ pub struct FileTokenStore(Arc<Inner>);
 
 struct Inner {
     path: PathBuf,
-    /// One at a time from here, so that waiting for the lock takes one thread and not many.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    queue: Mutex<Queue>,
 }
 
-/// The whole file.
+/// What is asked of the file by this process: done together, with one lock and one write for all that waits.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Request>,
+    /// A thread is at work, and will take what waits.
+    busy: bool,
+}
+
+enum Request {
+    Claim(TokenKey, u64, oneshot::Sender<Result<Claimed, StoreError>>),
+    Commit(Claim, StoredToken, oneshot::Sender<Result<Committed, StoreError>>),
+    Release(Claim, oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// What is told once the file is written.
+enum Answer {
+    Claimed(Claimed),
+    Committed(Committed),
+    Released,
+}
+
+/// The whole file. Slots are read where they are asked for: of many sign-ins, one is of interest.
 #[derive(Serialize, Deserialize)]
 struct Book {
     version: u32,
-    tokens: BTreeMap<String, Slot>,
+    tokens: BTreeMap<String, Box<RawValue>>,
 }
 
 const VERSION: u32 = 1;
@@ -59,11 +81,31 @@ impl Default for Book {
     }
 }
 
+impl Book {
+    fn slot(&self, key: &TokenKey) -> Result<Slot, StoreError> {
+        self.tokens.get(key.as_str()).map_or_else(|| Ok(Slot::default()), |raw| slot_of(raw))
+    }
+
+    fn set(&mut self, key: &TokenKey, slot: &Slot) -> Result<(), StoreError> {
+        self.tokens.insert(key.as_str().to_owned(), serde_json::value::to_raw_value(slot)?);
+        Ok(())
+    }
+
+    fn forget_stale(&mut self, now: u64) {
+        self.tokens.retain(|_, raw| slot_of(raw).map_or(true, |slot| !slot.is_stale(now)));
+    }
+}
+
+/// The parser's own words might quote the file.
+fn slot_of(raw: &RawValue) -> Result<Slot, StoreError> {
+    serde_json::from_str(raw.get()).map_err(|_| unreadable("the token file"))
+}
+
 impl FileTokenStore {
     /// A store in the file at `path`, which is made at the first commit.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Arc::new(Inner { path: path.into(), turn: Arc::default() }))
+        Self(Arc::new(Inner { path: path.into(), queue: Mutex::default() }))
     }
 
     /// Where it is.
@@ -72,28 +114,151 @@ impl FileTokenStore {
         &self.0.path
     }
 
-    /// Changes one key's slot, alone among all processes.
-    async fn change<T: Send + 'static>(
+    async fn ask<T>(
         &self,
-        key: &TokenKey,
-        act: impl FnOnce(&mut Slot, u64) -> (T, Changed) + Send + 'static,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
     ) -> Result<T, StoreError> {
-        let (path, key) = (self.0.path.clone(), key.clone());
-        // Held by the thread: if this future is dropped, the turn ends with the work and not before.
-        let turn = Arc::clone(&self.0.turn).lock_owned().await;
-        off_the_runtime(move || {
-            let _turn = turn;
-            let _lock = lock(&path)?;
-            let mut book = read(&path)?;
-            let now = millis(SystemTime::now());
-            let (answer, changed) = act(book.tokens.entry(key.as_str().to_owned()).or_default(), now);
-            if changed {
-                book.tokens.retain(|_, slot| !slot.is_stale(now));
-                write(&path, &book)?;
+        let (sender, answer) = oneshot::channel();
+        let begins = {
+            let mut queue = self.0.queue();
+            queue.waiting.push(request(sender));
+            !std::mem::replace(&mut queue.busy, true)
+        };
+        if begins {
+            let worker = Worker { store: Arc::clone(&self.0), done: false };
+            // Once begun it goes on to its end, whoever still waits for it.
+            tokio::task::spawn_blocking(move || worker.work());
+        }
+        answer.await.unwrap_or_else(|_| Err("the runtime ended before the token file was written".into()))
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the queue until it is empty.
+struct Worker {
+    store: Arc<Inner>,
+    done: bool,
+}
+
+impl Worker {
+    fn work(mut self) {
+        loop {
+            let waiting = {
+                let mut queue = self.store.queue();
+                if queue.waiting.is_empty() {
+                    queue.busy = false;
+                    self.done = true;
+                    return;
+                }
+                std::mem::take(&mut queue.waiting)
+            };
+            let undo = serve(&self.store.path, waiting);
+            self.store.queue().waiting.extend(undo);
+        }
+    }
+}
+
+/// Where its runtime ended before it began: those who wait are told, and the next one begins anew.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut queue = self.store.queue();
+            queue.busy = false;
+            queue.waiting.clear();
+        }
+    }
+}
+
+/// Alone among all processes. Gives back what is to be undone: claims that were granted to someone who is gone.
+fn serve(path: &Path, waiting: Vec<Request>) -> Vec<Request> {
+    let now = millis(SystemTime::now());
+    let mut answers = Vec::with_capacity(waiting.len());
+    let mut requests = waiting.into_iter();
+    let done = lock(path).and_then(|_lock| {
+        let mut book = read(path)?;
+        let mut changed = false;
+        for request in requests.by_ref() {
+            match apply(&mut book, &request, now) {
+                Ok((answer, change)) => {
+                    answers.push((request, answer));
+                    changed |= change;
+                }
+                Err(error) => request.fail(&error.to_string()),
             }
-            Ok(answer)
-        })
-        .await
+        }
+        if changed {
+            // Now and then is often enough.
+            if fastrand::u8(..) == 0 {
+                book.forget_stale(now);
+            }
+            write(path, &book)?;
+        }
+        Ok(())
+    });
+    match done {
+        Ok(()) => answers.into_iter().filter_map(|(request, answer)| tell(request, answer)).collect(),
+        Err(error) => {
+            let why = error.to_string();
+            answers.into_iter().map(|(request, _)| request).chain(requests).for_each(|request| request.fail(&why));
+            Vec::new()
+        }
+    }
+}
+
+fn apply(book: &mut Book, request: &Request, now: u64) -> Result<(Answer, Changed), StoreError> {
+    let key = match request {
+        Request::Claim(key, ..) => key,
+        Request::Commit(claim, ..) | Request::Release(claim, ..) => claim.key(),
+    };
+    let mut slot = book.slot(key)?;
+    let (answer, changed) = match request {
+        Request::Claim(key, generation, _) => {
+            let (claimed, changed) = slot.claim(key, *generation, now);
+            (Answer::Claimed(claimed), changed)
+        }
+        Request::Commit(claim, token, _) => {
+            let (committed, changed) = slot.commit(claim, token);
+            (Answer::Committed(committed), changed)
+        }
+        Request::Release(claim, _) => (Answer::Released, slot.release(claim)),
+    };
+    if changed {
+        book.set(key, &slot)?;
+    }
+    Ok((answer, changed))
+}
+
+/// Whoever is gone needs no answer, but must not keep a right.
+fn tell(request: Request, answer: Answer) -> Option<Request> {
+    match (request, answer) {
+        (Request::Claim(_, _, sender), Answer::Claimed(claimed)) => match sender.send(Ok(claimed)) {
+            Err(Ok(Claimed::Granted(claim))) => Some(Request::Release(claim, oneshot::channel().0)),
+            _ => None,
+        },
+        (Request::Commit(_, _, sender), Answer::Committed(committed)) => {
+            let _ = sender.send(Ok(committed));
+            None
+        }
+        (Request::Release(_, sender), _) => {
+            let _ = sender.send(Ok(()));
+            None
+        }
+        _ => None,
+    }
+}
+
+impl Request {
+    fn fail(self, why: &str) {
+        match self {
+            Self::Claim(_, _, sender) => drop(sender.send(Err(why.into()))),
+            Self::Commit(_, _, sender) => drop(sender.send(Err(why.into()))),
+            Self::Release(_, sender) => drop(sender.send(Err(why.into()))),
+        }
     }
 }
 
@@ -107,29 +272,24 @@ impl fmt::Debug for FileTokenStore {
 impl TokenStore for FileTokenStore {
     fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         let (path, key) = (self.0.path.clone(), key.clone());
-        Box::pin(off_the_runtime(move || Ok(read(&path)?.tokens.remove(key.as_str()).and_then(|s| s.token().cloned()))))
+        let work = move || Ok(read(&path)?.slot(&key)?.token().cloned());
+        Box::pin(async { tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into())) })
     }
 
     fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
-        let owned = key.clone();
-        Box::pin(self.change(key, move |slot, now| slot.claim(&owned, generation, now)))
+        let key = key.clone();
+        Box::pin(self.ask(move |answer| Request::Claim(key, generation, answer)))
     }
 
     fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
-        let (owned, token) = (claim.clone(), token.clone());
-        Box::pin(self.change(claim.key(), move |slot, _| slot.commit(&owned, &token)))
+        let (claim, token) = (claim.clone(), token.clone());
+        Box::pin(self.ask(move |answer| Request::Commit(claim, token, answer)))
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
-        let owned = claim.clone();
-        Box::pin(self.change(claim.key(), move |slot, _| ((), slot.release(&owned))))
+        let claim = claim.clone();
+        Box::pin(self.ask(move |answer| Request::Release(claim, answer)))
     }
-}
-
-async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into()))
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

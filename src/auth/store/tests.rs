@@ -139,8 +139,13 @@ async fn a_file_of_something_else_is_an_error_and_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
     let store = crate::FileTokenStore::new(&path);
-    for text in ["hush", "{}", "[]", r#"{"version":2,"tokens":{}}"#, r#"{"version":1,"tokens":{"k":{"token":"hush"}}}"#]
-    {
+    for text in [
+        "hush",
+        "{}",
+        "[]",
+        r#"{"version":2,"tokens":{}}"#,
+        r#"{"version":1,"tokens":{"[\"user\",\"client-id\",\"http://127.0.0.1:1\",\"alice\"]":{"token":"hush"}}}"#,
+    ] {
         std::fs::write(&path, text).unwrap();
         let errors = [
             store.load(&key("alice")).await.unwrap_err(),
@@ -183,8 +188,14 @@ async fn what_nothing_can_renew_is_forgotten_in_the_end() {
     store.commit(&Claim::new(key("dead"), 0, 1, 0), &dead).await.unwrap();
     let old = StoredToken { expires_at: long_ago, ..token(1, "y") };
     store.commit(&Claim::new(key("old"), 0, 1, 0), &old).await.unwrap();
-    store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(1, "z")).await.unwrap();
-    assert!(store.load(&key("dead")).await.unwrap().is_none());
+    // Now and then is often enough.
+    let mut writes = 0;
+    while store.load(&key("dead")).await.unwrap().is_some() {
+        writes += 1;
+        assert!(writes < 10_000, "it is never forgotten");
+        store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(writes, "z")).await.unwrap();
+    }
+    assert!(writes > 0);
     assert!(store.load(&key("old")).await.unwrap().is_some(), "its refresh token may be good for years");
     assert!(store.load(&key("alice")).await.unwrap().is_some());
 }
