@@ -4,14 +4,22 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)]
 
 mod ask;
+mod chat;
+mod completions;
+mod connect;
 mod dot_env;
 mod emulator;
+mod folder;
 mod options;
 mod output;
 mod platform;
 mod progress;
+mod prompt;
+mod sign_in;
 mod signals;
 mod status;
+mod task;
+mod token;
 mod words;
 
 use std::process::ExitCode;
@@ -35,7 +43,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Ask(Box<ask::AskArgs>),
+    Chat(chat::ChatArgs),
+    Task(task::TaskArgs),
+    Token(token::TokenArgs),
+    Connect(connect::ConnectArgs),
     Emulator(Box<emulator::EmulatorArgs>),
+    Completions(completions::CompletionsArgs),
 }
 
 const AFTER_HELP: &str = "\
@@ -88,6 +101,11 @@ async fn run(cli: Cli) -> Result<Status, Failure> {
     let options = &cli.options;
     match cli.command {
         Command::Ask(args) => ask::run(*args, options).await,
+        Command::Chat(args) => chat::run(args, options).await,
+        Command::Task(args) => task::run(args, options).await,
+        Command::Token(args) => token::run(args, options).await,
+        Command::Connect(args) => connect::run(args, options).await,
+        Command::Completions(args) => completions::run(&args),
         Command::Emulator(args) => emulator::run(*args).await,
     }
 }

@@ -74,6 +74,14 @@ impl Failure {
         self
     }
 
+    /// An error in looking at something: what was asked before is as it was.
+    pub(crate) fn of_a_look(mut self) -> Self {
+        if self.status == Status::OutcomeUnknown {
+            self.status = Status::Other;
+        }
+        self
+    }
+
     pub(crate) fn status(&self) -> Status {
         self.status
     }
@@ -144,7 +152,6 @@ fn advice(error: &Error) -> Option<String> {
         ErrorKind::TaskNotFound => {
             "Check the id, and that this is the same platform and sign-in that was asked.".to_owned()
         }
-        ErrorKind::Unsupported => "This platform does not offer it.".to_owned(),
         ErrorKind::TokenStore => "Check the token file: --token-file, PAYMAN_TOKEN_FILE.".to_owned(),
         _ if error.is_safe_to_ask_again() => match error.retry_after() {
             Some(wait) => format!("Nothing was done. Ask again in {} s.", wait.as_secs().max(1)),
