@@ -28,7 +28,10 @@ use super::settings::Operation;
 ///     Fault::delay(Duration::from_millis(200)),               // any operation
 /// ];
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Read with serde from the JSON that `POST /_emulator/faults` takes: see [the emulator's docs](super).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Script")]
 #[must_use = "a fault does nothing until it is given to an emulator"]
 pub struct Fault {
     on: Option<Operation>,

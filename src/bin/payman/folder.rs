@@ -1,0 +1,36 @@
+//! The folder where the program keeps things for its user.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::status::Failure;
+
+/// A file in it; `None` where the system names no home.
+pub(crate) fn file(name: &str) -> Option<PathBuf> {
+    Some(configuration()?.join("payman").join(name))
+}
+
+fn configuration() -> Option<PathBuf> {
+    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    if cfg!(windows) {
+        return folder("APPDATA");
+    }
+    if cfg!(target_os = "macos") {
+        return folder("HOME").map(|home| home.join("Library/Application Support"));
+    }
+    folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")))
+}
+
+/// Makes the folder of a file, for its owner alone.
+pub(crate) fn make_for(file: &Path) -> Result<(), Failure> {
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(folder)
+        .map_err(|error| Failure::other(format!("the folder {} could not be made", folder.display())).because(&error))
+}
