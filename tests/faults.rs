@@ -3,10 +3,15 @@
 
 #[path = "faults/cases.rs"]
 mod cases;
+mod common;
+#[path = "faults/edges.rs"]
+mod edges;
 #[path = "faults/group.rs"]
 mod group;
 #[path = "faults/proxy.rs"]
 mod proxy;
+#[path = "common/raw.rs"]
+mod raw;
 #[path = "faults/replies.rs"]
 mod replies;
 #[path = "faults/table.rs"]
