@@ -339,7 +339,8 @@ impl Maker<'_> {
         let name = format!("{status} {body:?} cut at {at}");
         let expect = self.lost(Was::Acted);
         let is_cut = at < body.text().1.len();
-        (self.is_ask() && is_cut).then(|| self.after("error cut", name, script, expect))
+        ((self.is_ask() || self.target == Target::Token) && is_cut)
+            .then(|| self.after("error cut", name, script, expect))
     }
 
     /// What an answer of this kind comes to.
