@@ -241,6 +241,15 @@ async fn a_body_of_an_error_is_kept_up_to_its_limit() {
     assert_eq!(error.body().unwrap().len(), 64 * 1024);
     let small = client_with(config(&server.uri()).max_error_body_bytes(10));
     assert_eq!(small.ask("hi").await.unwrap_err().body().unwrap(), "x".repeat(10));
+    assert!(error.is_safe_to_ask_again(), "however long a page a 400 has, it is a 400");
+}
+
+#[tokio::test]
+async fn how_little_of_an_error_is_kept_changes_nothing_of_what_it_says() {
+    let server = MockServer::start().await;
+    on(&server, SEND, ResponseTemplate::new(400).set_body_json(rpc_error(-32603))).await;
+    let error = client_with(config(&server.uri()).max_error_body_bytes(0)).ask("hi").await.unwrap_err();
+    assert_eq!((error.rpc_code(), error.is_outcome_unknown()), (Some(-32603), true));
 }
 
 #[tokio::test]

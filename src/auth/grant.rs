@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | no connection: nothing was sent | again, with backoff | again, with backoff | again, with backoff |
 //! | 408, 429, 5xx, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
-//! | reply lost or garbled: reset, time limit, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, the user must connect again | the user must connect again |
+//! | reply lost or garbled: reset, time limit, an error that broke off, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, the user must connect again | the user must connect again |
 //! | `invalid_grant` | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
 //! | `invalid_client`, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant signs nobody out | an error; for a 400, the user must connect again |
 //!
@@ -28,7 +28,7 @@ use url::Url;
 
 use crate::config::{Base, Config};
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
-use crate::transport::{Failure, Http, read_body, read_error_body, retry_after};
+use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
 use crate::wire::oauth::{TokenRefusal, TokenReply};
 use crate::wire::path;
 
@@ -241,9 +241,13 @@ fn of_failure(failure: Failure) -> ExchangeError {
     }
 }
 
-fn of_answer(status: u16, body: Bytes, wait: Option<Duration>) -> ExchangeError {
-    let mut fault = of_answer_with(status, code_of(&body).as_deref());
-    fault.error = fault.error.with_status(status).with_body(body).with_retry_after(wait);
+fn of_answer(status: u16, body: ErrorBody, wait: Option<Duration>) -> ExchangeError {
+    let mut fault = of_answer_with(status, code_of(&body.bytes).as_deref());
+    if !body.is_whole && matches!(fault.fault, Fault::GrantDead | Fault::Refused) {
+        // The code that decides may have been in the rest: no reason to give a sign-in up.
+        fault = ExchangeError::garbled("the token endpoint's error broke off");
+    }
+    fault.error = fault.error.with_status(status).with_body(body.bytes).with_retry_after(wait);
     fault
 }
 
@@ -324,9 +328,12 @@ mod tests {
             (307, "", Fault::Refused),
         ];
         for (status, body, fault) in cases {
-            let error = of_answer(status, Bytes::copy_from_slice(body.as_bytes()), None);
+            let bytes = Bytes::copy_from_slice(body.as_bytes());
+            let error = of_answer(status, ErrorBody { bytes: bytes.clone(), is_whole: true }, None);
             assert_eq!(error.fault, fault, "{status} {body}");
             assert!(error.error.is_safe_to_ask_again());
+            let cut = of_answer(status, ErrorBody { bytes, is_whole: false }, None);
+            assert!(matches!(cut.fault, Fault::Lost | Fault::Busy), "{status} {body}: {:?}", cut.fault);
         }
     }
 

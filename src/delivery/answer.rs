@@ -9,7 +9,7 @@ use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::TaskId;
 use crate::transport::retry::Observed;
-use crate::transport::{has_media_type, read_body, read_error_body, retry_after};
+use crate::transport::{ErrorBody, has_media_type, read_body, read_error_body, retry_after};
 use crate::wire::jsonrpc::{RpcError, code};
 use crate::wire::task::Task;
 use crate::wire::update::{Content, decode_frame};
@@ -103,10 +103,15 @@ fn unreadable(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
 }
 
+/// How much of an error's body is read at least, in bytes.
+const DECIDED_BY: usize = 64 * 1024;
+
 async fn read_http_error(response: Response, limits: &Limits, until: Instant) -> Unusable {
     let status = response.status();
     let wait = retry_after(response.headers());
-    let body = read_error_body(response, limits.max_error_body_bytes, until).await;
+    // What is decided by is read, however little of it is to be kept.
+    let most = limits.max_error_body_bytes.max(DECIDED_BY);
+    let ErrorBody { bytes: mut body, is_whole } = read_error_body(response, most, until).await;
     let (rpc, has_task) = match decode_frame(&body) {
         Ok(Content::Error(rpc)) => (Some(rpc).filter(|rpc| rpc.code.is_some()), false),
         Ok(Content::Result(payload)) => (None, payload.status.is_some()),
@@ -122,8 +127,11 @@ async fn read_http_error(response: Response, limits: &Limits, until: Instant) ->
         503 if wait.is_some() => error.with_kind(ErrorKind::RateLimited),
         _ => error,
     };
+    body.truncate(limits.max_error_body_bytes);
     let error = error.with_status(status.as_u16()).with_body(body).with_retry_after(wait);
-    Unusable { error, status: Some(status.as_u16()), has_task, not_connected: false }
+    // What the rest would have said (a task, another code) is unknown, and so is what the status is worth.
+    let status = is_whole.then_some(status.as_u16());
+    Unusable { error, status, has_task, not_connected: false }
 }
 
 fn http_kind(status: StatusCode) -> ErrorKind {

@@ -247,7 +247,9 @@ impl Platform {
     ) -> Result<Delivered> {
         let mut renewed = false;
         loop {
-            let lent = self.lend(until).await?;
+            // Whatever goes wrong says nothing of the ask whose task it is: that may have been done long ago.
+            let settled = |error: Error| error.with_outcome(Outcome::Settled).with_task_id(id);
+            let lent = self.lend(until).await.map_err(settled)?;
             let answer = match self.http.send(request(url, body, wants, &lent), until).await {
                 Ok(response) => read(response, wants, id, limits, until).await,
                 Err(failure) => Err(Unusable::from(failure)),
@@ -264,8 +266,7 @@ impl Platform {
                 self.keeper.refuse(lent.generation);
                 continue;
             }
-            let outcome = if unusable.not_connected { Outcome::NotDone } else { Outcome::Settled };
-            return Err(unusable.error.with_outcome(outcome).with_task_id(id));
+            return Err(settled(unusable.error));
         }
     }
 }

@@ -151,21 +151,37 @@ fn within(limit: usize, so_far: usize, chunk: reqwest::Result<Option<Bytes>>) ->
     Ok(chunk)
 }
 
+/// The body of an error, as far as it came.
+pub(crate) struct ErrorBody {
+    pub(crate) bytes: Bytes,
+    /// False where it broke off, dawdled past the time limit, or is JSON over the size limit: nobody knows what the
+    /// rest says. A page of HTML says nothing in its rest either.
+    pub(crate) is_whole: bool,
+}
+
+fn may_be_json(body: &[u8]) -> bool {
+    body.trim_ascii_start().first().is_none_or(|first| *first == b'{')
+}
+
 /// Reads the start of an error's body; whatever goes wrong on the way ends it there.
-pub(crate) async fn read_error_body(mut response: Response, limit: usize, until: Instant) -> Bytes {
+pub(crate) async fn read_error_body(mut response: Response, limit: usize, until: Instant) -> ErrorBody {
     let mut body = BytesMut::new();
     let start = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return true,
+                Err(_) => return false,
+            };
             let room = limit - body.len();
             body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-            if body.len() == limit {
-                break;
+            if chunk.len() > room {
+                return !may_be_json(&body);
             }
         }
     };
-    // A body that dawdles past the limit is kept as far as it came.
-    let _ = timeout_at(until, start).await;
-    body.freeze()
+    let is_whole = timeout_at(until, start).await.unwrap_or(false);
+    ErrorBody { bytes: body.freeze(), is_whole }
 }
 
 /// True where the answer says that it is of this media type, whatever its parameters.

@@ -10,7 +10,7 @@
 //! | HTTP 429 | waits `Retry-After` or backs off, then **looks**; sends again (same ids) only if the server says that it does not know the task, or if the caller [opted in](RetryPolicy::resend_when_busy); else a rate-limit error; at once if the wait would pass the deadline |
 //! | HTTP 503 with `Retry-After` | as 429, and only when the caller opted in |
 //! | another 4xx (but 408), or JSON-RPC -32700, -32600, -32601, -32602, -32005 | refused: an error, not sent again |
-//! | anything else once a byte may have left: reset, close, time limit, 3xx, 408, 5xx, JSON-RPC -32603 or an unknown code, a cut or garbled reply, HTTP/2 "not processed" | **never sent again**; recovered by looking |
+//! | anything else once a byte may have left: reset, close, time limit, 3xx, 408, 5xx, JSON-RPC -32603 or an unknown code, a cut or garbled reply or error, HTTP/2 "not processed" | **never sent again**; recovered by looking |
 //!
 //! `tasks/get` and `tasks/cancel` change nothing when repeated: they are repeated within the limits.
 //! Token requests have a table of their own, in `auth::grant`.

@@ -8,8 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does next.
+#[allow(dead_code)]
 pub enum Step {
     Say(Vec<u8>),
+    Wait(std::time::Duration),
     /// Says nothing more until the client goes away.
     Stall,
 }
@@ -53,6 +55,7 @@ pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) 
                                 return;
                             }
                         }
+                        Step::Wait(time) => tokio::time::sleep(time).await,
                         Step::Stall => {
                             let mut rest = [0; 64];
                             while !matches!(socket.read(&mut rest).await, Ok(0) | Err(_)) {}
