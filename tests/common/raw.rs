@@ -1,4 +1,5 @@
 //! A server that says exactly the bytes it is told to, connection by connection.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
