@@ -1,6 +1,5 @@
 //! The routes, as a browser uses them: over sockets, with cookies.
 
-#[allow(dead_code)] // shared with the crate's own tests
 #[path = "../../tests/common/raw.rs"]
 mod raw;
 
