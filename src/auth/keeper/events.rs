@@ -9,7 +9,7 @@ use crate::error::Error;
 const TARGET: &str = "payman_sdk::token";
 
 /// Obtained, or refreshed.
-pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
+pub(in super::super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     let outcome = if grant.is_refresh() { "refreshed" } else { "obtained" };
     tracing::info!(
         target: TARGET,
@@ -22,7 +22,7 @@ pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     );
 }
 
-pub(super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
+pub(in super::super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
     tracing::warn!(
         target: TARGET,
         grant = grant.name(),
