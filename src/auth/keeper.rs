@@ -24,7 +24,7 @@ use super::token::{Access, AccessToken, Lifetime, Token, TokenFailure, TokenStat
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 mod background;
-mod events;
+pub(super) mod events;
 mod flight;
 mod keep;
 pub(super) mod renew;

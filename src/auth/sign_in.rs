@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
 use super::keeper::renew::{ask_store, token_of};
-use super::keeper::{Keeper, Options};
+use super::keeper::{Keeper, Options, events};
 use super::store::{Owner, TokenKey, TokenStore, fingerprint};
 use super::token::{Lifetime, Token, TokenSource};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -51,8 +51,13 @@ async fn exchange(
     loop {
         match exchange.exchange(grant.clone()).await {
             Ok(granted) => return Ok((granted, asked)),
-            Err(failed) if failed.fault == Fault::NotSent && tries < TRIES => sleep(backoff.next_wait()).await,
-            Err(failed) => return Err(failed),
+            Err(failed) => {
+                events::failed(grant, 0, &failed, asked);
+                if failed.fault != Fault::NotSent || tries == TRIES {
+                    return Err(failed);
+                }
+                sleep(backoff.next_wait()).await;
+            }
         }
         tries += 1;
         asked = Instant::now();
@@ -86,6 +91,7 @@ impl Place {
         let lifetime = Lifetime::of_seconds(asked, granted.expires_in);
         let mut token = token_of(grant, granted, lifetime, before + 1).map_err(never_again)?;
         token.seed = Some(seed);
+        events::obtained(grant, &token, asked);
         let keeper = Keeper::new(self.options, self.exchange, self.store, key, Token::none(TokenSource::AuthCode));
         keeper.begin(token, lifetime).await;
         Ok(keeper)

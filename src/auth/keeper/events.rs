@@ -24,7 +24,7 @@ pub(super) fn landed<T>(span: Span, generation: u64, landed: &Result<T, Arc<Erro
 }
 
 /// Obtained, or refreshed.
-pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
+pub(in super::super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     let outcome = if grant.is_refresh() { "refreshed" } else { "obtained" };
     tracing::info!(
         target: TARGET,
@@ -37,7 +37,7 @@ pub(super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     );
 }
 
-pub(super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
+pub(in super::super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
     tracing::warn!(
         target: TARGET,
         grant = grant.name(),
