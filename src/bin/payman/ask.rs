@@ -32,7 +32,6 @@ Examples:
   echo 'Pay Tyllen $50' | payman ask -")]
 pub(crate) struct AskArgs {
     /// What to say; `-` reads it from standard input
-    #[arg(env = "PAYMAN_TEXT")]
     text: String,
 
     /// Print the answer as it comes

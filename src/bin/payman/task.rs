@@ -25,7 +25,7 @@ enum Action {
     /// After an ask whose outcome is unknown this is how to look. Looking changes nothing.
     Get {
         /// The task's id
-        #[arg(env = "PAYMAN_TASK_ID", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// What to print
         #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum, default_value_t = Output::Text)]
@@ -36,7 +36,7 @@ enum Action {
     /// Exit status 0: it is canceled. 1: it was over already, or could not be canceled.
     Cancel {
         /// The task's id
-        #[arg(env = "PAYMAN_TASK_ID", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
     },
 }

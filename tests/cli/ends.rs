@@ -1,0 +1,176 @@
+//! How the program ends: each exit status, provoked for real.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use crate::support::{BALANCE, Place, Server, end_of, finish};
+
+#[test]
+fn one_for_any_other_error() {
+    let server = Server::start(&[]);
+    let unknown = server.run(&["task", "get", "tsk-none"]);
+    assert_eq!(unknown.status, Some(1), "{unknown:?}");
+    assert!(unknown.err.starts_with("payman: ") && unknown.out.is_empty(), "{unknown:?}");
+
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = server.command(["ask", BALANCE, "--timeout", "5s"]);
+    command.env("PAYMAN_BASE_URL", format!("http://{nobody}"));
+    let refused = finish(command);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.err.contains("refused") && refused.err.contains("Nothing was"), "{refused:?}");
+}
+
+#[test]
+fn two_for_usage() {
+    let server = Server::start(&[]);
+    let wrong: [&[&str]; 9] = [
+        &["ask"],
+        &["ask", BALANCE, "--no-such-option"],
+        &["ask", BALANCE, "--output", "yaml"],
+        &["ask", "  "],
+        &["ask", BALANCE, "--timeout", "soon"],
+        &["ask", BALANCE, "--metadata", "novalue"],
+        &["ask", BALANCE, "--base-url", "http://example.com"],
+        &["ask", BALANCE, "--emulator", "--base-url", "http://127.0.0.1:1"],
+        &["connect", "--emulator"],
+    ];
+    for args in wrong {
+        let ran = server.run(args);
+        assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{args:?} {ran:?}");
+        assert!(!ran.err.is_empty(), "{args:?}");
+    }
+    assert!(server.state()["tasks"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn three_for_a_task_that_failed() {
+    let server = Server::start(&["--balance", "10.00"]);
+    assert_eq!(server.run(&["ask", "Create payee Tyllen"]).status, Some(0));
+    for flags in [&[][..], &["--stream"], &["--output", "json"], &["--output", "raw"], &["--output", "events"]] {
+        let ran = server.run(&[&["ask", "Pay Tyllen $50"], flags].concat());
+        assert_eq!(ran.status, Some(3), "{flags:?} {ran:?}");
+        assert!(!ran.out.is_empty() && ran.err.contains("failed"), "{ran:?}");
+    }
+    assert!(server.state()["payments"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn five_where_not_authorised() {
+    let server = Server::start(&["--credentials", "an-app:another-secret"]);
+    let ran = server.run(&["ask", BALANCE]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");
+    assert!(ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("hush"), "{ran:?}");
+
+    let server = Server::start(&[]);
+    server.faults(r#"{"on": "send", "status": 401, "times": 5}"#);
+    assert_eq!(server.run(&["ask", BALANCE]).status, Some(5));
+}
+
+#[test]
+fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
+    let server = Server::start(&[]);
+    server.run(&["ask", "Create payee Tyllen"]);
+    let faults = r#"[{"on": "send", "when": "after", "close": true}, {"on": "get", "times": 500, "status": 500}]"#;
+    server.faults(faults);
+    let ran = server.run(&["ask", "Pay Tyllen $50", "--timeout", "3s"]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{ran:?}");
+    let id = server.state()["tasks"][1]["id"].as_str().unwrap().to_owned();
+    assert!(ran.err.contains("MAY HAVE BEEN DONE"), "{ran:?}");
+    let look = ran.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&ran.err);
+    assert_eq!(look, format!("task get {id}"));
+
+    // It was paid, once; and while the platform cannot be asked, looking says no more than that.
+    let state = server.state();
+    assert_eq!((state["payments"].as_array().unwrap().len(), state["sends"][&id].as_u64()), (1, Some(1)));
+    let args: Vec<_> = look.split(' ').chain(["--timeout", "1s"]).collect();
+    assert_eq!(server.run(&args).status, Some(1));
+}
+
+#[test]
+fn an_answer_that_was_lost_is_found_and_never_asked_for_again() {
+    let server = Server::start(&["--fault", r#"[{"on": "send", "skip": 1, "when": "after", "close": true}]"#]);
+    server.run(&["ask", "Create payee Tyllen"]);
+    let ran = server.run(&["ask", "Pay Tyllen $50"]);
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.out.contains("$50.00"), "{ran:?}");
+    assert_eq!(server.state()["payments"].as_array().unwrap().len(), 1);
+
+    server.faults(r#"{"on": "sendSubscribe", "cutAfter": 700}"#);
+    let ran = server.run(&["ask", "--stream", BALANCE]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "You have $999,950.00 in your wallet \"Main wallet\".\n"));
+}
+
+#[test]
+fn the_deadline_ends_an_ask_whose_outcome_is_then_unknown() {
+    let server = Server::start(&["--agent-delay", "60s"]);
+    for flags in [&[][..], &["--stream"], &["--output", "raw"]] {
+        let ran = server.run(&[&["ask", BALANCE, "--timeout", "500ms"], flags].concat());
+        assert_eq!(ran.status, Some(6), "{flags:?} {ran:?}");
+        assert!(ran.err.contains("payman task get tsk-"), "{ran:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn one_who_stops_an_ask_is_told_how_to_look() {
+    let server = Server::start(&["--agent-delay", "60s"]);
+    for name in ["INT", "TERM"] {
+        server.reset();
+        let child = server
+            .command(["ask", BALANCE, "--base-url", &server.base_url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = server.task_id();
+        crate::support::signal(name, child.id());
+        let ran = end_of(child);
+        assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{name} {ran:?}");
+        let command = format!("payman task get {id} --base-url {}", server.base_url);
+        assert!(ran.err.contains(&command), "{ran:?}");
+
+        let looked = server.run(&["task", "get", &id]);
+        assert_eq!(looked.status, Some(6), "it still runs: {looked:?}");
+    }
+}
+
+#[test]
+fn a_task_is_looked_at_and_canceled() {
+    let server = Server::start(&["--agent-delay", "60s"]);
+    let asking = server.command(["ask", BALANCE]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = server.task_id();
+    let canceled = server.run(&["task", "cancel", &id]);
+    assert_eq!(canceled.status, Some(0), "{canceled:?}");
+    assert_eq!(server.state()["tasks"][0]["status"]["state"], "CANCELED");
+    assert_eq!(end_of(asking).status, Some(3), "the one who asked hears of it");
+
+    let looked = server.run(&["task", "get", &id, "--output", "json"]);
+    assert_eq!(looked.status, Some(3), "{looked:?}");
+    let reply: serde_json::Value = serde_json::from_str(&looked.out).unwrap();
+    assert_eq!((reply["taskId"].as_str(), reply["status"].as_str()), (Some(id.as_str()), Some("CANCELED")));
+    assert_eq!(server.run(&["task", "cancel", &id]).status, Some(1), "there is nothing left to cancel");
+}
+
+#[test]
+fn missing_credentials_are_named() {
+    let place = Place::new();
+    let ran = place.run(&["ask", BALANCE]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{ran:?}");
+    assert!(ran.err.contains("PAYMAN_CLIENT_ID, PAYMAN_CLIENT_SECRET") && ran.err.contains("--emulator"), "{ran:?}");
+
+    let mut command = place.command(["ask", BALANCE]);
+    command.env("PAYMAN_CLIENT_ID", "an-app").env("PAYMAN_CLIENT_SECRET", "");
+    let ran = finish(command);
+    assert_eq!(ran.status, Some(2));
+    assert!(ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("PAYMAN_CLIENT_ID"), "{ran:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_emulator_ends_when_it_is_told_to() {
+    for name in ["INT", "TERM"] {
+        let server = Server::start(&["--port", "0"]);
+        crate::support::signal(name, server.id());
+        assert!(server.wait().success());
+    }
+}

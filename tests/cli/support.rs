@@ -1,0 +1,194 @@
+//! Runs the program, with an environment and a home folder of its own, against its own emulator.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const BALANCE: &str = "How much money do I have in my wallet?";
+
+/// A folder that is home and current folder in one, and nothing in the environment.
+pub struct Place {
+    pub folder: TempDir,
+}
+
+/// What a run left.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_payman"));
+        let home = self.path();
+        command.args(args).current_dir(home).env_clear().env("HOME", home).env("APPDATA", home).stdin(Stdio::null());
+        for name in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        finish(self.command(args))
+    }
+}
+
+pub fn finish(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        status: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub fn with_input(mut command: Command, text: &[u8]) -> Ran {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    end_of(child)
+}
+
+pub fn end_of(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        status: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A running `payman emulator`.
+pub struct Server {
+    child: Child,
+    pub base_url: String,
+    place: Place,
+}
+
+impl Server {
+    pub fn start(args: &[&str]) -> Self {
+        let place = Place::new();
+        let mut child = place.command(["emulator"].iter().chain(args)).stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        let base_url = first.strip_prefix("listening on ").expect(&first).trim_end().to_owned();
+        assert!(base_url.starts_with("http://127.0.0.1:"), "{first}");
+        Self { child, base_url, place }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.place.command(args);
+        command
+            .env("PAYMAN_BASE_URL", &self.base_url)
+            .env("PAYMAN_CLIENT_ID", "an-app")
+            .env("PAYMAN_CLIENT_SECRET", "hush-secret");
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        finish(self.command(args))
+    }
+
+    pub fn state(&self) -> Value {
+        serde_json::from_str(&self.http("GET", "/_emulator/state", "").1).unwrap()
+    }
+
+    pub fn faults(&self, json: &str) {
+        let (head, body) = self.http("POST", "/_emulator/faults", json);
+        assert!(head.contains("200"), "{head} {body}");
+    }
+
+    pub fn reset(&self) {
+        assert!(self.http("POST", "/_emulator/reset", "").0.contains("200"));
+    }
+
+    pub fn http(&self, method: &str, path: &str, body: &str) -> (String, String) {
+        http(&self.base_url, method, path, body)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// The id of the one task there is, once there is one.
+    pub fn task_id(&self) -> String {
+        let found = until(|| self.state()["tasks"][0]["id"].as_str().map(str::to_owned));
+        found.expect("a task")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A plain request, as HTTP/1.0: the body's end is the connection's.
+pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, String) {
+    let host = base_url.strip_prefix("http://").unwrap();
+    let mut line = TcpStream::connect(host).unwrap();
+    let kind = if body.starts_with(['{', '[']) { "application/json" } else { "application/x-www-form-urlencoded" };
+    let length = body.len();
+    write!(
+        line,
+        "{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    line.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    (head.to_owned(), body.to_owned())
+}
+
+/// Looks again and again, for half a minute.
+pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn wait(child: &mut Child) -> ExitStatus {
+    until(|| child.try_wait().unwrap()).expect("it ends")
+}
+
+#[cfg(unix)]
+pub fn signal(name: &str, id: u32) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap();
+    assert!(sent.success());
+}
