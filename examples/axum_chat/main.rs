@@ -74,8 +74,8 @@ fn live() -> payman_sdk::Result<Client> {
 async fn emulated() -> payman_sdk::Result<(Client, Option<Emulator>)> {
     let payman = Emulator::builder()
         .agent_delay(Duration::from_millis(600))
-        .chunk_chars(5)
-        .chunk_delay(Duration::from_millis(60))
+        .chunk_chars(6)
+        .chunk_delay(Duration::from_millis(50))
         .start()
         .await?;
     Ok((payman.client(), Some(payman)))

@@ -51,6 +51,9 @@ Router::new().route("/ask", post(ask)).route("/stream", post(stream)).with_state
 //! # }
 //! ```
 //!
+//! axum sees at once that the visitor left. **actix-web, as it is out of the box, goes on for whoever closed their side**, and sees it only when it
+//! cannot write any more: here, at the second comment after (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it sees it at once.
+//!
 //! In a page, ask with `fetch` and POST, and read the response's body. **Never point an `EventSource` at an address that
 //! asks**: it connects again by itself after every end, and each time is a new ask.
 //!

@@ -42,7 +42,7 @@ class Driver:
         self.profiles.append(profile)
         arguments = [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--window-size=1100,860",
+            "--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--window-size=1000,1180",
             f"--user-data-dir={profile}",
         ]
         options = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}
