@@ -199,7 +199,7 @@ pub(crate) struct Driver {
     phase: Phase,
     span: Span,
     started: Instant,
-    /// An update came: what a server refuses from then on was begun all the same.
+    /// A result came: what a server refuses from then on was begun all the same.
     begun: bool,
 }
 
@@ -291,6 +291,7 @@ impl Driver {
         let payload = match decode_frame(&data) {
             Ok(Content::Result(payload)) => payload,
             Ok(Content::Unknown(value)) => {
+                self.begun = true;
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
             Ok(Content::Error(rpc)) => return self.refused_or_lost(rpc_error(rpc)),
@@ -301,13 +302,14 @@ impl Driver {
         let Some(update) = payload.into_update(&self.ids.task) else {
             return Next::Lost(garbled("an event has a state that could not be understood"));
         };
+        // Whatever it is about: a server that says such things has taken something up.
+        self.begun = true;
         if *update.task_id() != self.ids.task {
             return Next::Skip;
         }
         if let Err(error) = self.gathered.take_in(&update, data.len()) {
             return Next::Fail(error);
         }
-        self.begun = true;
         self.note_end(&update, is_final);
         Next::Deliver(Delivery { raw: data, event: update.into() })
     }

@@ -106,6 +106,15 @@ impl ExchangeError {
         self
     }
 
+    /// An app's own credentials are no sign-in: no user can connect anew and mend it.
+    fn of(mut self, grant: &Grant) -> Self {
+        if self.fault == Fault::GrantDead && matches!(grant, Grant::ClientCredentials) {
+            self.fault = Fault::Refused;
+            self.error = self.error.with_kind(ErrorKind::Auth);
+        }
+        self
+    }
+
     /// A reply that came and says nothing usable.
     pub(crate) fn garbled(message: &'static str) -> Self {
         Self::new(Fault::Lost, ErrorKind::Protocol, message)
@@ -181,19 +190,21 @@ fn basic(client_id: &str, secret: &SecretString) -> Result<HeaderValue> {
 impl Exchange for HttpExchange {
     fn exchange(&self, grant: Grant) -> BoxFuture<'static, Result<Granted, ExchangeError>> {
         let (http, request) = (self.http.clone(), self.request(&grant));
-        Box::pin(async move {
-            let until = Instant::now() + EXCHANGE_LIMIT;
-            let response = http.send(request, until).await.map_err(of_failure)?;
-            let status = response.status().as_u16();
-            if status != 200 {
-                let wait = retry_after(response.headers());
-                let body = read_error_body(response, MAX_REPLY_BYTES, until).await;
-                return Err(of_answer(status, body, wait));
-            }
-            let body = read_body(response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
-            read_reply(&body)
-        })
+        Box::pin(async move { exchange(http, request).await.map_err(|failed| failed.of(&grant)) })
     }
+}
+
+async fn exchange(http: Http, request: Request) -> Result<Granted, ExchangeError> {
+    let until = Instant::now() + EXCHANGE_LIMIT;
+    let response = http.send(request, until).await.map_err(of_failure)?;
+    let status = response.status().as_u16();
+    if status != 200 {
+        let wait = retry_after(response.headers());
+        let body = read_error_body(response, MAX_REPLY_BYTES, until).await;
+        return Err(of_answer(status, body, wait));
+    }
+    let body = read_body(response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
+    read_reply(&body)
 }
 
 /// No part of the body goes into the error: it may hold a token.
@@ -280,7 +291,7 @@ fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
 mod tests {
     use super::*;
 
-    fn exchange(secret: Option<&str>) -> HttpExchange {
+    fn endpoint(secret: Option<&str>) -> HttpExchange {
         let mut config = Config::new("id & co");
         if let Some(secret) = secret {
             config = config.client_secret(secret);
@@ -292,18 +303,18 @@ mod tests {
 
     #[test]
     fn parameters_travel_percent_encoded_in_the_query() {
-        let request = exchange(Some("s")).request(&Grant::Refresh("a+b c&d=é".to_owned().into()));
+        let request = endpoint(Some("s")).request(&Grant::Refresh("a+b c&d=é".to_owned().into()));
         assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=a%2Bb%20c%26d%3D%C3%A9"));
         let basic = request.headers().get(AUTHORIZATION).unwrap();
         assert!(basic.is_sensitive());
         assert_eq!(basic.to_str().unwrap(), format!("Basic {}", BASE64_STANDARD.encode("id & co:s")));
-        let code = exchange(Some("s")).request(&Grant::AuthCode("c".to_owned().into()));
+        let code = endpoint(Some("s")).request(&Grant::AuthCode("c".to_owned().into()));
         assert_eq!(code.url().query(), Some("grant_type=authorization_code&code=c"));
     }
 
     #[test]
     fn an_app_without_a_secret_names_itself() {
-        let request = exchange(None).request(&Grant::Refresh("r".to_owned().into()));
+        let request = endpoint(None).request(&Grant::Refresh("r".to_owned().into()));
         assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=r&client_id=id%20%26%20co"));
         assert!(request.headers().get(AUTHORIZATION).is_none());
     }

@@ -22,7 +22,7 @@ use crate::wire::task::{Role, Task};
 
 /// How often one look is tried, where the server does not know the task or does not answer.
 const LOOKS: u32 = 5;
-/// How long one try may take.
+/// How long one try may take at most.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of a continued task's history is asked for, to find the message just sent.
 const HISTORY: u32 = 20;
@@ -227,7 +227,9 @@ impl Platform {
         deadline: Instant,
     ) -> Result<Found> {
         let body = task_body(method, id, history_length)?;
-        let until = instant_after(LOOK_TIMEOUT).min(deadline);
+        // Half of what is left, so that a server which stalls once can be asked again.
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let until = instant_after(LOOK_TIMEOUT.min(half));
         match self.authorised(url, &body, Wants::Reply, id, &self.limits, until).await {
             Ok(Delivered::Task(found)) => Ok(found),
             Ok(Delivered::Events(_)) => Err(lost_sight(id)),
@@ -291,7 +293,7 @@ fn is_passing(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::RateLimited
-    ) || error.status().is_some_and(|status| status >= 500 && status != 501)
+    ) || error.status().is_some_and(|status| status == 408 || (status >= 500 && status != 501))
 }
 
 fn lost_sight(id: &TaskId) -> Error {

@@ -195,6 +195,7 @@ impl Maker<'_> {
             // A length that is over the limit is an error of its own, before anything is read.
             let expect = match (more > 1 << 30, self.is_ask(), streams) {
                 (true, true, false) => Expect::Unknown,
+                (true, ..) if self.target == Target::Task => Expect::Settled(vec![ErrorKind::TooLarge]),
                 _ => ended.clone(),
             };
             cases.push(self.after("wrong length", format!("+{more}"), replies::length_off_by(more), expect));
