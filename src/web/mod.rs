@@ -16,11 +16,11 @@
 use axum::{Json, Router, extract::State, routing::post};
 use payman_sdk::{AskStream, Client, Reply, Result};
 
-async fn ask(State(client): State<Client>, text: String) -> Result<Reply> {
+async fn ask(State(client): State<Client>, Json(text): Json<String>) -> Result<Reply> {
     tokio::spawn(client.ask(text)).await.expect("the ask does not panic") // see "When the visitor leaves"
 }
 
-async fn stream(State(client): State<Client>, text: String) -> Result<AskStream> {
+async fn stream(State(client): State<Client>, Json(text): Json<String>) -> Result<AskStream> {
     client.ask_stream(text).await
 }
 
@@ -54,7 +54,29 @@ Router::new().route("/ask", post(ask)).route("/stream", post(stream)).with_state
 //! axum sees at once that the visitor left. **actix-web, as it is out of the box, goes on for whoever closed their side**, and sees it only when it
 //! cannot write any more: here, at the second comment after (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it sees it at once.
 //!
-//! In a page, ask with `fetch` and POST, and read the response's body. **Never point an `EventSource` at an address that
+//! # In a page
+//!
+//! Ask with `fetch` and POST, and read the response's body:
+//!
+//! ```js
+//! const response = await fetch("/stream", {
+//!   method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify("List all payees"),
+//! });
+//! if (!response.ok) throw new Error((await response.json()).detail);
+//! const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+//! let pending = "", whole = false;
+//! for (let chunk; !(chunk = await reader.read()).done; ) {
+//!   const frames = (pending + chunk.value).split("\n\n");
+//!   pending = frames.pop();
+//!   for (const frame of frames) {
+//!     const [, name, data] = frame.match(/^event: (.*)\ndata: (.*)$/) ?? [];
+//!     if (name === "artifact") show(JSON.parse(data).text); // by textContent: words are never markup
+//!     if (name === "done") whole = true;
+//!   }
+//! }
+//! ```
+//!
+//! **Never point an `EventSource` at an address that
 //! asks**: it connects again by itself after every end, and each time is a new ask.
 //!
 //! # Statuses

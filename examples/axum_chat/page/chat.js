@@ -108,6 +108,13 @@ function complain(text) {
   toast.hidden = !text;
 }
 
+// Once: a browser that keeps no cookies would do it for ever.
+function meetAgain() {
+  if (location.hash === "#again") return complain("This page needs a cookie, to know which conversation is yours.");
+  location.hash = "again";
+  location.reload();
+}
+
 async function call(path, body) {
   const response = await fetch(path, {
     method: "POST",
@@ -117,7 +124,7 @@ async function call(path, body) {
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
   // This server does not know us (any more): it was started again, or a cookie is gone.
-  if (response.status === 403 && problem.code === "stranger") location.reload();
+  if (problem.code === "stranger") meetAgain();
   throw Object.assign(new Error(problem.detail ?? `The server answered ${response.status}.`), { problem });
 }
 
@@ -163,13 +170,14 @@ async function say(text) {
 async function load() {
   clearTimeout(polling);
   const response = await fetch("/conversation").catch(() => null);
-  if (response?.status === 403) return location.reload();
+  if (response?.status === 403) return meetAgain();
   if (!response?.ok) {
     complain("The server cannot be reached. Trying again…");
     polling = setTimeout(load, 3000);
     return;
   }
   const now = await response.json();
+  if (location.hash) history.replaceState(null, "", location.pathname);
   if (!toast.hidden && toast.textContent.startsWith("The server cannot")) complain("");
   log.replaceChildren();
   now.turns.forEach((turn) => new Turn(turn));
