@@ -1,7 +1,6 @@
 //! What axum and actix-web make of replies, errors and streams, over sockets.
 
 #[path = "common/raw.rs"]
-#[allow(dead_code)]
 mod raw;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
