@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
@@ -193,12 +194,12 @@ impl Client {
     /// # Errors
     ///
     /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
-    pub fn ask<A: Into<Ask>>(&self, ask: A) -> impl Future<Output = Result<Reply>> + Send + 'static + use<A> {
+    pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
         let found = self.ask_for_task(ask.into());
-        async move {
+        Box::pin(async move {
             let (found, ask) = found.await?;
             Ok(Reply::new(found.task, &ask.request_id, &ask.session_id))
-        }
+        })
     }
 
     /// Asks, and gives the server's JSON-RPC response as it is, byte for byte.
@@ -206,15 +207,15 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask); a JSON-RPC error is an `Err` here too, with the response as its [body](Error::body).
-    pub fn ask_raw<A: Into<Ask>>(&self, ask: A) -> impl Future<Output = Result<RawReply>> + Send + 'static + use<A> {
+    pub fn ask_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawReply>> {
         let found = self.ask_for_task(ask.into());
-        async move {
+        Box::pin(async move {
             let (found, ask) = found.await?;
             RawReply::read(&found.response).ok_or_else(|| {
                 Error::new(ErrorKind::Protocol, Outcome::Unknown, "the platform's answer is not JSON")
                     .with_task_id(&ask.task_id)
             })
-        }
+        })
     }
 
     fn ask_for_task(&self, ask: Ask) -> impl Future<Output = Result<(Found, Prepared)>> + Send + use<> {
@@ -266,12 +267,9 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub fn ask_stream<A: Into<Ask>>(
-        &self,
-        ask: A,
-    ) -> impl Future<Output = Result<AskStream>> + Send + 'static + use<A> {
+    pub fn ask_stream(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<AskStream>> {
         let driver = self.drive(ask.into());
-        async move { driver.await.map(AskStream::new) }
+        Box::pin(async move { driver.await.map(AskStream::new) })
     }
 
     /// Asks, and gives the answer as raw JSON-RPC responses as they come.
@@ -279,12 +277,9 @@ impl Client {
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
-    pub fn ask_stream_raw<A: Into<Ask>>(
-        &self,
-        ask: A,
-    ) -> impl Future<Output = Result<RawStream>> + Send + 'static + use<A> {
+    pub fn ask_stream_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawStream>> {
         let driver = self.drive(ask.into());
-        async move { driver.await.map(RawStream::new) }
+        Box::pin(async move { driver.await.map(RawStream::new) })
     }
 
     fn drive(&self, ask: Ask) -> impl Future<Output = Result<Driver>> + Send + use<> {
@@ -308,10 +303,10 @@ impl Client {
     /// # Errors
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn task<I: Into<TaskId>>(&self, id: I) -> impl Future<Output = Result<Task>> + Send + 'static + use<I> {
+    pub fn task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
         let platform = Arc::clone(&self.platform);
         let id = id.into();
-        async move { platform.get_persistently(&id).await.map(|found| found.task) }
+        Box::pin(async move { platform.get_persistently(&id).await.map(|found| found.task) })
     }
 
     /// Cancels a task. What the agent has done by then is done.
@@ -320,10 +315,10 @@ impl Client {
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Rpc`] with code -32002 where there is
     /// nothing left to cancel; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn cancel<I: Into<TaskId>>(&self, id: I) -> impl Future<Output = Result<Task>> + Send + 'static + use<I> {
+    pub fn cancel(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
         let platform = Arc::clone(&self.platform);
         let id = id.into();
-        async move { platform.cancel(&id).await.map(|found| found.task) }
+        Box::pin(async move { platform.cancel(&id).await.map(|found| found.task) })
     }
 }
 
@@ -361,9 +356,9 @@ impl Client {
     /// # Errors
     ///
     /// Where there is no valid token and none could be had; the source says why.
-    pub fn access_token(&self) -> impl Future<Output = Result<AccessToken>> + Send + 'static + use<> {
+    pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(&self.platform);
-        async move { platform.keeper.access_token().await }
+        Box::pin(async move { platform.keeper.access_token().await })
     }
 
     /// The refresh token in hand, if any.

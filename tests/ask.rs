@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use payman_sdk::{Ask, Client, Config, ErrorKind, TaskState, TokenInfo};
+use payman_sdk::{Ask, Client, Config, ErrorKind, TaskId, TaskState, TokenInfo};
 use serde_json::{Value, json};
 use std::time::Duration;
 use wiremock::matchers::{method, path};
@@ -231,6 +231,13 @@ async fn asks_and_streams_can_be_spawned() {
         tokio::spawn(client.ask(text.as_str()))
     };
     assert_eq!(spawned.await.unwrap().unwrap().text(), "ok");
+    // They borrow nothing: not the client, not the text, not the id.
+    let (asking, streaming, looking) = {
+        let (client, text, id) = (client(&server), String::from("hi"), TaskId::new());
+        (client.ask(&text), client.ask_stream(text.as_str()), client.task(&id))
+    };
+    assert_eq!(asking.await.unwrap().text(), "ok");
+    assert!(streaming.await.is_err() && looking.await.is_err());
 }
 
 #[tokio::test]
