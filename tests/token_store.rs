@@ -37,7 +37,7 @@ async fn processes_share_a_file(lost: Lost) {
     let plan = serde_json::json!({"path": directory.path().join("tokens.json"), "plan": server.plan}).to_string();
     let processes: Vec<_> = futures::future::join_all((0..size.holders).map(|_| start(&plan))).await;
     server.misbehave().await;
-    let limit = Duration::from_secs(30);
+    let limit = Duration::from_secs(60);
     let reports = tokio::time::timeout(limit, futures::future::join_all(processes.into_iter().map(report_of))).await;
     server.judge(&reports.expect("a holder does not come to its end"));
 }
