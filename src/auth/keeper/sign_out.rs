@@ -32,7 +32,10 @@ impl Inner {
             let ended = self.ended_after(before);
             let claim = Claim::new(self.key.clone(), ended.generation - 1, 0, 0);
             match ask_store(self.store.commit(&claim, &ended)).await.map_err(failed)? {
-                Committed::Saved => return Ok(self.forget(ended.generation)),
+                Committed::Saved => {
+                    self.forget(ended.generation);
+                    return Ok(());
+                }
                 // A renewal was quicker: the end comes after it.
                 Committed::Superseded(_) => {}
             }
