@@ -373,6 +373,21 @@ impl Client {
         self.platform.keeper.is_expired()
     }
 
+    /// Signs the user out: forgets their tokens, in this client and its clones and in the
+    /// [`TokenStore`](crate::TokenStore). They have to connect again.
+    ///
+    /// The platform is not told: no request for that is known. Another process, or another client of the same subject,
+    /// may use an access token that it holds until that expires; no one can renew it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TokenStore`] where the store fails: the user is not signed out, try again.
+    /// [`ErrorKind::InvalidInput`] for a client of the app itself ([`with_credentials`](Self::with_credentials)).
+    pub fn sign_out(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let platform = Arc::clone(&self.platform);
+        async move { platform.keeper.sign_out().await }
+    }
+
     /// How the token stands, for a health endpoint. Holds no secret.
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {

@@ -3,47 +3,77 @@
 
 use std::env;
 
-use payman_sdk::{Client, Config, Emulator, Result};
+use payman_sdk::{Client, Config, ConnectUrl, Emulator, Environment, Result};
 
-/// Whom the examples talk to. The emulator runs as long as this lives.
-pub struct Payman(Option<Emulator>);
+const CLIENT_ID: &str = "your-client-id";
+
+/// Whom the examples talk to.
+pub struct Payman {
+    /// Runs as long as this lives.
+    emulator: Option<Emulator>,
+    /// Where an emulator is; `None` for the platform.
+    base_url: Option<String>,
+}
 
 impl Payman {
     /// Starts the emulator; with `--live` reads the credentials from the environment and a `.env` file instead.
     pub async fn start() -> Result<Self> {
         if env::args().any(|argument| argument == "--live") {
             dotenvy::dotenv().ok();
-            return Ok(Self(None));
+            return Ok(Self { emulator: None, base_url: None });
         }
         let emulator = Emulator::start().await?;
         eprintln!("on the emulator at {}; --live asks the platform", emulator.base_url());
-        Ok(Self(Some(emulator)))
+        Ok(Self { base_url: Some(emulator.base_url().to_owned()), emulator: Some(emulator) })
+    }
+
+    /// An emulator that someone else runs.
+    pub fn at(base_url: &str) -> Self {
+        Self { emulator: None, base_url: Some(base_url.to_owned()) }
     }
 
     /// A ready client.
     pub fn client(&self) -> Result<Client> {
-        match &self.0 {
-            Some(emulator) => Ok(emulator.client()),
+        match &self.base_url {
+            Some(_) => Client::with_credentials(self.config()?),
             None => Client::from_env(),
         }
     }
 
     /// The credentials, for a client with settings of its own.
     pub fn config(&self) -> Result<Config> {
-        if let Some(emulator) = &self.0 {
-            return Ok(Config::new("your-client-id").client_secret("your-client-secret").base_url(emulator.base_url()));
+        if let Some(base_url) = &self.base_url {
+            return Ok(Config::new(CLIENT_ID).client_secret("your-client-secret").base_url(base_url));
         }
-        let var = |name| env::var(name).unwrap_or_default();
         let config = Config::new(var("PAYMAN_CLIENT_ID")).client_secret(var("PAYMAN_CLIENT_SECRET"));
-        match (env::var("PAYMAN_BASE_URL"), env::var("PAYMAN_ENVIRONMENT")) {
-            (Ok(url), _) => Ok(config.base_url(url)),
-            (_, Ok(environment)) => Ok(config.environment(environment.parse()?)),
-            _ => Ok(config),
+        match env::var("PAYMAN_BASE_URL") {
+            Ok(url) => Ok(config.base_url(url)),
+            Err(_) => Ok(config.environment(environment()?)),
+        }
+    }
+
+    /// The page where a user lets the app act for them.
+    pub fn connect_url(&self, redirect_uri: &str) -> Result<ConnectUrl> {
+        if let Some(base_url) = &self.base_url {
+            return Ok(ConnectUrl::new(CLIENT_ID, redirect_uri).base_url(base_url));
+        }
+        let url = ConnectUrl::new(var("PAYMAN_CLIENT_ID"), redirect_uri);
+        match env::var("PAYMAN_BASE_URL") {
+            Ok(base) => Ok(url.base_url(base)),
+            Err(_) => Ok(url.environment(environment()?)),
         }
     }
 
     /// The emulator, for what one cannot ask of the platform.
     pub fn emulator(&self) -> Option<&Emulator> {
-        self.0.as_ref()
+        self.emulator.as_ref()
     }
+}
+
+fn var(name: &str) -> String {
+    env::var(name).unwrap_or_default()
+}
+
+fn environment() -> Result<Environment> {
+    env::var("PAYMAN_ENVIRONMENT").map_or(Ok(Environment::Live), |name| name.parse())
 }

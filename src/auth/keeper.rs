@@ -28,6 +28,7 @@ pub(super) mod events;
 mod flight;
 mod keep;
 pub(super) mod renew;
+mod sign_out;
 
 #[cfg(test)]
 mod tests;

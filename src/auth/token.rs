@@ -385,6 +385,11 @@ impl Token {
         self.usable(now).is_some_and(|access| access.refresh_at.is_none_or(|at| now < at))
     }
 
+    /// True where there is nothing to forget.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.access.is_none() && self.refresh.is_none()
+    }
+
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         self.scope.as_deref().map(Scope::parse_list).unwrap_or_default()
     }

@@ -59,6 +59,10 @@ pub(super) fn ended(generation: u64, error: &Error) {
     tracing::warn!(target: TARGET, generation, outcome = "ended", error = %error, "the user has to connect again");
 }
 
+pub(super) fn signed_out(generation: u64) {
+    tracing::info!(target: TARGET, generation, outcome = "signed out", "the user was signed out");
+}
+
 pub(super) fn stored(generation: u64) {
     tracing::debug!(target: TARGET, generation, outcome = "stored", "the token is stored");
 }

@@ -172,7 +172,8 @@ impl Inner {
                 // The old sign-in is over, and the user has connected again since.
                 held.generation = stored.generation;
             } else {
-                let error = connect_again("another client of the same sign-in found its refresh token refused");
+                let error =
+                    connect_again("their sign-in is over: its refresh token was refused, or they were signed out");
                 end(&mut held, stored.generation, Arc::new(error), self.options.owner);
             }
         }
@@ -229,7 +230,7 @@ impl Inner {
 }
 
 /// The access token in hand serves as long as it lives; there will be no other.
-fn end(token: &mut Token, generation: u64, error: Arc<Error>, owner: Owner) {
+pub(super) fn end(token: &mut Token, generation: u64, error: Arc<Error>, owner: Owner) {
     token.generation = generation;
     token.refresh = None;
     token.ended = Some(error);

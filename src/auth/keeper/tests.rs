@@ -21,6 +21,7 @@ mod freshness;
 mod identity;
 mod replicas;
 mod runtimes;
+mod sign_out;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,95 @@
+//! A client per user: all on one connection pool, no more than so many at a time, and each to be made again from the store.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use payman_sdk::{AuthCode, Client, Config, Result, TokenInfo, TokenStore};
+
+use crate::cookies::User;
+
+/// How many users' clients are kept ready.
+const READY: usize = 1_000;
+
+pub struct Users {
+    config: Config,
+    ready: Mutex<Ready>,
+}
+
+impl Users {
+    pub fn new(config: Config, store: Arc<dyn TokenStore>) -> Result<Self> {
+        // Never asked: it lends its connections to the users' clients.
+        let pool = Client::with_credentials(config.clone())?;
+        let config = config.token_store(store).share_connections(&pool);
+        Ok(Self { config, ready: Mutex::new(Ready::new(READY)) })
+    }
+
+    /// The user's client. Whether they are connected shows when it is used: the store knows.
+    pub fn client(&self, user: &User) -> Result<Client> {
+        if let Some(client) = self.ready().get(user) {
+            return Ok(client);
+        }
+        let client = Client::with_token(self.config_of(user), TokenInfo::stored())?;
+        Ok(self.ready().put(user, client))
+    }
+
+    /// The user comes back from the consent page.
+    pub async fn sign_in(&self, user: &User, code: AuthCode) -> Result<()> {
+        let client = Client::with_auth_code(self.config_of(user), code).await?;
+        let mut ready = self.ready();
+        ready.remove(user); // that of an earlier sign-in
+        ready.put(user, client);
+        Ok(())
+    }
+
+    /// Forgets the user's token, in this process and in the store.
+    pub async fn sign_out(&self, user: &User) -> Result<()> {
+        self.client(user)?.sign_out().await?;
+        self.ready().remove(user);
+        Ok(())
+    }
+
+    fn config_of(&self, user: &User) -> Config {
+        self.config.clone().subject(user.id())
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The clients last used. One that is dropped costs nothing but its session: the token is in the store.
+pub struct Ready {
+    most: usize,
+    clients: HashMap<User, (Client, u64)>,
+    uses: u64,
+}
+
+impl Ready {
+    pub fn new(most: usize) -> Self {
+        Self { most, clients: HashMap::new(), uses: 0 }
+    }
+
+    pub fn get(&mut self, user: &User) -> Option<Client> {
+        self.uses += 1;
+        let (client, last_used) = self.clients.get_mut(user)?;
+        *last_used = self.uses;
+        Some(client.clone())
+    }
+
+    /// Keeps a client; where another request was quicker, that one's.
+    pub fn put(&mut self, user: &User, client: Client) -> Client {
+        if let Some(client) = self.get(user) {
+            return client;
+        }
+        if self.clients.len() >= self.most {
+            let oldest = self.clients.iter().min_by_key(|(_, (_, used))| *used).map(|(user, _)| user.clone());
+            oldest.map(|user| self.clients.remove(&user));
+        }
+        self.clients.insert(user.clone(), (client.clone(), self.uses));
+        client
+    }
+
+    pub fn remove(&mut self, user: &User) {
+        self.clients.remove(user);
+    }
+}

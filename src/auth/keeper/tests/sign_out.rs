@@ -1,0 +1,82 @@
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let store = MemoryTokenStore::new();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(lent(&keeper).await, "access-1");
+    keeper.sign_out().await.unwrap();
+    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert!(keeper.refresh_token().is_none() && keeper.is_expired());
+    assert!(keeper.status().is_reauthorization_required());
+
+    let kept = store.load(&key(Owner::User)).await.unwrap().unwrap();
+    let json = kept.to_json();
+    assert!(kept.is_ended() && !json.expose_secret().contains("access-") && !json.expose_secret().contains("refresh-"));
+
+    // Nor after a restart, nor by the tokens of the sign-in that is over.
+    for info in [TokenInfo::stored(), TokenInfo::refresh_only("refresh-0")] {
+        assert!(refused(&user_on(&script, store.clone(), info)).await.is_reauthorization_required());
+    }
+    assert_eq!(script.count(), 1);
+    sleep(7200 * SECOND).await;
+    assert_eq!(script.count(), 1, "nothing is renewed any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_connects_again_after_a_sign_out_is_welcome() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let store = MemoryTokenStore::new();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    lent(&keeper).await;
+    keeper.sign_out().await.unwrap();
+    let again = user_on(&script, store, TokenInfo::refresh_only("another"));
+    assert_eq!(lent(&again).await, "access-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_under_way_does_not_undo_a_sign_out() {
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(if number == 1 { Duration::ZERO } else { 5 * SECOND }).await;
+            rotated(number, 3600)
+        })
+    });
+    let store = MemoryTokenStore::new();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    keeper.refuse(keeper.lend().await.unwrap().generation);
+    let renewing = tokio::spawn({
+        let keeper = keeper.clone();
+        async move { keeper.lend().await.map(|_| ()) }
+    });
+    sleep(SECOND).await;
+    keeper.sign_out().await.unwrap();
+    assert!(renewing.await.unwrap().unwrap_err().is_reauthorization_required());
+    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert!(store.load(&key(Owner::User)).await.unwrap().unwrap().is_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_signs_nobody_out_and_says_so() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let store = Flaky::default();
+    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    lent(&keeper).await;
+    store.commits_fail.store(true, Ordering::Relaxed);
+    let error = keeper.sign_out().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TokenStore);
+    assert_eq!(lent(&keeper).await, "access-1");
+    store.commits_fail.store(false, Ordering::Relaxed);
+    keeper.sign_out().await.unwrap();
+    assert!(refused(&keeper).await.is_reauthorization_required());
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_nothing_to_forget_of_a_stranger_and_no_signing_out_of_the_app() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let store = MemoryTokenStore::new();
+    user_on(&script, store.clone(), TokenInfo::stored()).sign_out().await.unwrap();
+    assert!(store.load(&key(Owner::User)).await.unwrap().is_none());
+    assert!(app(&script).sign_out().await.unwrap_err().is_invalid_input());
+}
