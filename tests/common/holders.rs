@@ -224,7 +224,7 @@ async fn use_until(client: Client, sign_in: usize, until: Instant) -> (Ended, Ve
 async fn end_of(client: &Client) -> Ended {
     let limit = Instant::now() + Duration::from_secs(15);
     loop {
-        match client.task(&TaskId::new()).await {
+        match client.task(TaskId::new()).await {
             Err(error) if error.kind() == ErrorKind::TaskNotFound => return Ended::Saved,
             Err(error) if error.is_reauthorization_required() => return Ended::ConnectAgain,
             // A store that is busy for a moment is no end, nor is a token that expires on its way to the server.
