@@ -32,7 +32,7 @@ async fn ask_at_once(client: &Client, asks: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn ten_thousand_asks_at_expiry_make_one_token_request() {
     let payman = Emulator::start().await.unwrap();
     let token = TokenInfo::access("long-expired", Duration::ZERO).refresh(payman.issue_refresh_token(ALL));
