@@ -96,10 +96,10 @@ async fn use_everything(client: &Client, written: &Written) {
         }
         Err(error) => written.error(&error),
     }
-    if let Err(error) = client.task(&payman_sdk::TaskId::new()).await {
+    if let Err(error) = client.task(payman_sdk::TaskId::new()).await {
         written.error(&error);
     }
-    if let Err(error) = client.cancel(&payman_sdk::TaskId::new()).await {
+    if let Err(error) = client.cancel(payman_sdk::TaskId::new()).await {
         written.error(&error);
     }
     match client.access_token().await {
