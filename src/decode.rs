@@ -56,7 +56,7 @@ pub fn response(body: &[u8]) -> Result<Task> {
         Content::Result(payload) => {
             payload.into_task(&TaskId::from("")).ok_or_else(|| protocol("the reply holds no task"))
         }
-        Content::Error(rpc) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
+        Content::Error(rpc, _) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
         Content::Unknown(_) | Content::Nothing => Err(protocol("the reply holds no task")),
     }
 }
@@ -67,7 +67,7 @@ fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
             .into_update(stream_of)
             .map(Event::from)
             .ok_or_else(|| protocol("an event holds a task without a status")),
-        Content::Error(rpc) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
+        Content::Error(rpc, _) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
         Content::Unknown(value) => Ok(Event::Unknown(value)),
         Content::Nothing => Err(protocol("an event holds neither a result nor an error")),
     }

@@ -113,11 +113,18 @@ impl Platform {
     ///
     /// Errors carry the ask's task id, and whether it may have been done.
     pub(crate) async fn deliver(&self, ask: &Prepared, wants: Wants, deadline: Instant) -> Result<Delivered> {
-        self.send_and_decide(ask, wants, deadline).await.map_err(|error| error.with_task_id(&ask.task_id))
+        let mut tries = Tries::default();
+        let delivered = self.send_and_decide(ask, wants, deadline, &mut tries).await;
+        delivered.map_err(|error| tries.judge(error).with_task_id(&ask.task_id))
     }
 
-    async fn send_and_decide(&self, ask: &Prepared, wants: Wants, deadline: Instant) -> Result<Delivered> {
-        let mut tries = Tries::default();
+    async fn send_and_decide(
+        &self,
+        ask: &Prepared,
+        wants: Wants,
+        deadline: Instant,
+        tries: &mut Tries,
+    ) -> Result<Delivered> {
         loop {
             let lent = self.lend(deadline).await?;
             tries.sent += 1;
@@ -136,10 +143,10 @@ impl Platform {
             let verdict = verdict(unusable.observed(), &self.policy);
             debug!(attempt = tries.sent, ?verdict, kind = ?unusable.error.kind(), "no usable answer");
             match verdict {
-                Verdict::SendAgain => self.wait_to_connect(unusable.error, &mut tries, deadline).await?,
-                Verdict::RenewToken => self.renew_token(unusable.error, &lent, &mut tries)?,
+                Verdict::SendAgain => self.wait_to_connect(unusable.error, tries, deadline).await?,
+                Verdict::RenewToken => self.renew_token(unusable.error, &lent, tries)?,
                 Verdict::WaitAndLook => {
-                    if let Some(found) = self.wait_and_look(ask, unusable.error, &mut tries, deadline).await? {
+                    if let Some(found) = self.wait_and_look(ask, unusable.error, tries, deadline).await? {
                         return Ok(Delivered::Task(found));
                     }
                 }
@@ -206,7 +213,9 @@ impl Platform {
     ) -> Result<Option<Found>> {
         let wait = error.retry_after().unwrap_or_else(|| tries.busy_backoff.next_wait());
         let unproven = error.with_outcome(Outcome::Unknown);
-        if instant_after(wait) >= deadline {
+        // Without a look nothing can come of the wait, unless the caller opted in.
+        let in_vain = !self.policy.look && !self.policy.resend_when_busy;
+        if in_vain || instant_after(wait) >= deadline {
             return Err(unproven);
         }
         sleep(wait).await;
@@ -222,6 +231,7 @@ impl Platform {
             return Err(if surely_not_done { unproven.with_outcome(Outcome::NotDone) } else { unproven });
         }
         tries.busy += 1;
+        tries.unproven = !surely_not_done;
         Ok(None)
     }
 }
@@ -232,6 +242,8 @@ struct Tries {
     connect: u32,
     busy: u32,
     renewed: bool,
+    /// It was sent again because the caller opted in: the send before may have been done all the same.
+    unproven: bool,
     connect_backoff: Backoff,
     busy_backoff: Backoff,
 }
@@ -243,9 +255,17 @@ impl Default for Tries {
             connect: 0,
             busy: 0,
             renewed: false,
+            unproven: false,
             connect_backoff: connect_backoff(),
             busy_backoff: busy_backoff(),
         }
+    }
+}
+
+impl Tries {
+    /// What is known of the last send is not known of all.
+    fn judge(&self, error: Error) -> Error {
+        if self.unproven && error.is_safe_to_ask_again() { error.with_outcome(Outcome::Unknown) } else { error }
     }
 }
 

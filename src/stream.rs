@@ -294,7 +294,10 @@ impl Driver {
                 self.begun = true;
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
-            Ok(Content::Error(rpc)) => return self.refused_or_lost(rpc_error(rpc)),
+            Ok(Content::Error(rpc, beside_result)) => {
+                self.begun |= beside_result;
+                return self.refused_or_lost(rpc_error(rpc));
+            }
             Ok(Content::Nothing) => return Next::Lost(garbled("an event is neither a result nor an error")),
             Err(error) => return Next::Lost(garbled("an event could not be understood").with_source(error)),
         };

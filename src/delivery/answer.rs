@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Delivered;
@@ -33,6 +35,7 @@ pub(crate) struct Found {
 pub(crate) struct Unusable {
     pub(crate) error: Error,
     pub(super) status: Option<u16>,
+    /// A result of any kind came, whatever the status says.
     pub(super) has_task: bool,
     pub(super) not_connected: bool,
 }
@@ -82,9 +85,9 @@ pub(super) async fn read(
             Some(task) => Ok(Delivered::Task(Found { task, response: body })),
             None => Err(Unusable::garbled("the platform's answer is no task: it has no status")),
         },
-        Ok(Content::Error(rpc)) => {
+        Ok(Content::Error(rpc, has_task)) => {
             let kept = body.slice(..body.len().min(limits.max_error_body_bytes));
-            Err(Unusable { status: Some(status.as_u16()), ..rpc_error(rpc).with_body(kept).into() })
+            Err(Unusable { status: Some(status.as_u16()), has_task, ..rpc_error(rpc).with_body(kept).into() })
         }
         Ok(_) => Err(Unusable::garbled("the platform's answer is neither a result nor an error")),
         Err(error) => {
@@ -113,11 +116,12 @@ async fn read_http_error(response: Response, limits: &Limits, until: Instant) ->
     let most = limits.max_error_body_bytes.max(DECIDED_BY);
     let ErrorBody { bytes: mut body, is_whole } = read_error_body(response, most, until).await;
     let (rpc, has_task) = match decode_frame(&body) {
-        Ok(Content::Error(rpc)) => (Some(rpc).filter(|rpc| rpc.code.is_some()), false),
-        Ok(Content::Result(payload)) => (None, payload.status.is_some()),
-        _ => (None, false),
+        Ok(Content::Error(rpc, has_task)) => (Some(rpc), has_task),
+        Ok(Content::Result(_) | Content::Unknown(_)) => (None, true),
+        Ok(Content::Nothing) => (None, false),
+        Err(_) => read_loosely(&body),
     };
-    let error = match rpc {
+    let error = match rpc.filter(|rpc| rpc.code.is_some()) {
         Some(rpc) => rpc_error(rpc),
         None => Error::new(http_kind(status), Outcome::Unknown, format!("the platform answered HTTP {status}")),
     };
@@ -132,6 +136,16 @@ async fn read_http_error(response: Response, limits: &Limits, until: Instant) ->
     // What the rest would have said (a task, another code) is unknown, and so is what the status is worth.
     let status = is_whole.then_some(status.as_u16());
     Unusable { error, status, has_task, not_connected: false }
+}
+
+/// What else is in the body may be of any shape: gateways put numbers under `status`.
+fn read_loosely(body: &[u8]) -> (Option<RpcError>, bool) {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return (None, false);
+    };
+    let has = |name| body.get(name).is_some_and(|value| !value.is_null());
+    let rpc = body.get("error").and_then(|error| RpcError::deserialize(error).ok());
+    (rpc, has("result") || has("artifact") || has("artifacts"))
 }
 
 fn http_kind(status: StatusCode) -> ErrorKind {

@@ -15,7 +15,8 @@ use crate::error::Source;
 pub(super) struct Watched {
     body: BoxStream<'static, reqwest::Result<Bytes>>,
     idle: Duration,
-    last_life: Instant,
+    /// Since when the reader waits for the server: a reader that takes its time is no silence.
+    waiting_since: Option<Instant>,
     deadline: Instant,
     /// Set when the body is waited for, and moved on only when it rings: a chunk costs no timer.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -31,12 +32,12 @@ pub(super) enum Cut {
 
 impl Watched {
     pub(super) fn new(body: BoxStream<'static, reqwest::Result<Bytes>>, idle: Duration, deadline: Instant) -> Self {
-        Self { body, idle, last_life: Instant::now(), deadline, alarm: None }
+        Self { body, idle, waiting_since: None, deadline, alarm: None }
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        let silent_until = *self.waiting_since.get_or_insert_with(Instant::now) + self.idle.min(FAR);
         loop {
-            let silent_until = self.last_life + self.idle.min(FAR);
             let until = silent_until.min(self.deadline);
             let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(until)));
             if alarm.as_mut().poll(cx).is_pending() {
@@ -63,8 +64,10 @@ impl Stream for Watched {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.body.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
-                self.last_life = Instant::now();
-                Poll::Ready(Some(Ok(chunk)))
+                self.waiting_since = None;
+                // A server that never pauses for breath has to be stopped here.
+                let is_late = Instant::now() >= self.deadline;
+                Poll::Ready(Some(if is_late { Err(Cut::Deadline) } else { Ok(chunk) }))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Cut::Broken(error.without_url().into())))),
             Poll::Ready(None) => Poll::Ready(None),

@@ -21,8 +21,8 @@ use crate::ids::{SessionId, TaskId};
 pub(crate) enum Content {
     /// A task or an update.
     Result(Payload),
-    /// An error.
-    Error(RpcError),
+    /// An error, and whether a task or an update came beside it: then it refuses nothing.
+    Error(RpcError, bool),
     /// A result of a shape that this version does not know.
     Unknown(Value),
     /// Neither result nor error nor event.
@@ -228,9 +228,12 @@ impl Frame<'_> {
     /// An unknown result comes without its JSON: see [`decode_frame`].
     fn into_content(self) -> Content {
         match (self.found, self.error) {
-            (_, Some(error)) if error.says_something() => return Content::Error(error),
+            (_, Some(error)) if error.says_something() => {
+                let bare_too = self.bare.is_some_and(|bare| bare.is_known());
+                return Content::Error(error, bare_too || self.result.is_known());
+            }
             (Found::Fields, _) if self.result.is_known() => return Content::Result(self.result),
-            (_, Some(error)) => return Content::Error(error),
+            (_, Some(error)) => return Content::Error(error, false),
             (Found::Fields | Found::Other, None) => return Content::Unknown(Value::Null),
             (Found::Nothing, None) => {}
         }
