@@ -72,12 +72,15 @@ fn every_option_has_a_variable() {
         let help = place.run(&[command, &["--help"]].concat()).out;
         let mut blocks: Vec<String> = Vec::new();
         for line in help.lines() {
-            if line.trim_start().starts_with('-') {
+            if line.trim_start().starts_with('-') && !line.trim_start().starts_with("- ") {
                 blocks.push(String::new());
             }
             if let Some(block) = blocks.last_mut() {
-                block.push_str(line);
-                block.push(' ');
+                // The help is wrapped to the terminal's width.
+                for word in line.split_whitespace() {
+                    block.push_str(word);
+                    block.push(' ');
+                }
             }
         }
         assert!(blocks.len() > 10, "{help}");

@@ -1,6 +1,8 @@
 //! What a person at a terminal sees, in a real pseudo-terminal.
 
-use rexpect::process::wait::WaitStatus;
+use std::process::Stdio;
+
+use rexpect::process::WaitStatus;
 use rexpect::session::{Options, PtySession, spawn_with_options};
 
 use crate::support::{BALANCE, Server, until};
@@ -9,8 +11,7 @@ const PATIENCE: u64 = 20_000;
 
 fn sit_at(server: &Server, args: &[&str]) -> PtySession {
     let mut command = server.command(args);
-    command.env("TERM", "xterm-256color").env("COLUMNS", "200");
-    // The program's own: a pseudo-terminal's end is not one of nothing.
+    command.env("TERM", "xterm-256color").stdin(Stdio::inherit());
     let options = Options::default().timeout_ms(Some(PATIENCE)).strip_ansi_escape_codes(true);
     spawn_with_options(command, options).unwrap()
 }
