@@ -72,7 +72,7 @@ fn every_option_has_a_variable() {
         let help = place.run(&[command, &["--help"]].concat()).out;
         let mut blocks: Vec<String> = Vec::new();
         for line in help.lines() {
-            if line.trim_start().starts_with('-') && !line.trim_start().starts_with("- ") {
+            if line.starts_with("  ") && line.trim_start().starts_with('-') && !line.trim_start().starts_with("- ") {
                 blocks.push(String::new());
             }
             if let Some(block) = blocks.last_mut() {
