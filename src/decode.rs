@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStream};
 
+pub use crate::auth::keeper::reader::TokenReader;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::event::Event;
 use crate::ids::TaskId;
