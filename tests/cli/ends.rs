@@ -165,6 +165,15 @@ fn missing_credentials_are_named() {
     assert!(ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("PAYMAN_CLIENT_ID"), "{ran:?}");
 }
 
+#[test]
+fn a_port_that_is_taken_is_told_of() {
+    let server = Server::start(&[]);
+    let port = server.base_url.rsplit(':').next().unwrap();
+    let ran = Place::new().run(&["emulator", "--port", port]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.err.contains(port) && ran.err.contains("another --port"), "{ran:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn the_emulator_ends_when_it_is_told_to() {
