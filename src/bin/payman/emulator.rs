@@ -13,7 +13,7 @@ use payman_sdk::emulator::{
 
 use crate::options::duration;
 use crate::output::{is_interactive, note, print_line};
-use crate::signals;
+use crate::signals::Stop;
 use crate::status::{Failure, Status};
 
 /// Run a Payman of your own: in memory, on loopback, with play money
@@ -175,6 +175,8 @@ where
 }
 
 pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
+    // Before anyone is told that it listens: whoever started it may end it at once.
+    let mut stop = Stop::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
     let emulator = Emulator::builder().configure(|settings| args.set(settings)).start().await.map_err(not_started)?;
     emulator.faults(faults);
@@ -187,7 +189,7 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
     }
     tokio::select! {
         () = emulator.serve_forever() => Err(Failure::other("the emulator stopped by itself")),
-        () = signals::told_to_stop() => Ok(Status::Completed),
+        () = stop.told() => Ok(Status::Completed),
     }
 }
 
