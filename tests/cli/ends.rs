@@ -1,6 +1,5 @@
 //! How the program ends: each exit status, provoked for real.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use crate::support::{BALANCE, Place, Server, end_of, finish};
@@ -12,9 +11,9 @@ fn one_for_any_other_error() {
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.starts_with("payman: ") && unknown.out.is_empty(), "{unknown:?}");
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A free port would not stay free: other tests take them.
     let mut command = server.command(["ask", BALANCE, "--timeout", "5s"]);
-    command.env("PAYMAN_BASE_URL", format!("http://{nobody}"));
+    command.env("PAYMAN_BASE_URL", "http://127.0.0.1:1");
     let refused = finish(command);
     assert_eq!(refused.status, Some(1), "{refused:?}");
     assert!(refused.err.contains("refused") && refused.err.contains("Nothing was"), "{refused:?}");
@@ -163,6 +162,15 @@ fn missing_credentials_are_named() {
     let ran = finish(command);
     assert_eq!(ran.status, Some(2));
     assert!(ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("PAYMAN_CLIENT_ID"), "{ran:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_of() {
+    let server = Server::start(&[]);
+    let port = server.base_url.rsplit(':').next().unwrap();
+    let ran = Place::new().run(&["emulator", "--port", port]);
+    assert_eq!((ran.status, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.err.contains(port) && ran.err.contains("another --port"), "{ran:?}");
 }
 
 #[cfg(unix)]

@@ -73,10 +73,11 @@ fn a_conversation_streams_asks_back_and_keeps_its_session() {
     chat.exp_string("Session ses-").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line("What did we talk about earlier?").unwrap();
-    chat.exp_string("> ").unwrap();
-    let last = server.state()["tasks"][2].clone();
+    let last = until(|| Some(server.state()["tasks"][2].clone()).filter(|task| task["status"]["state"] == "COMPLETED"));
+    let last = last.expect("it is answered");
     assert_ne!(last["sessionId"], "ses-mine");
     assert!(!last["artifacts"].to_string().contains("Tyllen"), "{last}");
+    chat.exp_string("> ").unwrap();
 
     // History: the line before the last one, once more.
     chat.send("\x1b[A\x1b[A").unwrap();

@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::output::{note, print_line, print_words};
 use crate::platform::Platform;
 use crate::progress::Progress;
-use crate::signals;
+use crate::signals::Stop;
 use crate::status::{Failure, Status};
 use crate::words::{Rest, Words};
 
@@ -100,9 +100,10 @@ pub(crate) async fn run(args: AskArgs, options: &Options) -> Result<Status, Fail
     let ask = args.ask()?;
     let platform = Platform::reach(options).await?;
     let task_id = ask.task_id().clone();
+    let mut stop = Stop::listen();
     tokio::select! {
         answered = answer(&args, ask, &platform) => answered,
-        () = signals::told_to_stop() => Err(platform.interrupted(&task_id)),
+        () = stop.told() => Err(platform.interrupted(&task_id)),
     }
 }
 

@@ -92,7 +92,9 @@ impl Chat {
             "/session" if rest.is_empty() => print_line(self.client.session_id().as_str())?,
             "/session" => self.go_on_in(self.client.session(SessionId::from(rest.trim()))),
             "/task" => self.look(rest.trim()).await?,
-            _ if word.starts_with('/') => note(format_args!("There is no {word}. {HELP}")),
+            _ if word.starts_with('/') => {
+                note(format_args!("There is no {word}, and nothing was sent. There is:\n{HELP}"))
+            }
             _ => self.ask(line).await?,
         }
         Ok(true)

@@ -12,7 +12,7 @@ use axum::routing::get;
 use clap::Args;
 use payman_sdk::{AuthCode, Client, ConnectUrl, FileTokenStore, SessionId};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::folder;
 use crate::options::Options;
@@ -21,6 +21,7 @@ use crate::sign_in::{self, SUBJECT};
 use crate::status::{Failure, Status};
 
 const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const LAST_PAGE: Duration = Duration::from_secs(2);
 
 /// Let a user connect: prints the consent page's URL, waits for the browser, keeps the token
 ///
@@ -100,21 +101,19 @@ async fn wait_for_code(args: &ConnectArgs, options: &Options, client_id: &str) -
 
     let (codes, mut brought) = mpsc::channel(1);
     let desk = Arc::new(Desk { csrf, codes });
-    let server = axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(desk));
-    let patience = options.timeout.unwrap_or(PATIENCE);
-    tokio::select! {
-        Some(code) = brought.recv() => {
-            let code = code?;
-            // The browser's page is on its way.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            Ok(code)
+    let (done, when_done) = oneshot::channel::<()>();
+    let pages = axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(desk));
+    let pages = tokio::spawn(pages.with_graceful_shutdown(async { drop(when_done.await) }).into_future());
+    let code = tokio::time::timeout(options.timeout.unwrap_or(PATIENCE), brought.recv()).await;
+    // The browser gets its page, whichever it is, before the program ends.
+    drop(done);
+    let _ = tokio::time::timeout(LAST_PAGE, pages).await;
+    match code {
+        Ok(Some(code)) => Ok(code?),
+        Ok(None) => {
+            Err(Failure::other("the page for the redirect could not be served").next("Run payman connect again."))
         }
-        ended = async { server.await } => {
-            Err(Failure::other(format!("the redirect could not be waited for: {ended:?}")))
-        }
-        () = tokio::time::sleep(patience) => {
-            Err(Failure::new(Status::NotAuthorised, "nobody agreed in time").next("Run payman connect again."))
-        }
+        Err(_) => Err(Failure::new(Status::NotAuthorised, "nobody agreed in time").next("Run payman connect again.")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `payman emulator`: a Payman of your own, on loopback.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
@@ -12,7 +13,7 @@ use payman_sdk::emulator::{
 
 use crate::options::duration;
 use crate::output::{is_interactive, note, print_line};
-use crate::signals;
+use crate::signals::Stop;
 use crate::status::{Failure, Status};
 
 /// Run a Payman of your own: in memory, on loopback, with play money
@@ -174,8 +175,10 @@ where
 }
 
 pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
+    // Before anyone is told that it listens: whoever started it may end it at once.
+    let mut stop = Stop::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
-    let emulator = Emulator::builder().configure(|settings| args.set(settings)).start().await?;
+    let emulator = Emulator::builder().configure(|settings| args.set(settings)).start().await.map_err(not_started)?;
     emulator.faults(faults);
     let base_url = emulator.base_url().to_owned();
     print_line(&format!("listening on {base_url}"))?;
@@ -186,7 +189,15 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
     }
     tokio::select! {
         () = emulator.serve_forever() => Err(Failure::other("the emulator stopped by itself")),
-        () = signals::told_to_stop() => Ok(Status::Completed),
+        () = stop.told() => Ok(Status::Completed),
+    }
+}
+
+fn not_started(error: payman_sdk::Error) -> Failure {
+    let failure = Failure::other(error.to_string()).next("Give another --port, or 0 for a free one.");
+    match error.source() {
+        Some(cause) => failure.because(cause),
+        None => failure,
     }
 }
 

@@ -49,7 +49,7 @@ impl Platform {
     pub(crate) fn status(&self, state: &TaskState, task: &TaskId, session: Option<&SessionId>) -> Status {
         let status = Status::of_state(state);
         match status {
-            Status::NotCompleted => note(format_args!("The task is {state} ({task}).")),
+            Status::NotCompleted => note(format_args!("The task did not complete: its state is {state} ({task}).")),
             Status::InputRequired if *state == TaskState::AuthRequired => {
                 note(format_args!("The agent waits for you to authorise it elsewhere ({task})."));
             }

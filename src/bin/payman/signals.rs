@@ -2,20 +2,44 @@
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Ends with the first Ctrl-C or SIGTERM. From the first call on they no longer end the program by themselves.
-pub(crate) async fn told_to_stop() {
+/// Ctrl-C or SIGTERM.
+pub(crate) struct Stop {
     #[cfg(unix)]
-    {
+    signals: Option<[tokio::signal::unix::Signal; 2]>,
+}
+
+impl Stop {
+    /// From here on they no longer end the program by themselves.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminated.recv() => {}
+        let both = signal(SignalKind::interrupt()).and_then(|one| Ok([one, signal(SignalKind::terminate())?]));
+        Self { signals: both.ok() }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn listen() -> Self {
+        Self {}
+    }
+
+    /// Ends with the first of them.
+    #[cfg(unix)]
+    pub(crate) async fn told(&mut self) {
+        match &mut self.signals {
+            Some([interrupt, terminate]) => {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
             }
-            return;
+            None => std::future::pending().await,
         }
     }
-    let _ = tokio::signal::ctrl_c().await;
+
+    #[cfg(not(unix))]
+    pub(crate) async fn told(&mut self) {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }
 
 /// Each Ctrl-C, one by one, so that none falls between two waits.
