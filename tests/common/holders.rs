@@ -97,23 +97,17 @@ impl Server {
         Self { payman, plan, lost, size }
     }
 
-    /// Loses 5 % of what there is to lose for as long as the plan says; then nothing more.
+    /// Loses 5 % of what there is to lose, with tokens that live for a second or two for as long as the plan says.
     pub async fn misbehave(&self) {
         let mut random = random("the faults");
-        let (began, mut seen) = (Instant::now(), 0);
+        let fault = Fault::close().on(Operation::Token);
+        let fault = if let Lost::Replies = self.lost { fault.after_acting() } else { fault };
+        // Each request by its own luck: a request that is sent again is as likely to be lost as any other.
+        let losses = (0..10_000).filter(|_| random.f64() < 0.05).map(|place| fault.clone().skip(place));
+        self.payman.faults(losses);
+        let began = Instant::now();
         while began.elapsed() < Duration::from_secs(self.size.seconds) {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            // As many of the next requests as came of late, so that nearly none is left to be lost at the end.
-            let requests = self.payman.state().token_requests;
-            let losses = (seen..requests).filter(|_| random.f64() < 0.05).count();
-            seen = requests;
-            for _ in 0..losses {
-                let fault = Fault::close().on(Operation::Token).skip(random.u32(0..3));
-                self.payman.fault(match self.lost {
-                    Lost::Requests => fault,
-                    Lost::Replies => fault.after_acting(),
-                });
-            }
             self.payman.configure(|settings| settings.token_lifetime = Duration::from_secs(random.u64(1..=2)));
         }
         // A machine with much else to do may need longer for a refresh than such a token lives.
