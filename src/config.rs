@@ -79,7 +79,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) connect_timeout: Duration,
     pub(crate) retry: RetryPolicy,
-    pub(crate) retry_lost_refresh: bool,
+    pub(crate) lost_refresh_retries: u32,
     pub(crate) token_store: Option<Arc<dyn TokenStore>>,
     pub(crate) configure_http: Option<ConfigureHttp>,
     pub(crate) shared: Option<Http>,
@@ -128,7 +128,7 @@ impl Config {
             limits: Limits::default(),
             connect_timeout: Duration::from_secs(10),
             retry: RetryPolicy::default(),
-            retry_lost_refresh: true,
+            lost_refresh_retries: 1,
             token_store: None,
             configure_http: None,
             shared: None,
@@ -225,7 +225,16 @@ impl Config {
     /// The server may or may not have rotated it. With `false`, or where that reply is lost too, the user has to connect
     /// again.
     pub fn retry_lost_refresh(mut self, again: bool) -> Self {
-        self.retry_lost_refresh = again;
+        self.lost_refresh_retries = u32::from(again);
+        self
+    }
+
+    /// How often a refresh token whose reply was lost is tried again. Default 1.
+    ///
+    /// For a network that loses many requests: where one in twenty is lost, one refresh in four hundred is lost twice in
+    /// a row, and with the default the user has to connect again. After the second try another one can do no more harm.
+    pub fn lost_refresh_retries(mut self, times: u32) -> Self {
+        self.lost_refresh_retries = times;
         self
     }
 

@@ -48,8 +48,8 @@ pub(crate) struct Keeper(Arc<Inner>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) owner: Owner,
-    /// Whether a refresh token whose reply was lost is tried again.
-    pub(crate) retry_lost_refresh: bool,
+    /// How often a refresh token whose reply was lost is tried again.
+    pub(crate) lost_refresh_retries: u32,
 }
 
 struct Inner {

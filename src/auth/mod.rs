@@ -64,7 +64,7 @@ fn keeper(config: &Config, base: &Base, http: &Http, owner: Owner, subject: &str
 }
 
 fn options(config: &Config, owner: Owner) -> Options {
-    Options { owner, retry_lost_refresh: config.retry_lost_refresh }
+    Options { owner, lost_refresh_retries: config.lost_refresh_retries }
 }
 
 fn store_of(config: &Config) -> Arc<dyn TokenStore> {

@@ -17,8 +17,6 @@ use crate::transport::retry::Backoff;
 const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a flight tries where nothing was sent, or the server is busy.
 const TRIES: u32 = 3;
-/// How often a refresh token whose replies are lost is spent in all: once more than the first time.
-const SPENDS: u32 = 2;
 /// What made a reply get lost may take a while to pass. Where the token in hand still serves, the second try waits.
 const CALM: Duration = Duration::from_secs(10);
 /// The longest wait within a flight; a server that asks for more is left alone, and callers hear of it.
@@ -111,7 +109,8 @@ impl Inner {
                     if claim.abandoned() > 0 {
                         let known = spends_of(duty.unknown_spends, generation);
                         // Holders that died prove nothing: their successor always has one try.
-                        duty.unknown_spends = (generation, known.max(claim.abandoned().min(SPENDS - 1)));
+                        duty.unknown_spends =
+                            (generation, known.max(claim.abandoned().min(self.options.lost_refresh_retries.max(1))));
                     }
                     duty.claim = Some((claim.clone(), asked + Claim::LEASE));
                     return Ok(Right::Ours(claim));
@@ -245,7 +244,7 @@ impl Inner {
             return MaySpend::Yes;
         }
         let unknown = spends_of(duty.unknown_spends, generation);
-        let most = if self.options.retry_lost_refresh { SPENDS } else { 1 };
+        let most = self.options.lost_refresh_retries.saturating_add(1);
         if unknown >= most {
             return MaySpend::SpentOut;
         }

@@ -133,7 +133,7 @@ fn user_on(script: &Arc<Script>, store: impl TokenStore, info: TokenInfo) -> Kee
 }
 
 fn keeper(script: &Arc<Script>, store: impl TokenStore, owner: Owner, token: Token, retry: bool) -> Keeper {
-    let options = Options { owner, retry_lost_refresh: retry };
+    let options = Options { owner, lost_refresh_retries: u32::from(retry) };
     let script: Arc<dyn Exchange> = Arc::<Script>::clone(script);
     Keeper::new(options, script, Arc::new(store), key(owner), token)
 }

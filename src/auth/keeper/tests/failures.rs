@@ -151,6 +151,21 @@ async fn replies_that_are_always_lost_come_to_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_may_allow_more_tries() {
+    for (retries, saved) in [(4, false), (5, true)] {
+        let script = Script::at_once(|number| if number < 6 { fault(Fault::Lost) } else { rotated(number, 3600) });
+        let options = Options { owner: Owner::User, lost_refresh_retries: retries };
+        let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
+        let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
+        let keeper = Keeper::new(options, exchange, Arc::new(MemoryTokenStore::new()), key(Owner::User), token);
+        let outcome = keeper.lend().await;
+        assert_eq!(outcome.is_ok(), saved);
+        assert!(outcome.err().is_none_or(|error| error.is_reauthorization_required()));
+        assert_eq!(script.count(), retries as usize + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
     let script = Script::at_once(|_| fault(Fault::Refused));
     let keeper = app(&script);
@@ -176,7 +191,7 @@ async fn a_token_that_no_header_can_carry_is_a_garbled_reply() {
 fn place(script: &Arc<Script>, store: impl TokenStore) -> Place {
     let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
     Place {
-        options: Options { owner: Owner::User, retry_lost_refresh: true },
+        options: Options { owner: Owner::User, lost_refresh_retries: 1 },
         exchange,
         store: Arc::new(store),
         client_id: "client-id".to_owned(),
