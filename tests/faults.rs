@@ -8,6 +8,10 @@ mod common;
 mod edges;
 #[path = "faults/group.rs"]
 mod group;
+#[path = "faults/h2.rs"]
+mod h2;
+#[path = "faults/pool.rs"]
+mod pool;
 #[path = "faults/proxy.rs"]
 mod proxy;
 #[path = "common/raw.rs"]
