@@ -40,7 +40,7 @@ impl Director for Arc<Chance> {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         let bytes = {
             let mut rng = self.rng.lock().unwrap();
-            (rng.u32(..100) < 6).then(|| rng.usize(..450))
+            (rng.u32(..100) < 6).then(|| rng.usize(..180))
         };
         bytes.map(|bytes| self.note("request reset", bytes))
     }
