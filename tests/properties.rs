@@ -19,7 +19,7 @@ fn check<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value) -> Re
     }
 }
 
-/// Reads bytes as a reply and as an event. Neither may panic; neither takes for a reply what the other takes for garbage.
+/// Reads bytes as a reply, and tells whether they are an event.
 fn read(bytes: &[u8]) -> (Result<payman_sdk::Task, payman_sdk::Error>, bool) {
     let (task, event) = (decode::response(bytes), decode::event(bytes));
     (task, event.is_ok())
@@ -98,7 +98,7 @@ fn reply() -> impl Strategy<Value = Value> {
 #[test]
 fn any_bytes_are_read_without_a_panic() {
     check(5000, prop::collection::vec(any::<u8>(), 0..200), |bytes| {
-        read(&bytes);
+        let _ = read(&bytes);
         Ok(())
     });
 }
@@ -153,9 +153,9 @@ fn a_reply_with_a_wrong_byte_is_read_without_a_panic() {
         let mut bytes = reply.to_string().into_bytes();
         let at = place.index(bytes.len());
         bytes[at] = byte;
-        read(&bytes);
+        let _ = read(&bytes);
         bytes.remove(at);
-        read(&bytes);
+        let _ = read(&bytes);
         Ok(())
     });
 }
