@@ -201,6 +201,8 @@ pub(crate) struct Driver {
     started: Instant,
     /// A result came: what a server refuses from then on was begun all the same.
     begun: bool,
+    /// The reader waits; it is away from when it was given an event.
+    waits: bool,
 }
 
 enum Phase {
@@ -230,6 +232,7 @@ impl Driver {
             span: Span::current(),
             started: Instant::now(),
             begun: false,
+            waits: false,
         };
         match delivered {
             Delivered::Events(response) => {
@@ -250,6 +253,11 @@ impl Driver {
             match &mut self.phase {
                 Phase::Live { frames, over } => {
                     let over = *over;
+                    if !std::mem::replace(&mut self.waits, true)
+                        && let Some(body) = frames.source_mut()
+                    {
+                        body.wait_anew();
+                    }
                     let next = match ready!(frames.poll_next_unpin(cx)) {
                         Some(Ok(data)) => self.read(data.into_bytes()),
                         Some(Err(error)) => Next::Lost(frame_error(error)),
@@ -257,7 +265,10 @@ impl Driver {
                         None => Next::Lost(cut("the stream ended before the answer did")),
                     };
                     match next {
-                        Next::Deliver(delivery) => return Poll::Ready(Some(Ok(delivery))),
+                        Next::Deliver(delivery) => {
+                            self.waits = false;
+                            return Poll::Ready(Some(Ok(delivery)));
+                        }
                         Next::Skip => {}
                         Next::Over => self.finish(true),
                         Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),

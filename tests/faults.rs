@@ -8,6 +8,10 @@ mod common;
 mod edges;
 #[path = "faults/group.rs"]
 mod group;
+#[path = "faults/h2.rs"]
+mod h2;
+#[path = "faults/pool.rs"]
+mod pool;
 #[path = "faults/proxy.rs"]
 mod proxy;
 #[path = "common/raw.rs"]
@@ -35,7 +39,14 @@ fn full() -> bool {
 async fn run(table: &mut Table, what: &str, target: Target, can_look: bool) -> Vec<String> {
     let group = Arc::new(Group::start(can_look).await);
     let reference = group.reference(target).await;
-    let maker = Maker { target, can_look, full: full(), reference: &reference };
+    // However a stream is read, it is set up in the same way.
+    let reads_again = matches!(target, Target::Stream(Way::Reply | Way::Words));
+    let stride = match (full(), reads_again && !can_look) {
+        (false, _) => 61,
+        (true, false) => 1,
+        (true, true) => 5,
+    };
+    let maker = Maker { target, can_look, stride, every_status: full() && !reads_again, reference: &reference };
     let cases = [maker.cuts(), maker.requests(), maker.timing(), maker.framing(), maker.statuses()].concat();
     let ran: Vec<Ran> = futures::stream::iter(cases)
         .map(|case| {

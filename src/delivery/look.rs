@@ -99,7 +99,7 @@ impl Platform {
             return Sight::Unsupported(Error::new(ErrorKind::Unsupported, Outcome::Unknown, message));
         }
         let history = ask.continues.as_ref().map(|_| HISTORY);
-        match self.get(&ask.task_id, history, until).await {
+        match self.get(&ask.task_id, history, &ask.limits, until).await {
             Ok(found) if proves(ask, &found.task) => Sight::Found(found),
             Ok(_) => Sight::NoProof,
             Err(error) if error.kind() == ErrorKind::TaskNotFound => Sight::NotKnown(error),
@@ -154,8 +154,8 @@ impl Platform {
     }
 
     /// `tasks/get`, once.
-    pub(crate) async fn get(&self, id: &TaskId, history_length: Option<u32>, until: Instant) -> Result<Found> {
-        self.task_call(&self.urls.get, method::GET, id, history_length, until).await
+    async fn get(&self, id: &TaskId, history_length: Option<u32>, limits: &Limits, until: Instant) -> Result<Found> {
+        self.task_call(&self.urls.get, method::GET, id, history_length, limits, until).await
     }
 
     /// `tasks/get`, repeated within the limits.
@@ -165,7 +165,7 @@ impl Platform {
         let mut left = LOOKS;
         loop {
             left -= 1;
-            match self.get(id, Some(HISTORY), deadline).await {
+            match self.get(id, Some(HISTORY), &self.limits, deadline).await {
                 Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
                     self.wait_to_repeat(error, &mut backoff, deadline).await?;
                 }
@@ -182,13 +182,13 @@ impl Platform {
         let mut backoff = look_backoff();
         let mut repeated = false;
         for left in (0..LOOKS).rev() {
-            match self.task_call(&self.urls.cancel, method::CANCEL, id, None, deadline).await {
+            match self.task_call(&self.urls.cancel, method::CANCEL, id, None, &self.limits, deadline).await {
                 Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
                     self.wait_to_repeat(error, &mut backoff, deadline).await?;
                     repeated = true;
                 }
                 Err(error) if repeated && error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) => {
-                    let found = self.get(id, None, deadline).await?;
+                    let found = self.get(id, None, &self.limits, deadline).await?;
                     return if *found.task.state() == TaskState::Canceled { Ok(found) } else { Err(error) };
                 }
                 result => return result,
@@ -224,13 +224,14 @@ impl Platform {
         method: &'static str,
         id: &TaskId,
         history_length: Option<u32>,
+        limits: &Limits,
         deadline: Instant,
     ) -> Result<Found> {
         let body = task_body(method, id, history_length)?;
         // Half of what is left, so that a server which stalls once can be asked again.
         let half = deadline.saturating_duration_since(Instant::now()) / 2;
         let until = instant_after(LOOK_TIMEOUT.min(half));
-        match self.authorised(url, &body, Wants::Reply, id, &self.limits, until).await {
+        match self.authorised(url, &body, Wants::Reply, id, limits, until).await {
             Ok(Delivered::Task(found)) => Ok(found),
             Ok(Delivered::Events(_)) => Err(lost_sight(id)),
             Err(error) => Err(error),

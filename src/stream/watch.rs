@@ -35,6 +35,11 @@ impl Watched {
         Self { body, idle, waiting_since: None, deadline, alarm: None }
     }
 
+    /// The reader is back: only from here on is the server's silence one.
+    pub(super) fn wait_anew(&mut self) {
+        self.waiting_since = None;
+    }
+
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
         let silent_until = *self.waiting_since.get_or_insert_with(Instant::now) + self.idle.min(FAR);
         loop {

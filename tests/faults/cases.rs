@@ -12,7 +12,9 @@ use super::replies::{self, Body};
 pub struct Maker<'a> {
     pub target: Target,
     pub can_look: bool,
-    pub full: bool,
+    /// How many bytes apart replies are broken; with 1, the request is broken at every 16th.
+    pub stride: usize,
+    pub every_status: bool,
     pub reference: &'a Reference,
 }
 
@@ -66,11 +68,11 @@ impl Maker<'_> {
 
     /// Every byte, or every so many with all that are special.
     fn positions(&self) -> Vec<usize> {
-        let (reply, stride) = (&self.reference.reply, if self.full { 1 } else { 61 });
+        let (reply, stride) = (&self.reference.reply, self.stride);
         let head = find(reply, b"\r\n\r\n").unwrap_or(0) + 4;
         let mut positions: Vec<usize> = (0..=reply.len()).step_by(stride).collect();
         let mut special = vec![1, head, reply.len(), self.enough()];
-        if self.full {
+        if stride == 1 {
             special.clear();
         } else {
             special.extend(reply.windows(2).enumerate().filter(|(_, pair)| pair == b"\n\n").map(|(at, _)| at + 2));
@@ -102,7 +104,7 @@ impl Maker<'_> {
 
     pub fn requests(&self) -> Vec<Case> {
         let length = self.reference.request_bytes;
-        let stride = if self.full { 16 } else { 64 };
+        let stride = if self.stride == 1 { 16 } else { 64 };
         let mut cases: Vec<Case> = (0..length)
             .step_by(stride)
             .chain([1, length - 1])
@@ -282,7 +284,7 @@ impl Maker<'_> {
         let registered =
             [400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426, 428, 429, 431, 451, 499];
         let failing = [500, 501, 502, 503, 504, 507, 511, 520, 529, 599];
-        let statuses: Vec<u16> = match self.full {
+        let statuses: Vec<u16> = match self.every_status {
             true => (400..600).collect(),
             false => registered.into_iter().chain(failing).collect(),
         };

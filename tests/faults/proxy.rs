@@ -1,4 +1,5 @@
 //! A TCP proxy between the SDK and the emulator that breaks things at exact bytes.
+#![allow(dead_code)]
 
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -38,10 +39,24 @@ pub trait Director: Send + Sync + 'static {
     /// How many bytes of the connection's first request are passed on before both sides are reset.
     fn reset_request_after(&self, connection: usize) -> Option<usize>;
     fn act(&self, path: &str) -> Act;
-    /// Whether connections serve more than one request.
-    fn keeps_alive(&self) -> bool {
-        false
+    /// What becomes of a connection after a reply that was passed on.
+    fn afterwards(&self) -> Afterwards {
+        Afterwards::Close
     }
+}
+
+/// What becomes of a connection after a reply.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Afterwards {
+    /// It is closed, and the reply says so.
+    Close,
+    /// It serves the next request.
+    Keep,
+    /// It is closed while it is idle, after so long.
+    CloseIdle(Duration),
+    ResetIdle(Duration),
+    /// It is reset when the next request arrives.
+    ResetNext,
 }
 
 /// One request, as it came.
@@ -125,13 +140,15 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
     while let Some(request) = read_request(&mut socket, &mut waiting).await? {
         let path = path_of(&request);
         let act = shared.director.act(&path);
+        let afterwards = if matches!(act, Act::Pass) { shared.director.afterwards() } else { Afterwards::Close };
         let reply = match &act {
             Act::Instead(_) => Vec::new(),
             Act::Pass | Act::After(_) => forward(&request, shared).await?,
         };
         let keep = if shared.keep_replies { reply.clone() } else { Vec::new() };
         shared.seen.lock().unwrap().push(Seen { path, request_bytes: request.len(), reply: keep });
-        let reply = if shared.director.keeps_alive() { without(&reply, "connection: close\r\n") } else { reply };
+        let stays = afterwards != Afterwards::Close;
+        let reply = if stays { without(&reply, "connection: close\r\n") } else { reply };
         let steps = match act {
             Act::Pass => vec![Step::Say(reply)],
             Act::After(script) | Act::Instead(script) => script(&reply),
@@ -142,8 +159,21 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
                 return Ok(());
             }
         }
-        if !shared.director.keeps_alive() {
-            break;
+        match afterwards {
+            Afterwards::Keep => {}
+            Afterwards::Close => break,
+            Afterwards::CloseIdle(after) => {
+                tokio::time::sleep(after).await;
+                break;
+            }
+            Afterwards::ResetIdle(after) => {
+                tokio::time::sleep(after).await;
+                return socket.set_zero_linger();
+            }
+            Afterwards::ResetNext => {
+                socket.readable().await?;
+                return socket.set_zero_linger();
+            }
         }
     }
     socket.shutdown().await

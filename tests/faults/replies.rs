@@ -1,4 +1,5 @@
 //! What a broken server makes of a reply: scripts for the proxy.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -98,6 +98,14 @@ where
         Self { framer: Framer::by_library(max_event_bytes), source: Source::Open(source) }
     }
 
+    /// Where the bytes come from, while it is open.
+    pub(crate) fn source_mut(&mut self) -> Option<&mut S> {
+        match &mut self.source {
+            Source::Open(source) => Some(source),
+            Source::Failed(_) | Source::Closed => None,
+        }
+    }
+
     /// Takes what the source has ready. True where it has no more for now.
     fn gather(&mut self, cx: &mut Context<'_>) -> bool {
         let Source::Open(source) = &mut self.source else {

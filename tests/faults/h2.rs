@@ -1,0 +1,193 @@
+//! HTTP/2: what a server says that it did not process is not sent again all the same. Frame by frame, by hand.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use payman_sdk::{Client, RetryPolicy};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::common::{client_with, config, task};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// What the server does with a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Does {
+    Answer,
+    Reset(u32),
+    /// Says which stream was the last that it processed, then closes.
+    GoAway {
+        last: u32,
+        reason: u32,
+    },
+    /// The same, and keeps the connection open.
+    GoAwayAndStay {
+        last: u32,
+        reason: u32,
+    },
+    Close,
+}
+
+struct Server {
+    url: String,
+    /// What each request said.
+    asked: Arc<Mutex<Vec<Value>>>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    /// How often this was sent.
+    fn sends_of(&self, text: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|body| body["params"]["message"]["parts"][0]["text"] == text).count()
+    }
+}
+
+/// `does` decides by how many requests came before.
+async fn serve(does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let server = Server { url, asked: Arc::clone(&asked), connections: Arc::clone(&connections) };
+    let does = Arc::new(does);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
+            let (does, asked) = (Arc::clone(&does), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let _ = talk(socket, &*does, &asked).await;
+            });
+        }
+    });
+    server
+}
+
+async fn talk(
+    mut socket: TcpStream,
+    does: &(dyn Fn(usize) -> Does + Send + Sync),
+    asked: &Mutex<Vec<Value>>,
+) -> std::io::Result<()> {
+    socket.read_exact(&mut [0; 24]).await?;
+    say(&mut socket, SETTINGS, 0, 0, &[]).await?;
+    let mut body = Vec::new();
+    loop {
+        let (kind, flags, stream, payload) = hear(&mut socket).await?;
+        match kind {
+            SETTINGS if flags & ACK == 0 => say(&mut socket, SETTINGS, ACK, 0, &[]).await?,
+            PING if flags & ACK == 0 => say(&mut socket, PING, ACK, 0, &payload).await?,
+            DATA => body.extend_from_slice(&payload),
+            _ => {}
+        }
+        if kind != DATA || flags & END_STREAM == 0 {
+            continue;
+        }
+        let request: Value = serde_json::from_slice(&std::mem::take(&mut body)).unwrap();
+        let number = {
+            let mut asked = asked.lock().unwrap();
+            asked.push(request.clone());
+            asked.len() - 1
+        };
+        let go_away = |last: u32, reason: u32| [last.to_be_bytes(), reason.to_be_bytes()].concat();
+        match does(number) {
+            Does::Answer => {
+                // `:status: 200` is one byte in the static table.
+                say(&mut socket, HEADERS, END_HEADERS, stream, &[0x88]).await?;
+                let id = request["params"]["id"].as_str().unwrap();
+                let reply = json!({"result": task(id, "COMPLETED", "done")}).to_string();
+                say(&mut socket, DATA, END_STREAM, stream, reply.as_bytes()).await?;
+            }
+            Does::Reset(reason) => say(&mut socket, RST_STREAM, 0, stream, &reason.to_be_bytes()).await?,
+            Does::GoAway { last, reason } => {
+                say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?;
+                return socket.shutdown().await;
+            }
+            Does::GoAwayAndStay { last, reason } => say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?,
+            Does::Close => return Ok(()),
+        }
+    }
+}
+
+async fn say(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    socket.write_all(&[&head, payload].concat()).await
+}
+
+async fn hear(socket: &mut TcpStream) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    socket.read_exact(&mut head).await?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).await?;
+    Ok((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+fn client(server: &Server, policy: RetryPolicy) -> Client {
+    client_with(
+        config(&server.url)
+            .reply_timeout(Duration::from_millis(500))
+            .retry(policy)
+            .configure_http(|http| http.http2_prior_knowledge()),
+    )
+}
+
+fn refusals(stream: u32) -> Vec<Does> {
+    let before = stream.saturating_sub(2);
+    let mut refusals: Vec<Does> = [7, 8, 0, 2, 11].map(Does::Reset).into();
+    for (last, reason) in [(before, 0), (before, 7), (before, 11), (stream, 0), (0x7fff_ffff, 0)] {
+        refusals.push(Does::GoAway { last, reason });
+        refusals.push(Does::GoAwayAndStay { last, reason });
+    }
+    refusals.push(Does::Close);
+    refusals
+}
+
+#[tokio::test]
+async fn what_was_not_processed_is_not_sent_again() {
+    for refusal in refusals(1) {
+        let server = serve(move |_| refusal).await;
+        for policy in [RetryPolicy::none(), RetryPolicy::default().look_limit(Duration::from_millis(200))] {
+            let text = format!("{policy:?}");
+            let error = client(&server, policy).ask(text.as_str()).await.unwrap_err();
+            assert!(error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{refusal:?}: {error:?}");
+            assert_eq!(server.sends_of(&text), 1, "{refusal:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_processed_on_a_connection_in_use_is_not_sent_again_and_is_found() {
+    for refusal in refusals(3) {
+        let server = serve(move |number| if number == 1 { refusal } else { Does::Answer }).await;
+        let client = client(&server, RetryPolicy::default().look_limit(Duration::from_secs(5)));
+        assert_eq!(client.ask("first").await.unwrap().text(), "done");
+        assert_eq!(client.ask("second").await.unwrap().text(), "done", "{refusal:?}");
+        assert_eq!((server.sends_of("first"), server.sends_of("second")), (1, 1), "{refusal:?}");
+    }
+}
+
+#[tokio::test]
+async fn asks_share_a_connection_and_break_with_it_one_by_one() {
+    let server = serve(|number| if number == 9 { Does::GoAway { last: 1, reason: 0 } } else { Does::Answer }).await;
+    let client = client(&server, RetryPolicy::default().look_limit(Duration::from_secs(5)));
+    client.ask("warm").await.unwrap();
+    let asks = (0..40).map(|number| client.ask(format!("ask {number}")));
+    for result in futures::future::join_all(asks).await {
+        assert!(result.is_ok_and(|reply| reply.text() == "done"));
+    }
+    for number in 0..40 {
+        assert!(server.sends_of(&format!("ask {number}")) <= 1, "ask {number}");
+    }
+    assert!(server.connections.load(Ordering::SeqCst) >= 2);
+}
