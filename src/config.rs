@@ -220,19 +220,17 @@ impl Config {
         self
     }
 
-    /// Whether a refresh token whose reply was lost is tried once more. Default true.
+    /// Whether a refresh token whose reply was lost is tried again. Default true.
     ///
-    /// The server may or may not have rotated it. With `false`, or where that reply is lost too, the user has to connect
-    /// again.
-    pub fn retry_lost_refresh(mut self, again: bool) -> Self {
-        self.lost_refresh_retries = u32::from(again);
-        self
+    /// The server may or may not have rotated it. With `false` the user has to connect again.
+    pub fn retry_lost_refresh(self, again: bool) -> Self {
+        self.lost_refresh_retries(u32::from(again))
     }
 
-    /// How often a refresh token whose reply was lost is tried again. Default 1.
+    /// How often a refresh token whose reply was lost is tried again in one go. Default 1; 0 for never.
     ///
-    /// For a network that loses many requests: where one in twenty is lost, one refresh in four hundred is lost twice in
-    /// a row, and with the default the user has to connect again. After the second try another one can do no more harm.
+    /// Where those replies are lost too, callers without a token get an error that is safe to ask again; the refresh
+    /// token is kept, and tried with the next go. Only the server's `invalid_grant` means that the user has to connect again.
     pub fn lost_refresh_retries(mut self, times: u32) -> Self {
         self.lost_refresh_retries = times;
         self

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | no connection: nothing was sent | again, with backoff | again, with backoff | again, with backoff |
 //! | 408, 429, 5xx, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
-//! | reply lost or garbled: reset, time limit, an error that broke off, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, the user must connect again | the user must connect again |
+//! | reply lost or garbled: reset, time limit, an error that broke off, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, it is an error of the moment: the refresh token is kept for the next go | the user must connect again |
 //! | `invalid_grant` | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
 //! | `invalid_client`, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant signs nobody out | an error; for a 400, the user must connect again |
 //!

@@ -171,8 +171,6 @@ pub async fn hold(plan: &Plan, store: impl Fn(usize) -> Arc<dyn TokenStore>) -> 
             .client_secret("client-secret")
             .base_url(&plan.base_url)
             .subject(format!("user {sign_in}"))
-            // With one retry, the default, one refresh in 400 is lost twice in a row here, and its sign-in with it.
-            .lost_refresh_retries(5)
             .token_store(store(sign_in));
         if let Some(first) = &first {
             config = config.share_connections(first);

@@ -39,7 +39,7 @@ impl TokenReader {
     /// With a token that lives for an hour.
     #[must_use]
     pub fn new() -> Self {
-        let options = Options { owner: Owner::App, retry_lost_refresh: true };
+        let options = Options { owner: Owner::App, lost_refresh_retries: 1 };
         let key = TokenKey::new(Owner::App, "bench", "http://localhost", "bench");
         let store = Arc::new(MemoryTokenStore::new());
         let reader =

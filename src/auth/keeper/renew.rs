@@ -184,7 +184,7 @@ impl Inner {
             match self.may_spend(&grant, generation) {
                 MaySpend::Yes => {}
                 MaySpend::ClaimRunsOut => return Ok(false),
-                MaySpend::SpentOut => return self.give_up(claim, self.lost_for_good()).await,
+                MaySpend::SpentOut => return self.out_of_tries(claim).await,
             }
             tries += 1;
             pilot.beat();
@@ -259,12 +259,27 @@ impl Inner {
         }
     }
 
-    fn lost_for_good(&self) -> Arc<Error> {
-        let error = connect_again("the reply to the refresh was lost, and with it the refresh token that was in it");
-        Arc::new(match self.duty().last_failure.clone() {
+    /// The replies were lost, as often as it is tried in one go. Whether the refresh token still works, the server
+    /// knows: it is kept for the next go, and only `invalid_grant` ends the sign-in. Where a second try is forbidden, the
+    /// first was the last.
+    async fn out_of_tries(&self, claim: Option<Claim>) -> Result<bool, Arc<Error>> {
+        if self.options.owner == Owner::App || self.options.lost_refresh_retries == 0 {
+            let error =
+                connect_again("the reply to the refresh was lost, and with it the refresh token that was in it");
+            return self.give_up(claim, Arc::new(self.because_of_the_last(error))).await;
+        }
+        self.duty().unknown_spends = (0, 0);
+        self.release(claim).await;
+        let error =
+            Error::new(ErrorKind::Interrupted, Outcome::NotDone, "the replies to the token's refresh were lost");
+        Err(Arc::new(self.because_of_the_last(error)))
+    }
+
+    fn because_of_the_last(&self, error: Error) -> Error {
+        match self.duty().last_failure.clone() {
             Some(failure) => error.with_source(failure.error),
             None => error,
-        })
+        }
     }
 
     fn token_of(
