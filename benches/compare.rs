@@ -10,11 +10,17 @@
 //! rows `decode/…` a plot, `target/compare-decode.svg`. A row that is slower by more than a fifth than its
 //! stored ratio is said so, loudly; nothing fails.
 
+#[path = "compare/ask.rs"]
+mod ask;
+#[path = "compare/by_hand.rs"]
+mod by_hand;
 #[path = "compare/decode.rs"]
 mod decode;
 #[allow(dead_code)] // shared with the bench `decode`, which uses the rest
 #[path = "compare/events.rs"]
 mod events;
+#[path = "compare/plain.rs"]
+mod plain;
 #[path = "compare/plot.rs"]
 mod plot;
 #[path = "compare/row.rs"]
@@ -30,7 +36,7 @@ fn main() {
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
     let wanted = |row: &Row| filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()));
 
-    let rows: Vec<Row> = [decode::rows()].into_iter().flatten().filter(wanted).collect();
+    let rows: Vec<Row> = [decode::rows(), ask::rows()].into_iter().flatten().filter(wanted).collect();
     let outcomes: Vec<Outcome> = rows.into_iter().map(Row::run).collect();
 
     row::print_table(&outcomes);
