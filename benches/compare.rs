@@ -12,6 +12,8 @@
 
 #[path = "compare/ask.rs"]
 mod ask;
+#[path = "compare/by_hand.rs"]
+mod by_hand;
 #[path = "compare/decode.rs"]
 mod decode;
 #[allow(dead_code)] // shared with the bench `decode`, which uses the rest
@@ -19,6 +21,10 @@ mod decode;
 mod events;
 #[path = "compare/herd.rs"]
 mod herd;
+#[path = "compare/memory.rs"]
+mod memory;
+#[path = "compare/plain.rs"]
+mod plain;
 #[path = "compare/plot.rs"]
 mod plot;
 #[path = "compare/row.rs"]
@@ -35,7 +41,9 @@ mod token;
 use row::{Outcome, Row};
 
 fn main() {
-    server::serve_if_alone();
+    if server::is_child() {
+        return;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let store = arguments.iter().any(|argument| argument == "--store");
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();

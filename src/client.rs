@@ -141,6 +141,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     pub(crate) fn http(&self) -> &Http {
         &self.platform.http
     }

@@ -6,8 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStream};
+use reqwest::header::HeaderValue;
 
-pub use crate::auth::keeper::reader::TokenReader;
+use crate::client::Client;
+use crate::config::DEFAULT_DEADLINE;
+use crate::delivery::instant_after;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::event::Event;
 use crate::ids::TaskId;
@@ -60,6 +63,11 @@ pub fn response(body: &[u8]) -> Result<Task> {
         Content::Error(rpc, _) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
         Content::Unknown(_) | Content::Nothing => Err(protocol("the reply holds no task")),
     }
+}
+
+/// All that an ask does to get a token to send: the header that carries it.
+pub async fn lend(client: &Client) -> Result<HeaderValue> {
+    client.platform().lend(instant_after(DEFAULT_DEADLINE)).await.map(|lent| lent.header)
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {

@@ -1,184 +1,173 @@
 //! Streams: how soon the first event is there, and what an open one costs.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
-use std::time::Duration;
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
-use payman_sdk::{AskStream, Client, Config};
+use futures::{StreamExt, stream};
 use reqwest::ClientBuilder;
+use tokio::runtime::{Builder, Runtime};
 
-use super::ask::client;
+use super::by_hand::{ByHand, TEXT, our_client};
 use super::row::{Measured, Row};
-use super::server::{Server, runtime};
+use super::server::Apart;
+use super::{memory, plain};
+
+const H2_STREAMS: usize = 10_000;
+const H1_STREAMS: usize = 4_000;
+/// So many are being opened at a time.
+const OPENING: usize = 100;
 
 pub fn rows() -> Vec<Row> {
+    let h2: fn(ClientBuilder) -> ClientBuilder = |http| http.http2_prior_knowledge();
     vec![
         Row::new("stream/first-event", 1.1, first_event),
-        Row::new("stream/memory-h2", 1.2, || memory(10_000, true)),
-        Row::new("stream/memory-h1", 1.2, || memory(4_000, false)),
+        Row::new("stream/memory-h2", 1.2, move || memory_of(H2_STREAMS, h2)),
+        Row::new("stream/memory-h1", 1.2, || memory_of(H1_STREAMS, |http| http)),
     ]
 }
 
-const PAIRS: usize = 5;
-const BODY: &str = r#"{"jsonrpc":"2.0","id":"req-1","method":"tasks/sendSubscribe","params":{"id":"tsk-1","sessionId":"ses-1","message":{"role":"user","parts":[{"type":"text","text":"List all payees"}]}}}"#;
-
-type Chunks = BoxStream<'static, reqwest::Result<bytes::Bytes>>;
-
-/// A stream as one gets it from reqwest, with the head and the body's first chunk read.
-async fn raw(http: &reqwest::Client, server: &Server) -> Chunks {
-    let request = http
-        .post(format!("{}/api/a2a/tasks/sendSubscribe", server.url))
-        .header("content-type", "application/json")
-        .header("accept", "text/event-stream")
-        .header("x-payman-access-token", "an-access-token")
-        .body(BODY);
-    let mut chunks = request.send().await.expect("an answer").bytes_stream().boxed();
-    chunks.try_next().await.expect("a chunk").expect("an event");
-    chunks
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-async fn ours(client: &Client) -> AskStream {
-    let mut events = client.ask_stream("List all payees").await.expect("a stream");
-    events.try_next().await.expect("an event").expect("an event");
-    events
+// The first event: from just before the server writes it until the client has it in hand, as an `Event` or as
+// bytes. The client was waiting for it by then.
+
+const TURNS: usize = 9;
+const STREAMS_A_TURN: usize = 80;
+/// The client surely waits by then.
+const LEAD: Duration = Duration::from_millis(2);
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When the server wrote the last first event, in nanoseconds since the beginning.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
+fn now() -> u64 {
+    u64::try_from(BEGAN.elapsed().as_nanos()).expect("less than centuries")
 }
 
-/// From the server's write to the event in hand; the server is a thread of this process, and has the same clock.
 fn first_event() -> Measured {
-    const STREAMS: usize = 200;
-    let server = Server::start();
+    let base_url = plain::start(|to, request| answer(to, request));
     let runtime = runtime();
-    let client = client(Config::new("bench").base_url(&server.url));
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let mut pairs = Vec::new();
-    for _ in 0..PAIRS {
-        let (mut our_times, mut raw_times) = (Vec::new(), Vec::new());
+    let (ours, other) = (our_client(&base_url, |http| http), ByHand::new(&base_url, |http| http));
+    let ours = || {
         runtime.block_on(async {
-            for _ in 0..STREAMS {
-                let events = ours(&client).await;
-                our_times.push(server.since_written());
-                drop(events);
-                let chunks = raw(&http, &server).await;
-                raw_times.push(server.since_written());
-                drop(chunks);
-            }
-        });
-        pairs.push((median(our_times), median(raw_times)));
+            let mut events = ours.ask_stream(TEXT).await.expect("a stream");
+            events.next().await.expect("an event").expect("a valid event");
+            let after = now() - WRITTEN.load(Ordering::Acquire);
+            while events.next().await.is_some() {}
+            after
+        })
+    };
+    let other = || {
+        runtime.block_on(async {
+            let mut chunks = pin!(other.stream().await.bytes_stream());
+            chunks.next().await.expect("a chunk").expect("a whole chunk");
+            let after = now() - WRITTEN.load(Ordering::Acquire);
+            while chunks.next().await.is_some() {}
+            after
+        })
+    };
+    let median = |mut all: Vec<u64>| {
+        all.sort_unstable();
+        all[all.len() / 2] as f64
+    };
+    let turn = || {
+        let (ours, other): (Vec<u64>, Vec<u64>) = (0..STREAMS_A_TURN).map(|_| (ours(), other())).unzip();
+        (median(ours), median(other))
+    };
+    turn();
+    let pairs: Vec<_> = (0..TURNS).map(|_| turn()).collect();
+    if let Some((ours, other)) = pairs.get(TURNS / 2) {
+        println!("first event: about {:.1} against {:.1} µs", ours / 1e3, other / 1e3);
     }
     Measured { pairs, bytes: None }
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort();
-    times[times.len() / 2].as_nanos() as f64
+fn answer(to: &mut TcpStream, request: &[u8]) -> io::Result<()> {
+    let (first, last) = (plain::status_event(request, "WORKING"), plain::status_event(request, "COMPLETED"));
+    to.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    thread::sleep(LEAD);
+    WRITTEN.store(now(), Ordering::Release);
+    plain::write_chunk(to, &first)?;
+    thread::sleep(LEAD / 4);
+    plain::write_chunk(to, &last)?;
+    to.write_all(b"0\r\n\r\n")
 }
 
-/// What is allocated and not yet freed, in bytes, by this whole process: the server has one of its own.
-struct Counting;
+// Memory: what this process has allocated more with so many streams open, each in a task that has read the first
+// event and waits for the next. The server is another process.
 
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
+const MEMORY_PAIRS: usize = 5;
 
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 1);
-        unsafe { System.alloc(layout) }
+fn memory_of(streams: usize, http: fn(ClientBuilder) -> ClientBuilder) -> Measured {
+    allow_open_files(streams as u64 + 500);
+    let server = Apart::start();
+    memory::set_counting(true);
+    let ours = || {
+        let client = our_client(&server.base_url, http);
+        grown_by(streams, async || {
+            let mut events = client.ask_stream(TEXT).await.expect("a stream");
+            events.next().await.expect("an event").expect("a valid event");
+            async move { while events.next().await.is_some() {} }
+        })
+    };
+    let other = || {
+        let client = ByHand::new(&server.base_url, http);
+        grown_by(streams, async || {
+            let mut chunks = client.stream().await.bytes_stream();
+            chunks.next().await.expect("a chunk").expect("a whole chunk");
+            async move { while chunks.next().await.is_some() {} }
+        })
+    };
+    let pairs: Vec<_> = (0..MEMORY_PAIRS).map(|_| (ours(), other())).collect();
+    memory::set_counting(false);
+    if let Some((ours, other)) = pairs.last() {
+        println!("an open stream: {ours:.0} against {other:.0} bytes");
     }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(layout.size(), -1);
-        count(size, 1);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-fn count(bytes: usize, sign: isize) {
-    ALLOCATED.fetch_add(sign * isize::try_from(bytes).unwrap_or(isize::MAX), Ordering::Relaxed);
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// As the SDK sets it up, so that both sides hold the same windows.
-fn like_ours(http: ClientBuilder, h2: bool) -> ClientBuilder {
-    let http = http.no_proxy().retry(reqwest::retry::never());
-    if !h2 {
-        return http;
-    }
-    http.http2_prior_knowledge()
-        .http2_adaptive_window(false)
-        .http2_initial_stream_window_size(128 * 1024)
-        .http2_initial_connection_window_size(1 << 30)
-}
-
-/// The bytes that one open stream holds on the heap after its first event, connection and all.
-fn memory(streams: usize, h2: bool) -> Measured {
-    allow_open_files();
-    let server = Server::start_alone();
-    let mut pairs = Vec::new();
-    for pair in 0..PAIRS {
-        let our_bytes = || {
-            let mut config = Config::new("bench").base_url(&server.url);
-            if h2 {
-                config = config.configure_http(|http| http.http2_prior_knowledge());
-            }
-            let client = client(config);
-            held_by(streams, || Box::pin(ours(&client)))
-        };
-        let raw_bytes = || {
-            let http = like_ours(reqwest::Client::builder(), h2).build().expect("a client");
-            held_by(streams, || Box::pin(raw(&http, &server)))
-        };
-        if pair % 2 == 0 {
-            let first = our_bytes();
-            pairs.push((first, raw_bytes()));
-        } else {
-            let first = raw_bytes();
-            pairs.push((our_bytes(), first));
-        }
-    }
-    let of = |side: fn(&(f64, f64)) -> f64| pairs.iter().map(side).sum::<f64>() / PAIRS as f64;
-    println!("BYTES {streams} streams: {:.0} each, raw {:.0}", of(|pair| pair.0), of(|pair| pair.1));
     Measured { pairs, bytes: None }
 }
 
-fn held_by<'a, S>(streams: usize, open: impl Fn() -> std::pin::Pin<Box<dyn Future<Output = S> + 'a>>) -> f64 {
-    const AT_ONCE: usize = 64;
+/// Bytes a stream.
+fn grown_by<Rest>(streams: usize, open: impl AsyncFn() -> Rest) -> f64
+where
+    Rest: Future<Output = ()> + Send + 'static,
+{
     let runtime = runtime();
     runtime.block_on(async {
-        let first = open().await;
-        let mut held = Vec::with_capacity(streams);
-        let before = ALLOCATED.load(Ordering::Relaxed);
-        let mut opening = stream::iter(0..streams).map(|_| open()).buffer_unordered(AT_ONCE);
-        while let Some(one) = opening.next().await {
-            held.push(one);
+        // A connection's own buffers are no stream's.
+        tokio::spawn(open().await);
+        let before = memory::allocated();
+        let mut opened = pin!(stream::iter(0..streams).map(|_| open()).buffer_unordered(OPENING));
+        while let Some(rest) = opened.next().await {
+            tokio::spawn(rest);
         }
-        drop(opening);
-        // What is in flight between client and server comes to rest.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let after = ALLOCATED.load(Ordering::Relaxed);
-        let inline = streams * size_of::<S>();
-        drop((held, first));
-        ((after - before) as f64 + inline as f64) / streams as f64
+        // Each task has its turn, and waits.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        (memory::allocated() - before) as f64 / streams as f64
     })
 }
 
-/// Thousands of connections need as many files.
-fn allow_open_files() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        let _ = setrlimit(Resource::Nofile, limit);
-        let allowed = getrlimit(Resource::Nofile).current;
-        assert!(allowed.is_none_or(|files| files > 5_000), "the row needs 5,000 open files, the limit is {allowed:?}");
+#[cfg(unix)]
+fn allow_open_files(wanted: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= wanted) {
+        return;
     }
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let now = getrlimit(Resource::Nofile).current;
+    assert!(
+        now.is_none_or(|now| now >= wanted),
+        "{wanted} open files are needed and {now:?} allowed, whatever this program asks for: see `ulimit -Hn`"
+    );
 }
+
+#[cfg(not(unix))]
+fn allow_open_files(_: u64) {}

@@ -27,7 +27,6 @@ mod background;
 pub(super) mod events;
 mod flight;
 mod keep;
-pub(crate) mod reader;
 pub(super) mod renew;
 mod sign_out;
 
