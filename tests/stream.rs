@@ -237,6 +237,12 @@ async fn without_artifacts_the_words_are_the_status_message() {
     .await;
     let pieces: Vec<String> = stream(&server).await.text().map(|words| words.unwrap()).collect().await;
     assert_eq!(pieces, ["which one?"]);
+    let mut words = stream(&server).await.text();
+    while let Some(word) = words.next().await {
+        word.unwrap();
+    }
+    assert_eq!(words.reply_so_far().state(), &TaskState::InputRequired, "how it ended is known");
+    assert!(words.next().await.is_none());
 }
 
 #[tokio::test]

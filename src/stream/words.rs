@@ -10,6 +10,7 @@ use super::AskStream;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Event;
 use crate::ids::TaskId;
+use crate::reply::Reply;
 use crate::wire::part::Part;
 use crate::wire::task::{Artifact, Task};
 
@@ -19,14 +20,26 @@ use crate::wire::task::{Artifact, Task};
 /// what was given, the stream ends in an error of kind [`ErrorKind::Protocol`].
 #[must_use = "a stream does nothing unless it is read"]
 pub struct TextStream {
-    /// `None` after its end.
-    events: Option<AskStream>,
+    events: AskStream,
     given: String,
+    ended: bool,
 }
 
 impl TextStream {
     pub(super) fn new(events: AskStream) -> Self {
-        Self { events: Some(events), given: String::new() }
+        Self { events, given: String::new(), ended: false }
+    }
+
+    /// What has come so far, as a reply: after the last words, its state says how the task ended.
+    #[must_use]
+    pub fn reply_so_far(&self) -> Reply {
+        self.events.reply_so_far()
+    }
+
+    /// The task.
+    #[must_use]
+    pub fn task_id(&self) -> &TaskId {
+        self.events.task_id()
     }
 
     /// What of `whole` was not given yet; `None` where it does not start with what was.
@@ -37,7 +50,7 @@ impl TextStream {
     }
 
     fn words_of(&mut self, event: &Event) -> Option<String> {
-        let task = self.events.as_ref()?.gathered();
+        let task = self.events.gathered();
         let Some(words) = plainly_appended(event, task, self.given.len()) else {
             let so_far = settled_text(task);
             return self.rest(&so_far);
@@ -46,12 +59,12 @@ impl TextStream {
         Some(words)
     }
 
-    fn last_words(&mut self, events: &AskStream) -> Option<Result<String>> {
-        let whole = events.gathered().text();
+    fn last_words(&mut self) -> Option<Result<String>> {
+        let whole = self.events.gathered().text();
         match self.rest(&whole) {
             Some(rest) if rest.is_empty() => None,
             Some(rest) => Some(Ok(rest)),
-            None => Some(Err(rewritten(events.task_id()))),
+            None => Some(Err(rewritten(self.task_id()))),
         }
     }
 }
@@ -104,26 +117,24 @@ impl Stream for TextStream {
     type Item = Result<String>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let Some(events) = &mut self.events else {
-                return Poll::Ready(None);
-            };
-            match ready!(events.poll_next_unpin(cx)) {
+        while !self.ended {
+            match ready!(self.events.poll_next_unpin(cx)) {
                 Some(Ok(event)) => match self.words_of(&event) {
                     Some(words) if !words.is_empty() => return Poll::Ready(Some(Ok(words))),
                     // What does not fit now may fit in the end.
                     _ => {}
                 },
                 Some(Err(error)) => {
-                    self.events = None;
+                    self.ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
-                    let last = self.events.take().and_then(|events| self.last_words(&events));
-                    return Poll::Ready(last);
+                    self.ended = true;
+                    return Poll::Ready(self.last_words());
                 }
             }
         }
+        Poll::Ready(None)
     }
 }
 
