@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench compare                      every row
-//! cargo bench --bench compare -- decode/2KiB       the rows whose name holds that
+//! cargo bench --bench compare -- decode/2KiB ask   the rows whose name holds one of these
 //! cargo bench --bench compare -- --store decode    the same, kept in benches/ratios.txt
 //! ```
 //!
@@ -40,6 +40,9 @@ mod token;
 
 use row::{Outcome, Row};
 
+/// The first is cargo's.
+const FLAGS: [&str; 2] = ["--bench", "--store"];
+
 fn main() {
     if server::is_child() {
         return;
@@ -47,6 +50,12 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let store = arguments.iter().any(|argument| argument == "--store");
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    if let Some(unknown) =
+        arguments.iter().find(|argument| argument.starts_with("--") && !FLAGS.contains(&argument.as_str()))
+    {
+        eprintln!("no such flag: {unknown}; there is --store");
+        std::process::exit(2);
+    }
     let wanted = |row: &Row| filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()));
 
     let rows: Vec<Row> = [decode::rows(), ask::rows(), streams::rows(), herd::rows(), token::rows()]

@@ -86,7 +86,7 @@ pub struct Config {
 }
 
 /// Limits of time and size. An [`Ask`](crate::Ask) may set its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) reply_timeout: Duration,
     pub(crate) idle_timeout: Duration,

@@ -7,10 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStream};
 use reqwest::header::HeaderValue;
+use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::config::DEFAULT_DEADLINE;
-use crate::delivery::instant_after;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::event::Event;
 use crate::ids::TaskId;
@@ -66,8 +65,8 @@ pub fn response(body: &[u8]) -> Result<Task> {
 }
 
 /// All that an ask does to get a token to send: the header that carries it.
-pub async fn lend(client: &Client) -> Result<HeaderValue> {
-    client.platform().lend(instant_after(DEFAULT_DEADLINE)).await.map(|lent| lent.header)
+pub async fn lend(client: &Client, deadline: Instant) -> Result<HeaderValue> {
+    client.platform().lend(deadline).await.map(|lent| lent.header)
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tracing::field::Empty;
 use tracing::{Instrument, debug, debug_span};
 use url::Url;
@@ -157,9 +157,7 @@ impl Platform {
     }
 
     pub(crate) async fn lend(&self, deadline: Instant) -> Result<Lent> {
-        timeout_at(deadline, self.keeper.lend()).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, Outcome::NotDone, "the deadline passed while waiting for a token"))
-        })
+        self.keeper.lend_until(deadline).await
     }
 
     async fn send_once(

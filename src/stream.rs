@@ -16,7 +16,8 @@ use futures::{Stream, StreamExt};
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::ask::Prepared;
+use crate::ask::{Continued, Prepared};
+use crate::config::Limits;
 use crate::delivery::{Delivered, Found, Platform, millis_since, rpc_error};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Event;
@@ -193,16 +194,52 @@ pub(crate) struct Driver {
     platform: Arc<Platform>,
     ids: Ids,
     /// Taken by the recovery, which happens at most once.
-    ask: Option<Prepared>,
+    ask: Option<Sent>,
     deadline: Instant,
     gathered: Gathered,
     phase: Phase,
-    span: Span,
-    started: Instant,
+    watched_by: Option<Box<Watcher>>,
     /// A result came: what a server refuses from then on was begun all the same.
     begun: bool,
     /// The reader waits; it is away from when it was given an event.
     waits: bool,
+}
+
+/// What is kept of an ask for the recovery: ten thousand streams may be open, and few are ever cut.
+struct Sent {
+    text: Box<str>,
+    continues: Option<Box<Continued>>,
+    /// `None` where they are the client's.
+    limits: Option<Box<Limits>>,
+}
+
+impl Sent {
+    fn new(ask: Prepared, usual: &Limits) -> Self {
+        Self {
+            text: ask.text.into(),
+            continues: ask.continues.map(Box::new),
+            limits: (ask.limits != *usual).then(|| Box::new(ask.limits)),
+        }
+    }
+
+    /// As it was, but for the body: it was sent, and will never be again.
+    fn into_ask(self, ids: &Ids, usual: &Limits) -> Prepared {
+        Prepared {
+            text: self.text.into(),
+            task_id: ids.task.clone(),
+            session_id: ids.session.clone(),
+            request_id: ids.request.clone(),
+            continues: self.continues.map(|continues| *continues),
+            limits: self.limits.map_or(*usual, |limits| *limits),
+            body: Bytes::new(),
+        }
+    }
+}
+
+/// Whoever looks at the stream's span, if anyone does.
+struct Watcher {
+    span: Span,
+    started: Instant,
 }
 
 enum Phase {
@@ -217,11 +254,9 @@ enum Phase {
 }
 
 impl Driver {
-    pub(crate) fn new(platform: Arc<Platform>, mut ask: Prepared, delivered: Delivered, deadline: Instant) -> Self {
+    pub(crate) fn new(platform: Arc<Platform>, ask: Prepared, delivered: Delivered, deadline: Instant) -> Self {
         let ids = Ids { task: ask.task_id.clone(), session: ask.session_id.clone(), request: ask.request_id.clone() };
         let gathered = Gathered::new(ids.task.clone(), ask.limits.max_reply_bytes);
-        // It was sent, and will never be again.
-        ask.body = Bytes::new();
         let mut driver = Self {
             platform,
             ids,
@@ -229,18 +264,22 @@ impl Driver {
             deadline,
             gathered,
             phase: Phase::Done { well: false },
-            span: Span::current(),
-            started: Instant::now(),
+            watched_by: None,
             begun: false,
             waits: false,
         };
+        let span = Span::current();
+        if !span.is_disabled() {
+            driver.watched_by = Some(Box::new(Watcher { span, started: Instant::now() }));
+        }
         match delivered {
             Delivered::Events(response) => {
                 let body = Watched::new(response.bytes_stream().boxed(), ask.limits.idle_timeout, deadline);
                 driver.phase = Phase::Live { frames: Frames::new(body, ask.limits.max_event_bytes), over: false };
-                driver.ask = Some(ask);
+                driver.ask = Some(Sent::new(ask, &driver.platform.limits));
             }
             Delivered::Task(found) => {
+                let ask = Prepared { body: Bytes::new(), ..ask };
                 let looking = recover::from(Arc::clone(&driver.platform), ask, found, deadline);
                 driver.phase = Phase::Looking(looking.boxed());
             }
@@ -284,15 +323,17 @@ impl Driver {
                     let _ = frames.poll_next_unpin(cx);
                     self.finish(true);
                 }
-                Phase::Looking(looking) => match ready!(self.span.in_scope(|| looking.poll_next_unpin(cx))) {
-                    Some(Ok(found)) => {
-                        self.gathered.replace(found.task.clone());
-                        let delivery = Delivery { raw: found.response, event: Event::Task(found.task) };
-                        return Poll::Ready(Some(Ok(delivery)));
+                Phase::Looking(looking) => {
+                    match ready!(in_span(self.watched_by.as_deref(), || looking.poll_next_unpin(cx))) {
+                        Some(Ok(found)) => {
+                            self.gathered.replace(found.task.clone());
+                            let delivery = Delivery { raw: found.response, event: Event::Task(found.task) };
+                            return Poll::Ready(Some(Ok(delivery)));
+                        }
+                        Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
+                        None => self.finish(true),
                     }
-                    Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
-                    None => self.finish(true),
-                },
+                }
                 Phase::Done { .. } => return Poll::Ready(None),
             }
         }
@@ -360,6 +401,7 @@ impl Driver {
         let Some(ask) = self.ask.take().filter(|_| Instant::now() < self.deadline) else {
             return Some(self.fail(error));
         };
+        let ask = ask.into_ask(&self.ids, &self.platform.limits);
         let looking = recover::after(Arc::clone(&self.platform), ask, error, self.deadline);
         self.phase = Phase::Looking(looking.boxed());
         None
@@ -371,9 +413,9 @@ impl Driver {
     }
 
     fn finish(&mut self, well: bool) {
-        if !self.span.is_disabled() {
-            self.span.record("state", self.gathered.task().state().as_str());
-            self.span.record("duration_ms", millis_since(self.started));
+        if let Some(Watcher { span, started }) = self.watched_by.as_deref() {
+            span.record("state", self.gathered.task().state().as_str());
+            span.record("duration_ms", millis_since(*started));
         }
         self.phase = Phase::Done { well };
     }
@@ -385,6 +427,13 @@ impl Driver {
             }
             _ => Err(cut("the stream had already failed").with_task_id(&self.ids.task)),
         }
+    }
+}
+
+fn in_span<T>(watcher: Option<&Watcher>, act: impl FnOnce() -> T) -> T {
+    match watcher {
+        Some(watcher) => watcher.span.in_scope(act),
+        None => act(),
     }
 }
 

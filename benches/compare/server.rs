@@ -93,9 +93,9 @@ fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
     let counted = requests.clone();
     let reply: Bytes = plain::reply().into();
     let app = Router::new()
-        .route("/api/a2a/tasks/send", post(async move || json(reply)))
+        .route("/api/a2a/tasks/send", post(async move |_: Bytes| json(reply)))
         .route("/api/a2a/tasks/sendSubscribe", post(open_stream))
-        .route("/api/oauth2/token", post(async move || token(&counted)));
+        .route("/api/oauth2/token", post(async move |_: Bytes| token(&counted)));
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");

@@ -41,7 +41,10 @@ pub fn rows() -> Vec<Row> {
 
 fn measure() -> Measured {
     let readers = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let pairs = (0..PAIRS).map(|_| (ours(&readers), other(&readers))).collect();
+    let pairs: Vec<_> = (0..PAIRS).map(|_| (ours(&readers), other(&readers))).collect();
+    if let Some((ours, other)) = pairs.get(PAIRS / 2) {
+        println!("four reads, 99.9th percentile: about {ours:.0} against {other:.0} ns");
+    }
     Measured { pairs, bytes: None }
 }
 
@@ -58,7 +61,7 @@ fn ours(readers: &Runtime) -> f64 {
         thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                decode::lend(&client).await.expect("a token");
+                decode::lend(&client, far_off()).await.expect("a token");
                 ready.send(()).expect("someone waits");
                 while !stop.load(Ordering::Relaxed) {
                     tokio::time::sleep(EVERY * 5).await;
@@ -68,9 +71,9 @@ fn ours(readers: &Runtime) -> f64 {
     };
     is_ready.recv().expect("the first token");
     let slow = percentile(readers, || {
-        let client = client.clone();
+        let (client, deadline) = (client.clone(), far_off());
         move || {
-            let lent = pin!(decode::lend(&client)).poll(&mut Context::from_waker(Waker::noop()));
+            let lent = pin!(decode::lend(&client, deadline)).poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(black_box(lent), Poll::Ready(Ok(_))), "the token is fresh");
         }
     });
@@ -78,6 +81,10 @@ fn ours(readers: &Runtime) -> f64 {
     keeper.join().expect("the keeper's thread");
     assert!(renewals.load(Ordering::Relaxed) > 50, "the token was replaced all the time");
     slow
+}
+
+fn far_off() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(60)
 }
 
 fn other(readers: &Runtime) -> f64 {

@@ -15,12 +15,12 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use super::grant::Exchange;
 use super::store::{Owner, TokenKey, TokenStore};
 pub(crate) use super::token::Lent;
-use super::token::{Access, AccessToken, Lifetime, Token, TokenFailure, TokenStatus, to_system};
+use super::token::{Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus, to_system};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 mod background;
@@ -87,8 +87,13 @@ impl Keeper {
     }
 
     /// A valid token. Errors say that nothing of the ask was done.
-    pub(crate) async fn lend(&self) -> Result<Lent> {
-        self.obtain(Access::lend).await
+    pub(crate) async fn lend_until(&self, deadline: Instant) -> Result<Lent> {
+        self.obtain(Access::lend, deadline).await
+    }
+
+    #[cfg(test)]
+    async fn lend(&self) -> Result<Lent> {
+        self.lend_until(Instant::now() + LONGEST).await
     }
 
     /// The server refused the token of this generation (HTTP 401); a newer one stays.
@@ -106,7 +111,7 @@ impl Keeper {
 
     /// A valid token, for the caller's own use.
     pub(crate) async fn access_token(&self) -> Result<AccessToken> {
-        self.obtain(Access::to_public).await
+        self.obtain(Access::to_public, Instant::now() + LONGEST).await
     }
 
     /// The present refresh token.
@@ -144,11 +149,11 @@ impl Keeper {
         self.0.begin(token, lifetime).await;
     }
 
-    async fn obtain<T>(&self, take: impl Fn(&Access) -> T) -> Result<T> {
+    async fn obtain<T>(&self, take: impl Fn(&Access) -> T, deadline: Instant) -> Result<T> {
         if let Some(taken) = self.0.take_usable(&take) {
             return Ok(taken);
         }
-        self.0.obtain_by_flight(take).await
+        self.0.obtain_by_flight(take, deadline).await
     }
 }
 
@@ -193,7 +198,7 @@ impl Inner {
         }
     }
 
-    async fn obtain_by_flight<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Result<T> {
+    async fn obtain_by_flight<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T, deadline: Instant) -> Result<T> {
         for _ in 0..FLIGHTS_PER_CALLER {
             let mut landing = match self.join_flight() {
                 Ok(landing) => landing,
@@ -202,8 +207,11 @@ impl Inner {
             if !self.tended.load(Ordering::Relaxed) {
                 self.tend(false);
             }
-            let landed = match timeout(STALL, landing.wait_for(Option::is_some)).await {
+            // One timer for both limits: there may be thousands who wait.
+            let until = deadline.min(Instant::now() + STALL);
+            let landed = match timeout_at(until, landing.wait_for(Option::is_some)).await {
                 Ok(Ok(landed)) => landed.clone(),
+                Err(_) if until == deadline => return Err(waited_too_long()),
                 // The runtime that it flew on is gone, or stands still: on to one of our own.
                 Ok(Err(_)) | Err(_) => continue,
             };
@@ -222,22 +230,27 @@ impl Inner {
         Err(Error::new(ErrorKind::Auth, Outcome::NotDone, "the server refuses each token as soon as it was obtained"))
     }
 
-    /// Replaces the token, unless there is a newer one.
+    /// Replaces the token, unless there is a newer one. Readers do not wait while the old one is wiped.
     fn install(&self, mut token: Token) {
         token.fit(self.options.owner);
-        {
+        let replaced = {
             let mut held = self.token_mut();
             if token.generation <= held.generation {
                 return;
             }
-            *held = token;
-        }
+            std::mem::replace(&mut *held, token)
+        };
+        drop(replaced);
         self.wake.notify_one();
     }
 
     fn note_failure(&self, error: &Arc<Error>) {
         self.duty().last_failure = Some(TokenFailure { at: SystemTime::now(), error: Arc::clone(error) });
     }
+}
+
+fn waited_too_long() -> Error {
+    Error::new(ErrorKind::Timeout, Outcome::NotDone, "the deadline passed while waiting for a token")
 }
 
 impl Drop for Inner {

@@ -1,6 +1,6 @@
 //! What a stream has gathered: the task as its events built it up, within a limit of size.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::TaskId;
@@ -10,7 +10,7 @@ use crate::wire::update::Update;
 pub(super) struct Gathered {
     task: Task,
     /// Where the artifact of an index stands: artifacts keep the order in which they first came.
-    places: HashMap<i64, Place>,
+    places: BTreeMap<i64, Place>,
     bytes: usize,
     limit: usize,
 }
@@ -23,7 +23,7 @@ struct Place {
 
 impl Gathered {
     pub(super) fn new(id: TaskId, limit: usize) -> Self {
-        Self { task: Task::new(id), places: HashMap::new(), bytes: 0, limit }
+        Self { task: Task::new(id), places: BTreeMap::new(), bytes: 0, limit }
     }
 
     pub(super) fn task(&self) -> &Task {

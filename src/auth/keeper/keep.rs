@@ -159,15 +159,21 @@ impl Inner {
     }
 
     fn take_up(&self, stored: &StoredToken, in_place_of_ours: bool) {
+        let newer = (!stored.ended).then(|| {
+            let mut token = Token::from_stored(stored);
+            token.fit(self.options.owner);
+            token
+        });
+        // Wiped when no reader waits for it.
+        let mut replaced = None;
         {
             let mut held = self.token_mut();
             let least = if in_place_of_ours { held.generation } else { held.generation + 1 };
             if stored.generation < least {
                 return;
             }
-            if !stored.ended {
-                *held = Token::from_stored(stored);
-                held.fit(self.options.owner);
+            if let Some(token) = newer {
+                replaced = Some(std::mem::replace(&mut *held, token));
             } else if is_given_anew(&held, stored) {
                 // The old sign-in is over, and the user has connected again since.
                 held.generation = stored.generation;
@@ -177,6 +183,7 @@ impl Inner {
                 end(&mut held, stored.generation, Arc::new(error), self.options.owner);
             }
         }
+        drop(replaced);
         events::adopted(stored.generation);
         self.wake.notify_one();
     }

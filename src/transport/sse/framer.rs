@@ -7,8 +7,6 @@ use super::Refusal;
 use super::library::Assembly;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
-/// A buffer larger than this is given back while there is nothing in it and nothing to read.
-const KEPT_AT_REST: usize = 1024;
 /// Room before the buffer that is not left lying.
 const WORTH_RECLAIMING: usize = 64 * 1024;
 
@@ -91,10 +89,12 @@ impl Framer {
         self.buffer.len() > self.limit.saturating_add(BOM.len())
     }
 
-    /// Nothing to do for now: an idle stream holds next to nothing.
+    /// Nothing to do for now: an idle stream holds no buffer. However little room is left behind what was handed on,
+    /// it would keep the whole.
     pub(super) fn rest(&mut self) {
-        if self.buffer.is_empty() && self.buffer.capacity() > KEPT_AT_REST {
+        if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.passed = 0;
         }
     }
 

@@ -118,6 +118,10 @@ where
                 Poll::Ready(Some(Ok(chunk))) => {
                     gathered += chunk.len();
                     self.framer.push(&chunk);
+                    // An event has just become whole: it does not wait for a look at what may follow.
+                    if chunk.ends_with(b"\n\n") {
+                        return false;
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.source = Source::Failed(error);
