@@ -30,7 +30,8 @@ fn measure() -> Measured {
     let other = ByHand::new(&base_url, |http| http);
     let ours = || turn(&runtime, async || drop(black_box(ours.ask(TEXT).await.expect("a reply"))));
     let other = || turn(&runtime, async || drop(black_box(other.ask().await)));
-    (ours(), other());
+    ours();
+    other();
     let mut turns = Vec::with_capacity(PAIRS);
     for pair in 0..PAIRS {
         if pair % 2 == 0 {

@@ -56,7 +56,7 @@ fn now() -> u64 {
 }
 
 fn first_event(reads: bool) -> Measured {
-    let base_url = plain::start(|to, request| answer(to, request));
+    let base_url = plain::start(answer);
     let runtime = runtime();
     let (ours, other) = (our_client(&base_url, |http| http), ByHand::new(&base_url, |http| http));
     let ours = || {
@@ -113,6 +113,7 @@ fn answer(to: &mut TcpStream, request: &[u8]) -> io::Result<()> {
 
 const MEMORY_PAIRS: usize = 5;
 
+#[allow(clippy::async_yields_async)] // the rest of a stream is for a task of its own
 fn memory_of(streams: usize, http: fn(ClientBuilder) -> ClientBuilder) -> Measured {
     allow_open_files(streams as u64 + 500);
     let server = Apart::start();
