@@ -107,7 +107,11 @@ fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
             let service = TowerToHyperService::new(app.clone());
             tokio::spawn(async move {
                 let mut server = auto::Builder::new(TokioExecutor::new());
-                server.http2().max_concurrent_streams(STREAMS);
+                server
+                    .http2()
+                    .max_concurrent_streams(STREAMS)
+                    .max_local_error_reset_streams(None)
+                    .max_pending_accept_reset_streams(STREAMS as usize);
                 let _ = server.serve_connection(TokioIo::new(connection), service).await;
             });
         }
