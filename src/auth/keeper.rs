@@ -1,6 +1,6 @@
 //! Keeps one token fresh for all who ask for it.
 //!
-//! * A caller with a fresh token takes one read lock and leaves.
+//! * A caller with a fresh token takes what is published beside the lock ([`held`]) and leaves.
 //! * Everything that reaches the network or the store is a *flight*: one task, at most one at a time, that all callers
 //!   without a token wait for. It belongs to none of them, and holds the keeper until what it brought is stored.
 //! * The *background task* starts a flight before the token expires. It holds the keeper weakly, and lives on the runtime
@@ -10,22 +10,24 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::grant::Exchange;
 use super::store::{Owner, TokenKey, TokenStore};
 pub(crate) use super::token::Lent;
 use super::token::{Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus, to_system};
+use crate::alarm;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 mod background;
 pub(super) mod events;
 mod flight;
+mod held;
 mod keep;
 pub(super) mod renew;
 mod sign_out;
@@ -34,6 +36,7 @@ mod sign_out;
 mod tests;
 
 use flight::{Duty, STALL};
+use held::{Held, Writing};
 use keep::Unsaved;
 
 /// How often a caller may find that the flight it waited for brought nothing that can be sent.
@@ -52,7 +55,7 @@ pub(crate) struct Options {
 }
 
 struct Inner {
-    token: Arc<RwLock<Token>>,
+    held: Held,
     options: Options,
     exchange: Arc<dyn Exchange>,
     store: Arc<dyn TokenStore>,
@@ -75,7 +78,7 @@ impl Keeper {
     ) -> Self {
         token.fit(options.owner);
         Self(Arc::new(Inner {
-            token: Arc::new(RwLock::new(token)),
+            held: Held::new(token),
             options,
             exchange,
             store,
@@ -87,8 +90,8 @@ impl Keeper {
     }
 
     /// A valid token. Errors say that nothing of the ask was done.
-    pub(crate) async fn lend_until(&self, deadline: Instant) -> Result<Lent> {
-        self.obtain(Access::lend, deadline).await
+    pub(crate) fn lend_until(&self, deadline: Instant) -> impl Future<Output = Result<Lent>> {
+        self.obtain(Access::lend, deadline)
     }
 
     #[cfg(test)]
@@ -101,10 +104,10 @@ impl Keeper {
         let inner = &self.0;
         {
             let mut token = inner.token_mut();
-            match &mut token.access {
-                Some(access) if access.serial == generation && !access.refused => access.refused = true,
-                _ => return,
+            if token.refused || token.access.as_ref().is_none_or(|access| access.serial != generation) {
+                return;
             }
+            token.refused = true;
         }
         events::refused(generation);
     }
@@ -162,11 +165,11 @@ const LATE: Duration = Duration::from_secs(2);
 
 impl Inner {
     fn token(&self) -> RwLockReadGuard<'_, Token> {
-        self.token.read().unwrap_or_else(PoisonError::into_inner)
+        self.held.read()
     }
 
-    fn token_mut(&self) -> RwLockWriteGuard<'_, Token> {
-        self.token.write().unwrap_or_else(PoisonError::into_inner)
+    fn token_mut(&self) -> Writing<'_> {
+        self.held.write()
     }
 
     fn duty(&self) -> MutexGuard<'_, Duty> {
@@ -177,8 +180,8 @@ impl Inner {
     fn take_usable<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Option<T> {
         let now = Instant::now();
         let (taken, late) = {
-            let token = self.token();
-            let access = token.usable(now)?;
+            let sendable = self.held.sendable();
+            let access = sendable.as_ref().filter(|access| access.is_alive(now))?;
             (take(access), access.refresh_at().is_some_and(|at| now.saturating_duration_since(at) > LATE))
         };
         if late || !self.tended.load(Ordering::Relaxed) {
@@ -200,31 +203,26 @@ impl Inner {
 
     async fn obtain_by_flight<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T, deadline: Instant) -> Result<T> {
         for _ in 0..FLIGHTS_PER_CALLER {
-            let mut landing = match self.join_flight() {
+            let landing = match self.join_flight() {
                 Ok(landing) => landing,
                 Err(error) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
             };
             if !self.tended.load(Ordering::Relaxed) {
                 self.tend(false);
             }
-            // One timer for both limits: there may be thousands who wait.
+            // There may be thousands who wait.
             let until = deadline.min(Instant::now() + STALL);
-            let landed = match timeout_at(until, landing.wait_for(Option::is_some)).await {
-                Ok(Ok(landed)) => landed.clone(),
-                Err(_) if until == deadline => return Err(waited_too_long()),
-                // The runtime that it flew on is gone, or stands still: on to one of our own.
-                Ok(Err(_)) | Err(_) => continue,
-            };
-            match landed {
+            match alarm::until(until, landing).await {
                 // What a flight brought is lent to those who waited for it, however short it lives: the server decides.
-                Some(Ok(())) => {
-                    let token = self.token();
-                    if let Some(access) = token.access.as_ref().filter(|access| !access.refused) {
+                Ok(Ok(Ok(()))) => {
+                    if let Some(access) = &*self.held.sendable() {
                         return Ok(take(access));
                     }
                 }
-                Some(Err(error)) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
-                None => {}
+                Ok(Ok(Err(error))) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
+                Err(_) if until == deadline => return Err(waited_too_long()),
+                // The runtime that it flew on is gone, or stands still: on to one of our own.
+                Ok(Err(_)) | Err(_) => {}
             }
         }
         Err(Error::new(ErrorKind::Auth, Outcome::NotDone, "the server refuses each token as soon as it was obtained"))

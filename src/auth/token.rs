@@ -90,9 +90,9 @@ impl TokenInfo {
         }
         let seed = self.refresh.as_ref().map(fingerprint);
         let access = match self.access {
-            Some((secret, lifetime)) => Some(Access::new(&secret, lifetime, 0).ok_or_else(|| {
+            Some((secret, lifetime)) => Some(Arc::new(Access::new(&secret, lifetime, 0).ok_or_else(|| {
                 Error::invalid_input("the access token holds characters that no HTTP header can carry")
-            })?),
+            })?)),
             None => None,
         };
         Ok(Token { access, refresh: self.refresh, seed, ..Token::none(TokenSource::Given) })
@@ -289,6 +289,7 @@ impl Lifetime {
 }
 
 /// The access token as it is sent.
+#[derive(Clone)]
 pub(crate) struct Access {
     /// Marked as sensitive; the only copy.
     header: HeaderValue,
@@ -296,7 +297,6 @@ pub(crate) struct Access {
     refresh_at: Option<Instant>,
     /// The generation that brought it: what a 401 is compared with.
     pub(crate) serial: u64,
-    pub(crate) refused: bool,
 }
 
 impl Access {
@@ -306,11 +306,11 @@ impl Access {
         header.set_sensitive(true);
         // A value of other than ASCII would not come out as it went in.
         header.to_str().ok()?;
-        Some(Self { header, lifetime, refresh_at: lifetime.refresh_at(), serial, refused: false })
+        Some(Self { header, lifetime, refresh_at: lifetime.refresh_at(), serial })
     }
 
-    fn is_usable(&self, now: Instant) -> bool {
-        !self.refused && now < self.lifetime.expires
+    pub(crate) fn is_alive(&self, now: Instant) -> bool {
+        now < self.lifetime.expires
     }
 
     pub(crate) fn lend(&self) -> Lent {
@@ -351,7 +351,9 @@ pub(crate) struct Lent {
 pub(crate) struct Token {
     /// Counts the renewals; 0 is what was given in code.
     pub(crate) generation: u64,
-    pub(crate) access: Option<Access>,
+    pub(crate) access: Option<Arc<Access>>,
+    /// The server refused the access token.
+    pub(crate) refused: bool,
     pub(crate) refresh: Option<SecretString>,
     /// The fingerprint of the refresh token that the sign-in began with.
     pub(crate) seed: Option<String>,
@@ -365,19 +367,34 @@ pub(crate) struct Token {
 
 impl Token {
     pub(crate) fn none(source: TokenSource) -> Self {
-        Self { generation: 0, access: None, refresh: None, seed: None, scope: None, source, ended: None, loaded: true }
+        Self {
+            generation: 0,
+            access: None,
+            refused: false,
+            refresh: None,
+            seed: None,
+            scope: None,
+            source,
+            ended: None,
+            loaded: true,
+        }
     }
 
     /// Where nothing but the user can renew it, there is no moment to do so.
     pub(crate) fn fit(&mut self, owner: Owner) {
         if let (Owner::User, None, Some(access)) = (owner, &self.refresh, &mut self.access) {
-            access.refresh_at = None;
+            Arc::make_mut(access).refresh_at = None;
         }
     }
 
+    /// The access token, where nothing but its age speaks against sending it.
+    pub(crate) fn sendable(&self) -> Option<&Arc<Access>> {
+        self.access.as_ref().filter(|_| self.loaded && !self.refused)
+    }
+
     /// The access token, where it can be sent.
-    pub(crate) fn usable(&self, now: Instant) -> Option<&Access> {
-        self.access.as_ref().filter(|access| self.loaded && access.is_usable(now))
+    pub(crate) fn usable(&self, now: Instant) -> Option<&Arc<Access>> {
+        self.sendable().filter(|access| access.is_alive(now))
     }
 
     /// True where an access token is in hand and it is not yet time for the next.
@@ -397,7 +414,7 @@ impl Token {
     pub(crate) fn to_stored(&self) -> StoredToken {
         StoredToken {
             generation: self.generation,
-            access: self.access.as_ref().map(Access::secret),
+            access: self.access.as_ref().map(|access| access.secret()),
             issued_at: self.access.as_ref().map_or_else(SystemTime::now, |access| to_system(access.lifetime.issued)),
             expires_at: self.access.as_ref().map_or_else(SystemTime::now, |access| to_system(access.expires())),
             refresh: self.refresh.clone(),
@@ -412,7 +429,7 @@ impl Token {
         let access = stored.access.as_ref().and_then(|secret| Access::new(secret, lifetime, stored.generation));
         Self {
             generation: stored.generation,
-            access,
+            access: access.map(Arc::new),
             refresh: stored.refresh.clone(),
             seed: stored.seed.clone(),
             scope: stored.scope.clone(),
@@ -426,7 +443,7 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("generation", &self.generation)
-            .field("expires", &self.access.as_ref().map(Access::expires))
+            .field("expires", &self.access.as_ref().map(|access| access.expires()))
             .field("source", &self.source)
             .finish_non_exhaustive()
     }

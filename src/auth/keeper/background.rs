@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Inner;
-use super::flight::{Landed, STALL};
+use super::flight::{Landing, STALL};
 
 /// Clocks can be wrong for longer than a timer is: look up now and then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
@@ -19,7 +19,7 @@ enum Step {
     /// Nothing to do until something changes.
     Rest,
     Sleep(Instant),
-    Watch(watch::Receiver<Option<Landed>>),
+    Watch(Landing),
 }
 
 /// Says that the task is gone, also where its runtime dropped it.
@@ -108,9 +108,9 @@ async fn keep_fresh(guard: Guard, wake: Arc<Notify>) {
                     () = wake.notified() => {}
                 }
             }
-            Step::Watch(mut landing) => {
+            Step::Watch(landing) => {
                 // However it ends, the next step looks at what there is.
-                let _ = timeout(STALL, landing.wait_for(Option::is_some)).await;
+                let _ = timeout(STALL, landing).await;
             }
         }
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::Shared;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -24,6 +26,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 
 pub(super) type Landed = Result<(), Arc<Error>>;
+/// How a flight ends; an error where its runtime dropped it. Thousands may wait: who does costs one waker.
+pub(super) type Landing = Shared<oneshot::Receiver<Landed>>;
 
 /// What is going on. Outlives the flight's task, so that whoever comes after a runtime's end knows where it stood.
 pub(super) struct Duty {
@@ -51,7 +55,7 @@ pub(super) struct Duty {
 
 struct Flight {
     number: u64,
-    landing: watch::Receiver<Option<Landed>>,
+    landing: Landing,
     /// The last sign of life.
     beat: Instant,
 }
@@ -81,7 +85,7 @@ impl Duty {
         self.flying().is_some()
     }
 
-    pub(super) fn flying(&self) -> Option<watch::Receiver<Option<Landed>>> {
+    pub(super) fn flying(&self) -> Option<Landing> {
         let flight = self.flight.as_ref()?;
         (Instant::now() < flight.beat + STALL).then(|| flight.landing.clone())
     }
@@ -91,7 +95,7 @@ impl Duty {
 pub(super) struct Pilot {
     inner: Arc<Inner>,
     number: u64,
-    landing: watch::Sender<Option<Landed>>,
+    landing: Option<oneshot::Sender<Landed>>,
 }
 
 impl Drop for Pilot {
@@ -114,7 +118,7 @@ impl Pilot {
         }
     }
 
-    fn land(self, landed: Landed) {
+    fn land(mut self, landed: Landed) {
         {
             let mut duty = self.inner.duty();
             self.leave(&mut duty);
@@ -139,14 +143,17 @@ impl Pilot {
         if let Err(error) = &landed {
             self.inner.note_failure(error);
         }
-        self.landing.send_replace(Some(landed));
+        if let Some(landing) = self.landing.take() {
+            // Where nobody waits, nobody is told.
+            let _ = landing.send(landed);
+        }
         self.inner.wake.notify_one();
     }
 }
 
 impl Inner {
     /// The flight that is under way, or a new one; an error while the server is to be left alone.
-    pub(super) fn join_flight(self: &Arc<Self>) -> Result<watch::Receiver<Option<Landed>>, Arc<Error>> {
+    pub(super) fn join_flight(self: &Arc<Self>) -> Result<Landing, Arc<Error>> {
         let handle = Handle::try_current().map_err(|_| {
             Arc::new(Error::invalid_input("tokens are obtained on a tokio runtime; there is none here"))
         })?;
@@ -161,10 +168,11 @@ impl Inner {
                 return Err(Arc::clone(error));
             }
             duty.flights += 1;
-            let (sender, landing) = watch::channel(None);
+            let (sender, receiver) = oneshot::channel();
+            let landing = receiver.shared();
             let number = duty.flights;
             duty.flight = Some(Flight { number, landing: landing.clone(), beat: Instant::now() });
-            (landing, Pilot { inner: Arc::clone(self), number, landing: sender })
+            (landing, Pilot { inner: Arc::clone(self), number, landing: Some(sender) })
         };
         // Outside the lock: a runtime that is shutting down drops the task, and with it the pilot, at once.
         let span = events::span();

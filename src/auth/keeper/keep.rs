@@ -39,7 +39,7 @@ impl Unsaved {
     }
 
     fn token(&self) -> Token {
-        let access = |secret| Access::new(secret, self.lifetime, self.stored.generation);
+        let access = |secret| Access::new(secret, self.lifetime, self.stored.generation).map(Arc::new);
         Token {
             source: self.source,
             access: self.stored.access.as_ref().and_then(access),

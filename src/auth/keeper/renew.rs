@@ -314,7 +314,7 @@ pub(in super::super) fn token_of(
         Grant::ClientCredentials => (granted.refresh, TokenSource::ClientCredentials),
         Grant::AuthCode(_) => (granted.refresh, TokenSource::AuthCode),
     };
-    Ok(Token { generation, access: Some(access), refresh, scope: granted.scope, ..Token::none(source) })
+    Ok(Token { generation, access: Some(Arc::new(access)), refresh, scope: granted.scope, ..Token::none(source) })
 }
 
 /// A store that hangs is a store that fails.

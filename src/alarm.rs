@@ -1,0 +1,302 @@
+//! One timer for all who wait on a thread.
+//!
+//! Ten thousand streams that are silent, or as many asks that wait for a token, would need ten thousand timers of the
+//! runtime: each more than a hundred bytes, and each put into its wheel and taken out again. Here each is an entry of
+//! 24 bytes in a [`Clock`], which sleeps until the first is due. That takes a task; it lives while anyone waits.
+//!
+//! A clock belongs to a runtime and to the thread that it was wanted on, so that threads do not wait for each other. It
+//! wakes whoever waits when its runtime ends, and they go on with the clock of the runtime that polls them then.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::FutureExt;
+use slab::Slab;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+thread_local! {
+    static HERE: RefCell<Weak<Clock>> = const { RefCell::new(Weak::new()) };
+}
+
+/// Rings for one who waits. It is set by the first poll, on the runtime that polls; without one it never rings.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    clock: Option<Arc<Clock>>,
+    /// Its entry there, where there is a clock.
+    entry: u32,
+    stale: bool,
+}
+
+impl Alarm {
+    /// Ready at `until`, or later by at most `slack`: who has some shares a ring with others.
+    ///
+    /// Once it is set, another `until` counts for nothing until it is [set anew](Self::set_anew).
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, until: Instant, slack: Duration) -> Poll<()> {
+        if let Some(clock) = &self.clock {
+            let anew = std::mem::take(&mut self.stale).then(|| clock.rounded(until, slack));
+            if clock.is_waiting(self.entry, cx.waker(), anew) {
+                return Poll::Pending;
+            }
+            self.silence();
+        }
+        if Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        if let Some((clock, entry)) =
+            Clock::here().and_then(|clock| Some((Arc::clone(&clock), clock.add(cx.waker(), until, slack)?)))
+        {
+            self.clock = Some(clock);
+            self.entry = entry;
+        }
+        Poll::Pending
+    }
+
+    /// From here on it waits for what the next poll says.
+    pub(crate) fn set_anew(&mut self) {
+        self.stale = true;
+    }
+
+    fn silence(&mut self) {
+        if let Some(clock) = self.clock.take() {
+            clock.remove(self.entry);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.silence();
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarm").field("is_set", &self.clock.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The time is up.
+#[derive(Debug)]
+pub(crate) struct Elapsed;
+
+/// Waits for a future until then.
+pub(crate) fn until<F: Future + Unpin>(until: Instant, future: F) -> Until<F> {
+    Until { future, until, alarm: Alarm::default() }
+}
+
+/// See [`until`].
+#[derive(Debug)]
+pub(crate) struct Until<F> {
+    future: F,
+    until: Instant,
+    alarm: Alarm,
+}
+
+impl<F: Future + Unpin> Future for Until<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match this.future.poll_unpin(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => this.alarm.poll(cx, this.until, Duration::ZERO).map(|()| Err(Elapsed)),
+        }
+    }
+}
+
+struct Clock {
+    runtime: Handle,
+    began: Instant,
+    state: Mutex<State>,
+    /// Tells the task that there is something new: an entry before all others, or none at all.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    entries: Slab<Entry>,
+    /// When the task wakes up by itself; `None` where there is no task.
+    rings_at: Option<Millis>,
+    /// The runtime is gone.
+    ended: bool,
+}
+
+/// Since the clock began: half the size of an [`Instant`], and as exact as the runtime's timers.
+type Millis = u64;
+
+struct Entry {
+    until: Millis,
+    waker: Waker,
+}
+
+impl Entry {
+    const RUNG: Millis = Millis::MAX;
+}
+
+impl Clock {
+    /// Room for so many is kept when nobody waits.
+    const ENTRIES_KEPT: usize = 64;
+
+    /// The present thread's, for the present runtime.
+    fn here() -> Option<Arc<Self>> {
+        let runtime = Handle::try_current().ok()?;
+        let known = HERE.try_with(|here| here.borrow().upgrade()).ok().flatten();
+        if let Some(clock) = known.filter(|clock| clock.runtime.id() == runtime.id() && !clock.state().ended) {
+            return Some(clock);
+        }
+        let clock = Arc::new(Self { runtime, began: Instant::now(), state: Mutex::default(), changed: Notify::new() });
+        let _ = HERE.try_with(|here| here.replace(Arc::downgrade(&clock)));
+        Some(clock)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where it will never ring again.
+    fn add(self: &Arc<Self>, waker: &Waker, until: Instant, slack: Duration) -> Option<u32> {
+        let until = self.rounded(until, slack);
+        let (entry, begins, is_first) = {
+            let mut state = self.state();
+            if state.ended {
+                return None;
+            }
+            let entry = u32::try_from(state.entries.vacant_key()).ok()?;
+            state.entries.insert(Entry { until, waker: waker.clone() });
+            let begins = state.rings_at.is_none();
+            let is_first = state.rings_at.is_none_or(|first| until < first);
+            if is_first {
+                state.rings_at = Some(until);
+            }
+            (entry, begins, is_first)
+        };
+        // Outside the lock: a runtime that shuts down drops the task at once, which takes the lock.
+        if begins {
+            self.runtime.spawn(tick(Ticking { clock: Arc::clone(self), ended_well: false }));
+        } else if is_first {
+            self.changed.notify_one();
+        }
+        Some(entry)
+    }
+
+    /// Rounded up: nobody is woken too early, and who has slack wakes with others.
+    fn rounded(&self, at: Instant, slack: Duration) -> Millis {
+        let at = whole_millis(at.saturating_duration_since(self.began) + Duration::from_nanos(999_999));
+        at.next_multiple_of(whole_millis(slack).max(1))
+    }
+
+    /// True while the entry has not rung, or is set anew. Who waits may be polled by another task by now.
+    fn is_waiting(&self, entry: u32, waker: &Waker, anew: Option<Millis>) -> bool {
+        let mut state = self.state();
+        let State { entries, rings_at, .. } = &mut *state;
+        let (Some(entry), Some(first)) = (entries.get_mut(entry as usize), rings_at) else {
+            return false;
+        };
+        if let Some(until) = anew {
+            entry.until = until;
+        }
+        if entry.until == Entry::RUNG {
+            return false;
+        }
+        let is_first = entry.until < *first;
+        if is_first {
+            *first = entry.until;
+        }
+        let before = (!entry.waker.will_wake(waker)).then(|| std::mem::replace(&mut entry.waker, waker.clone()));
+        // Outside the lock: it may be the last that holds a task, and so an alarm of this clock.
+        drop(state);
+        drop(before);
+        if is_first {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    fn remove(&self, entry: u32) {
+        let mut state = self.state();
+        let removed = state.entries.try_remove(entry as usize);
+        let was_last = state.entries.is_empty();
+        if was_last && state.entries.capacity() > Self::ENTRIES_KEPT {
+            state.entries = Slab::new();
+        }
+        drop(state);
+        drop(removed);
+        if was_last {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Wakes whoever is due. When to come back; `None` where nobody waits any more.
+    fn ring_for_due(&self) -> Option<Instant> {
+        let now = whole_millis(self.began.elapsed());
+        let mut due = Vec::new();
+        let next = {
+            let mut state = self.state();
+            let mut next = None;
+            for (_, entry) in &mut state.entries {
+                if entry.until <= now {
+                    entry.until = Entry::RUNG;
+                    due.push(std::mem::replace(&mut entry.waker, Waker::noop().clone()));
+                } else if entry.until != Entry::RUNG {
+                    next = Some(next.map_or(entry.until, |next: Millis| next.min(entry.until)));
+                }
+            }
+            state.rings_at = next;
+            next
+        };
+        due.into_iter().for_each(Waker::wake);
+        next.map(|next| self.began + Duration::from_millis(next))
+    }
+
+    /// The runtime is gone: all are woken, to look for another clock.
+    fn end(&self) {
+        let waiting: Vec<Waker> = {
+            let mut state = self.state();
+            state.ended = true;
+            state.rings_at = None;
+            let entries = state.entries.iter_mut();
+            entries
+                .map(|(_, entry)| {
+                    entry.until = Entry::RUNG;
+                    std::mem::replace(&mut entry.waker, Waker::noop().clone())
+                })
+                .collect()
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+fn whole_millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Says that the runtime dropped the task.
+struct Ticking {
+    clock: Arc<Clock>,
+    ended_well: bool,
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        if !self.ended_well {
+            self.clock.end();
+        }
+    }
+}
+
+/// Ends when nobody waits any more.
+async fn tick(mut ticking: Ticking) {
+    while let Some(next) = ticking.clock.ring_for_due() {
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = ticking.clock.changed.notified() => {}
+        }
+    }
+    ticking.ended_well = true;
+}
