@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
@@ -199,11 +199,7 @@ impl Client {
     ///
     /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
     pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
-        let found = self.ask_for_task(ask.into());
-        Box::pin(async move {
-            let (found, ask) = found.await?;
-            Ok(Reply::new(found.task, &ask.request_id, &ask.session_id))
-        })
+        self.ask_for_task(ask.into(), |found, ask| Ok(Reply::new(found.task, &ask.request_id, &ask.session_id)))
     }
 
     /// Asks, and gives the server's JSON-RPC response as it is, byte for byte.
@@ -212,9 +208,7 @@ impl Client {
     ///
     /// As [`ask`](Self::ask); a JSON-RPC error is an `Err` here too, with the response as its [body](Error::body).
     pub fn ask_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawReply>> {
-        let found = self.ask_for_task(ask.into());
-        Box::pin(async move {
-            let (found, ask) = found.await?;
+        self.ask_for_task(ask.into(), |found, ask| {
             RawReply::read(&found.response).ok_or_else(|| {
                 Error::new(ErrorKind::Protocol, Outcome::Unknown, "the platform's answer is not JSON")
                     .with_task_id(&ask.task_id)
@@ -222,11 +216,17 @@ impl Client {
         })
     }
 
-    fn ask_for_task(&self, ask: Ask) -> impl Future<Output = Result<(Found, Prepared)>> + Send + use<> {
+    fn ask_for_task<T: Send + 'static>(
+        &self,
+        ask: Ask,
+        into_reply: fn(Found, &Prepared) -> Result<T>,
+    ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(&self.platform);
-        let prepared = ask.prepare(method::SEND, &self.session, platform.limits);
-        async move {
-            let ask = prepared?;
+        let ask = match ask.prepare(method::SEND, &self.session, platform.limits) {
+            Ok(ask) => ask,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        Box::pin(async move {
             let span = ask_span(&ask);
             let started = Instant::now();
             let deadline = platform.reply_deadline(&ask.limits);
@@ -243,8 +243,8 @@ impl Client {
             .instrument(span.clone())
             .await;
             record_end(&span, started, &result);
-            Ok((result?, ask))
-        }
+            into_reply(result?, &ask)
+        })
     }
 
     /// Asks, and gives the answer as it comes.
@@ -272,8 +272,7 @@ impl Client {
     ///
     /// As [`ask`](Self::ask).
     pub fn ask_stream(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<AskStream>> {
-        let driver = self.drive(ask.into());
-        Box::pin(async move { driver.await.map(AskStream::new) })
+        self.drive(ask.into(), AskStream::new)
     }
 
     /// Asks, and gives the answer as raw JSON-RPC responses as they come.
@@ -282,24 +281,22 @@ impl Client {
     ///
     /// As [`ask`](Self::ask).
     pub fn ask_stream_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawStream>> {
-        let driver = self.drive(ask.into());
-        Box::pin(async move { driver.await.map(RawStream::new) })
+        self.drive(ask.into(), RawStream::new)
     }
 
-    fn drive(&self, ask: Ask) -> impl Future<Output = Result<Driver>> + Send + use<> {
+    fn drive<S: Send + 'static>(&self, ask: Ask, into_stream: fn(Driver) -> S) -> BoxFuture<'static, Result<S>> {
         let platform = Arc::clone(&self.platform);
-        let prepared = ask.prepare(method::SEND_SUBSCRIBE, &self.session, platform.limits);
-        async move {
-            let ask = prepared?;
-            let span = stream_span(&ask);
+        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.session, platform.limits) {
+            Ok(ask) => ask,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let span = stream_span(&ask);
+        let driver = async move {
             let deadline = instant_after(ask.limits.deadline.unwrap_or(Duration::MAX));
-            async {
-                let delivered = platform.deliver(&ask, Wants::Events, platform.setup_deadline(deadline)).await?;
-                Ok(Driver::new(Arc::clone(&platform), ask, delivered, deadline))
-            }
-            .instrument(span)
-            .await
-        }
+            let delivered = platform.deliver(&ask, Wants::Events, platform.setup_deadline(deadline)).await?;
+            Ok(into_stream(Driver::new(platform, ask, delivered, deadline)))
+        };
+        Box::pin(driver.instrument(span))
     }
 
     /// Looks at a task: after a crash, or an error whose outcome is unknown.

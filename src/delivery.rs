@@ -114,7 +114,11 @@ impl Platform {
     /// Errors carry the ask's task id, and whether it may have been done.
     pub(crate) async fn deliver(&self, ask: &Prepared, wants: Wants, deadline: Instant) -> Result<Delivered> {
         let mut tries = Tries::default();
-        let delivered = self.send_and_decide(ask, wants, deadline, &mut tries).await;
+        let delivered = match self.lend(deadline).await {
+            // Boxed from here on: thousands may wait for a token, and what sending needs is large.
+            Ok(lent) => Box::pin(self.send_and_decide(ask, wants, lent, deadline, &mut tries)).await,
+            Err(error) => Err(error),
+        };
         delivered.map_err(|error| tries.judge(error).with_task_id(&ask.task_id))
     }
 
@@ -122,11 +126,11 @@ impl Platform {
         &self,
         ask: &Prepared,
         wants: Wants,
+        mut lent: Lent,
         deadline: Instant,
         tries: &mut Tries,
     ) -> Result<Delivered> {
         loop {
-            let lent = self.lend(deadline).await?;
             tries.sent += 1;
             let span = debug_span!("attempt", attempt = tries.sent, status = Empty, duration_ms = Empty);
             let started = Instant::now();
@@ -146,35 +150,57 @@ impl Platform {
                 Verdict::SendAgain => self.wait_to_connect(unusable.error, tries, deadline).await?,
                 Verdict::RenewToken => self.renew_token(unusable.error, &lent, tries)?,
                 Verdict::WaitAndLook => {
-                    if let Some(found) = self.wait_and_look(ask, unusable.error, tries, deadline).await? {
+                    let looking = Box::pin(self.wait_and_look(ask, unusable.error, tries, deadline));
+                    if let Some(found) = looking.await? {
                         return Ok(Delivered::Task(found));
                     }
                 }
                 Verdict::Refused => return Err(unusable.error.with_outcome(Outcome::NotDone)),
-                Verdict::Look => return self.recover(ask, unusable.error, deadline).await.map(Delivered::Task),
+                Verdict::Look => {
+                    return Box::pin(self.recover(ask, unusable.error, deadline)).await.map(Delivered::Task);
+                }
             }
+            lent = self.lend(deadline).await?;
         }
     }
 
-    pub(crate) async fn lend(&self, deadline: Instant) -> Result<Lent> {
-        self.keeper.lend_until(deadline).await
+    pub(crate) fn lend(&self, deadline: Instant) -> impl Future<Output = Result<Lent>> {
+        self.keeper.lend_until(deadline)
     }
 
-    async fn send_once(
-        &self,
-        ask: &Prepared,
+    fn send_once<'a>(
+        &'a self,
+        ask: &'a Prepared,
         wants: Wants,
         lent: &Lent,
         deadline: Instant,
-    ) -> Result<Delivered, Unusable> {
+    ) -> impl Future<Output = Result<Delivered, Unusable>> + use<'a> {
         let url = match wants {
             Wants::Reply => &self.urls.send,
             Wants::Events => &self.urls.send_subscribe,
         };
         let until = instant_after(ask.limits.reply_timeout).min(deadline);
-        let response = self.http.send(request(url, &ask.body, wants, lent), until).await.map_err(Unusable::from)?;
-        tracing::Span::current().record("status", response.status().as_u16());
-        answer::read(response, wants, &ask.task_id, &ask.limits, until).await
+        self.exchange(request(url, &ask.body, wants, lent), wants, &ask.task_id, &ask.limits, until)
+    }
+
+    /// Sends a request, and reads the answer as far as it is needed to decide.
+    fn exchange<'a>(
+        &'a self,
+        request: Request,
+        wants: Wants,
+        task_id: &'a TaskId,
+        limits: &'a Limits,
+        until: Instant,
+    ) -> impl Future<Output = Result<Delivered, Unusable>> + use<'a> {
+        let head = self.http.send(request, until);
+        async move {
+            let mut response = head.await?;
+            tracing::Span::current().record("status", response.status().as_u16());
+            if answer::is_events(&response, wants) {
+                return Ok(Delivered::Events(response));
+            }
+            answer::read(&mut response, wants, task_id, limits, until).await.map(Delivered::Task)
+        }
     }
 
     /// Nothing was sent: a wait, or the error where the tries, the time or the budget are used up.

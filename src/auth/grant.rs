@@ -196,14 +196,14 @@ impl Exchange for HttpExchange {
 
 async fn exchange(http: Http, request: Request) -> Result<Granted, ExchangeError> {
     let until = Instant::now() + EXCHANGE_LIMIT;
-    let response = http.send(request, until).await.map_err(of_failure)?;
+    let mut response = http.send(request, until).await.map_err(of_failure)?;
     let status = response.status().as_u16();
     if status != 200 {
         let wait = retry_after(response.headers());
-        let body = read_error_body(response, MAX_REPLY_BYTES, until).await;
+        let body = read_error_body(&mut response, MAX_REPLY_BYTES, until).await;
         return Err(of_answer(status, body, wait));
     }
-    let body = read_body(response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
+    let body = read_body(&mut response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
     read_reply(&body)
 }
 

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::Delivered;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::TaskId;
@@ -60,29 +59,30 @@ impl Unusable {
     }
 }
 
+/// True where the answer is the events that are wanted.
+pub(super) fn is_events(response: &Response, wants: Wants) -> bool {
+    wants == Wants::Events && response.status().is_success() && has_media_type(response.headers(), "text/event-stream")
+}
+
+/// Reads an answer that is no stream of events.
 pub(super) async fn read(
-    response: Response,
+    response: &mut Response,
     wants: Wants,
     task_id: &TaskId,
     limits: &Limits,
     until: Instant,
-) -> Result<Delivered, Unusable> {
+) -> Result<Found, Unusable> {
     let status = response.status();
     if !status.is_success() {
-        return Err(read_http_error(response, limits, until).await);
+        return Err(Box::pin(read_http_error(response, limits, until)).await);
     }
-    if wants == Wants::Events {
-        if has_media_type(response.headers(), "text/event-stream") {
-            return Ok(Delivered::Events(response));
-        }
-        if !has_media_type(response.headers(), "application/json") {
-            return Err(Unusable::garbled("the platform answered with neither events nor JSON"));
-        }
+    if wants == Wants::Events && !has_media_type(response.headers(), "application/json") {
+        return Err(Unusable::garbled("the platform answered with neither events nor JSON"));
     }
     let body = read_body(response, limits.max_reply_bytes, until).await?;
     match decode_frame(&body) {
         Ok(Content::Result(payload)) => match payload.into_task(task_id) {
-            Some(task) => Ok(Delivered::Task(Found { task, response: body })),
+            Some(task) => Ok(Found { task, response: body }),
             None => Err(Unusable::garbled("the platform's answer is no task: it has no status")),
         },
         Ok(Content::Error(rpc, has_task)) => {
@@ -109,7 +109,7 @@ fn unreadable(message: &'static str) -> Error {
 /// How much of an error's body is read at least, in bytes.
 const DECIDED_BY: usize = 64 * 1024;
 
-async fn read_http_error(response: Response, limits: &Limits, until: Instant) -> Unusable {
+async fn read_http_error(response: &mut Response, limits: &Limits, until: Instant) -> Unusable {
     let status = response.status();
     let wait = retry_after(response.headers());
     // What is decided by is read, however little of it is to be kept.

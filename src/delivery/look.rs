@@ -8,7 +8,6 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 use url::Url;
 
-use super::answer::{Unusable, read};
 use super::{Delivered, Found, Platform, Wants, instant_after, request, still_running};
 use crate::ask::Prepared;
 use crate::config::Limits;
@@ -111,10 +110,21 @@ impl Platform {
     /// Follows a task until it no longer runs.
     ///
     /// A server that cannot be asked, or gave the task another id, leaves `found` as it is: it is what the server replied.
-    pub(crate) async fn follow(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
+    pub(crate) async fn follow(&self, ask: &Prepared, found: Found, deadline: Instant) -> Result<Found> {
+        if self.is_to_be_followed(ask, &found) {
+            return Box::pin(self.follow_to_its_end(ask, found, deadline)).await;
+        }
+        Ok(found)
+    }
+
+    fn is_to_be_followed(&self, ask: &Prepared, found: &Found) -> bool {
+        self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id
+    }
+
+    async fn follow_to_its_end(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
         let mut pace = Pace::new();
         let mut last_seen = Instant::now();
-        while self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id {
+        while self.is_to_be_followed(ask, &found) {
             let wait = pace.next_wait();
             if instant_after(wait) >= deadline {
                 return Err(still_running(&ask.task_id));
@@ -253,11 +263,7 @@ impl Platform {
             // Whatever goes wrong says nothing of the ask whose task it is: that may have been done long ago.
             let settled = |error: Error| error.with_outcome(Outcome::Settled).with_task_id(id);
             let lent = self.lend(until).await.map_err(settled)?;
-            let answer = match self.http.send(request(url, body, wants, &lent), until).await {
-                Ok(response) => read(response, wants, id, limits, until).await,
-                Err(failure) => Err(Unusable::from(failure)),
-            };
-            let unusable = match answer {
+            let unusable = match self.exchange(request(url, body, wants, &lent), wants, id, limits, until).await {
                 Ok(delivered) => {
                     self.http.budget().earn();
                     return Ok(delivered);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{ClientBuilder, Response, redirect};
 use tokio::time::{Instant, timeout_at};
@@ -87,12 +88,16 @@ impl Http {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn send(&self, request: reqwest::Request, until: Instant) -> Result<Response, Failure> {
-        match timeout_at(until, self.client.execute(request)).await {
+    pub(crate) fn send(
+        &self,
+        request: reqwest::Request,
+        until: Instant,
+    ) -> impl Future<Output = Result<Response, Failure>> + use<> {
+        timeout_at(until, self.client.execute(request)).map(|answer| match answer {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of(error)),
             Err(_) => Err(Failure::TimedOut),
-        }
+        })
     }
 }
 
@@ -121,7 +126,7 @@ impl Failure {
 }
 
 /// Reads a body that may be at most `limit` bytes.
-pub(crate) async fn read_body(mut response: Response, limit: usize, until: Instant) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(response: &mut Response, limit: usize, until: Instant) -> Result<Bytes, Failure> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(Failure::TooLarge { limit });
     }
@@ -164,7 +169,7 @@ fn may_be_json(body: &[u8]) -> bool {
 }
 
 /// Reads the start of an error's body; whatever goes wrong on the way ends it there.
-pub(crate) async fn read_error_body(mut response: Response, limit: usize, until: Instant) -> ErrorBody {
+pub(crate) async fn read_error_body(response: &mut Response, limit: usize, until: Instant) -> ErrorBody {
     let mut body = BytesMut::new();
     let start = async {
         loop {
