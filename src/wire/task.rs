@@ -94,10 +94,10 @@ pub struct TaskStatus {
 pub enum StatusMessage {
     /// Plain text.
     Text(String),
-    /// A message with parts.
-    Message(Message),
+    /// A message with parts. In a box, so that the usual text costs no more room than it needs.
+    Message(Box<Message>),
     /// Anything else, as it came.
-    Other(Value),
+    Other(Box<Value>),
 }
 
 impl StatusMessage {
@@ -131,10 +131,10 @@ impl<'de> Deserialize<'de> for StatusMessage {
         Ok(match Loose::deserialize(deserializer)? {
             Loose::Text(text) => Self::Text(text.into_owned()),
             Loose::Other(value) if value.get("parts").is_some() => match Message::deserialize(&value) {
-                Ok(message) => Self::Message(message),
-                Err(_) => Self::Other(value),
+                Ok(message) => Self::Message(Box::new(message)),
+                Err(_) => Self::Other(Box::new(value)),
             },
-            Loose::Other(value) => Self::Other(value),
+            Loose::Other(value) => Self::Other(Box::new(value)),
         })
     }
 }
@@ -342,5 +342,17 @@ impl<'de> Deserialize<'de> for Artifact {
             timestamp: fields.timestamp,
             metadata: fields.metadata,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every open stream holds one, and every event is moved with one.
+    #[test]
+    fn a_status_is_small() {
+        assert_eq!(size_of::<Option<StatusMessage>>(), size_of::<String>());
+        assert!(size_of::<TaskStatus>() <= 8 * size_of::<usize>());
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Timestamp(String);
+pub struct Timestamp(Box<str>);
 
 impl Timestamp {
     /// The text, exactly as it came.
@@ -54,13 +54,13 @@ impl fmt::Display for Timestamp {
 
 impl From<&str> for Timestamp {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(text.into())
     }
 }
 
 impl From<String> for Timestamp {
     fn from(text: String) -> Self {
-        Self(text)
+        Self(text.into())
     }
 }
 
