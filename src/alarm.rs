@@ -34,23 +34,29 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// Ready at `until`, or later by at most `slack`: who has some shares a ring with others.
+    /// Ready at the given time, or later by at most the given slack: who has some shares a ring with others.
     ///
-    /// Once it is set, another `until` counts for nothing until it is [set anew](Self::set_anew).
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, until: Instant, slack: Duration) -> Poll<()> {
+    /// They are asked for when it is set, and count until it has rung or is [set anew](Self::set_anew).
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, until: impl Fn() -> (Instant, Duration)) -> Poll<()> {
         if let Some(clock) = &self.clock {
-            let anew = std::mem::take(&mut self.stale).then(|| clock.rounded(until, slack));
-            if clock.is_waiting(self.entry, cx.waker(), anew) {
-                return Poll::Pending;
+            let anew = std::mem::take(&mut self.stale).then(|| clock.rounded(until()));
+            match clock.look(self.entry, cx.waker(), anew) {
+                Sight::Waiting => return Poll::Pending,
+                Sight::Rung => {
+                    self.silence();
+                    return Poll::Ready(());
+                }
+                // Its runtime is gone, and someone polls all the same: on another.
+                Sight::Gone => self.silence(),
             }
-            self.silence();
         }
-        if Instant::now() >= until {
+        self.stale = false;
+        let until = until();
+        if Instant::now() >= until.0 {
             return Poll::Ready(());
         }
-        if let Some((clock, entry)) =
-            Clock::here().and_then(|clock| Some((Arc::clone(&clock), clock.add(cx.waker(), until, slack)?)))
-        {
+        let clock = Clock::here();
+        if let Some((clock, entry)) = clock.and_then(|clock| clock.add(cx.waker(), until).map(|entry| (clock, entry))) {
             self.clock = Some(clock);
             self.entry = entry;
         }
@@ -105,7 +111,7 @@ impl<F: Future + Unpin> Future for Until<F> {
         let this = &mut *self;
         match this.future.poll_unpin(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => this.alarm.poll(cx, this.until, Duration::ZERO).map(|()| Err(Elapsed)),
+            Poll::Pending => this.alarm.poll(cx, || (this.until, Duration::ZERO)).map(|()| Err(Elapsed)),
         }
     }
 }
@@ -137,11 +143,24 @@ struct Entry {
 
 impl Entry {
     const RUNG: Millis = Millis::MAX;
+
+    fn ring(&mut self) -> Waker {
+        self.until = Self::RUNG;
+        std::mem::replace(&mut self.waker, Waker::noop().clone())
+    }
+}
+
+/// How an entry stands.
+enum Sight {
+    Waiting,
+    Rung,
+    /// It will never ring.
+    Gone,
 }
 
 impl Clock {
     /// Room for so many is kept when nobody waits.
-    const ENTRIES_KEPT: usize = 64;
+    const ENTRIES_KEPT: usize = 16;
 
     /// The present thread's, for the present runtime.
     fn here() -> Option<Arc<Self>> {
@@ -160,12 +179,17 @@ impl Clock {
     }
 
     /// `None` where it will never ring again.
-    fn add(self: &Arc<Self>, waker: &Waker, until: Instant, slack: Duration) -> Option<u32> {
-        let until = self.rounded(until, slack);
+    fn add(self: &Arc<Self>, waker: &Waker, until: (Instant, Duration)) -> Option<u32> {
+        let until = self.rounded(until);
         let (entry, begins, is_first) = {
             let mut state = self.state();
             if state.ended {
                 return None;
+            }
+            if state.entries.len() == state.entries.capacity() {
+                // By an eighth: doubled, half of it would lie idle.
+                let more = (state.entries.len() / 8).max(Self::ENTRIES_KEPT);
+                state.entries.reserve_exact(more);
             }
             let entry = u32::try_from(state.entries.vacant_key()).ok()?;
             state.entries.insert(Entry { until, waker: waker.clone() });
@@ -186,36 +210,37 @@ impl Clock {
     }
 
     /// Rounded up: nobody is woken too early, and who has slack wakes with others.
-    fn rounded(&self, at: Instant, slack: Duration) -> Millis {
+    fn rounded(&self, (at, slack): (Instant, Duration)) -> Millis {
         let at = whole_millis(at.saturating_duration_since(self.began) + Duration::from_nanos(999_999));
         at.next_multiple_of(whole_millis(slack).max(1))
     }
 
-    /// True while the entry has not rung, or is set anew. Who waits may be polled by another task by now.
-    fn is_waiting(&self, entry: u32, waker: &Waker, anew: Option<Millis>) -> bool {
+    /// How an entry stands, after it was set anew where that is wanted. Who waits may be another task by now.
+    fn look(&self, entry: u32, waker: &Waker, anew: Option<Millis>) -> Sight {
         let mut state = self.state();
-        let State { entries, rings_at, .. } = &mut *state;
-        let (Some(entry), Some(first)) = (entries.get_mut(entry as usize), rings_at) else {
-            return false;
+        let State { entries, rings_at, ended } = &mut *state;
+        let Some(entry) = entries.get_mut(entry as usize).filter(|_| !*ended) else {
+            return Sight::Gone;
         };
         if let Some(until) = anew {
+            let Some(first) = rings_at else {
+                // The task has ended: it takes a new entry to start another.
+                return Sight::Gone;
+            };
             entry.until = until;
+            if until < *first {
+                *first = until;
+                self.changed.notify_one();
+            }
         }
         if entry.until == Entry::RUNG {
-            return false;
-        }
-        let is_first = entry.until < *first;
-        if is_first {
-            *first = entry.until;
+            return Sight::Rung;
         }
         let before = (!entry.waker.will_wake(waker)).then(|| std::mem::replace(&mut entry.waker, waker.clone()));
         // Outside the lock: it may be the last that holds a task, and so an alarm of this clock.
         drop(state);
         drop(before);
-        if is_first {
-            self.changed.notify_one();
-        }
-        true
+        Sight::Waiting
     }
 
     fn remove(&self, entry: u32) {
@@ -241,8 +266,7 @@ impl Clock {
             let mut next = None;
             for (_, entry) in &mut state.entries {
                 if entry.until <= now {
-                    entry.until = Entry::RUNG;
-                    due.push(std::mem::replace(&mut entry.waker, Waker::noop().clone()));
+                    due.push(entry.ring());
                 } else if entry.until != Entry::RUNG {
                     next = Some(next.map_or(entry.until, |next: Millis| next.min(entry.until)));
                 }
@@ -260,13 +284,7 @@ impl Clock {
             let mut state = self.state();
             state.ended = true;
             state.rings_at = None;
-            let entries = state.entries.iter_mut();
-            entries
-                .map(|(_, entry)| {
-                    entry.until = Entry::RUNG;
-                    std::mem::replace(&mut entry.waker, Waker::noop().clone())
-                })
-                .collect()
+            state.entries.iter_mut().map(|(_, entry)| entry.ring()).collect()
         };
         waiting.into_iter().for_each(Waker::wake);
     }

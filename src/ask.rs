@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::ids::{RequestId, SessionId, TaskId};
+use crate::ids::{MintedRequest, SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::jsonrpc::Request;
 use crate::wire::request::{SendParams, UserMessage, UserText};
@@ -225,7 +225,7 @@ pub(crate) struct Prepared {
     pub(crate) text: String,
     pub(crate) task_id: TaskId,
     pub(crate) session_id: SessionId,
-    pub(crate) request_id: RequestId,
+    pub(crate) request: MintedRequest,
     pub(crate) continues: Option<Continued>,
     pub(crate) limits: crate::config::Limits,
     pub(crate) body: bytes::Bytes,
@@ -255,7 +255,7 @@ impl Ask {
         if let Some(problem) = self.problem {
             return Err(Error::invalid_input(problem));
         }
-        let request_id = RequestId::new();
+        let request = MintedRequest::new();
         let params = SendParams {
             id: &self.task_id,
             session_id: &session_id,
@@ -266,7 +266,7 @@ impl Ask {
                 parts: [UserText { kind: "text", text: &self.text, metadata: &self.part_metadata }],
             },
         };
-        let body = serde_json::to_vec(&Request::new(&request_id, method, params))
+        let body = serde_json::to_vec(&Request::new(&request.id(), method, params))
             .map_err(|error| Error::invalid_input("the ask cannot be written as JSON").with_source(error))?;
         let limits = crate::config::Limits {
             reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
@@ -280,7 +280,7 @@ impl Ask {
             text: self.text,
             task_id: self.task_id,
             session_id,
-            request_id,
+            request,
             continues: self.continues,
             limits,
             body: body.into(),

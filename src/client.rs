@@ -16,6 +16,7 @@ use crate::auth::keeper::Keeper;
 use crate::auth::token::{AccessToken, TokenInfo, TokenStatus};
 use crate::auth::{for_auth_code, for_credentials, for_token};
 use crate::config::{Base, Config};
+use crate::conversation::Conversation;
 use crate::delivery::{Delivered, Found, Platform, Wants, instant_after, millis_since};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{SessionId, TaskId};
@@ -33,11 +34,7 @@ use crate::wire::task::Task;
 ///
 /// The futures and streams that it returns borrow nothing and are `Send`: `tokio::spawn(client.ask("…"))` works.
 #[derive(Clone)]
-pub struct Client {
-    platform: Arc<Platform>,
-    name: Option<Arc<str>>,
-    session: SessionId,
-}
+pub struct Client(Arc<Conversation>);
 
 /// Making one.
 impl Client {
@@ -134,19 +131,19 @@ impl Client {
     }
 
     fn assemble(config: Config, base: &Base, http: Http, keeper: Keeper) -> Self {
-        Self {
+        Self(Arc::new(Conversation {
             platform: Arc::new(Platform::new(http, keeper, config.limits, config.retry, base)),
             name: config.name.map(Arc::from),
             session: config.session_id.unwrap_or_default(),
-        }
+        }))
     }
 
-    pub(crate) fn platform(&self) -> &Platform {
-        &self.platform
+    pub(crate) fn platform(&self) -> &Arc<Platform> {
+        &self.0.platform
     }
 
     pub(crate) fn http(&self) -> &Http {
-        &self.platform.http
+        &self.platform().http
     }
 }
 
@@ -199,7 +196,7 @@ impl Client {
     ///
     /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
     pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
-        self.ask_for_task(ask.into(), |found, ask| Ok(Reply::new(found.task, &ask.request_id, &ask.session_id)))
+        self.ask_for_task(ask.into(), |found, ask| Ok(Reply::new(found.task, ask.request, &ask.session_id)))
     }
 
     /// Asks, and gives the server's JSON-RPC response as it is, byte for byte.
@@ -221,8 +218,8 @@ impl Client {
         ask: Ask,
         into_reply: fn(Found, &Prepared) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
-        let platform = Arc::clone(&self.platform);
-        let ask = match ask.prepare(method::SEND, &self.session, platform.limits) {
+        let platform = Arc::clone(self.platform());
+        let ask = match ask.prepare(method::SEND, &self.0.session, platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -285,16 +282,17 @@ impl Client {
     }
 
     fn drive<S: Send + 'static>(&self, ask: Ask, into_stream: fn(Driver) -> S) -> BoxFuture<'static, Result<S>> {
-        let platform = Arc::clone(&self.platform);
-        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.session, platform.limits) {
+        let conversation = Arc::clone(&self.0);
+        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &conversation.session, conversation.platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
         let span = stream_span(&ask);
         let driver = async move {
-            let deadline = instant_after(ask.limits.deadline.unwrap_or(Duration::MAX));
+            let platform = &conversation.platform;
+            let deadline = ask.limits.deadline.map(instant_after);
             let delivered = platform.deliver(&ask, Wants::Events, platform.setup_deadline(deadline)).await?;
-            Ok(into_stream(Driver::new(platform, ask, delivered, deadline)))
+            Ok(into_stream(Driver::new(conversation, ask, delivered, deadline)))
         };
         Box::pin(driver.instrument(span))
     }
@@ -305,7 +303,7 @@ impl Client {
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Unsupported`] where it cannot be asked.
     pub fn task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
-        let platform = Arc::clone(&self.platform);
+        let platform = Arc::clone(self.platform());
         let id = id.into();
         Box::pin(async move { platform.get_persistently(&id).await.map(|found| found.task) })
     }
@@ -317,7 +315,7 @@ impl Client {
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Rpc`] with code -32002 where there is
     /// nothing left to cancel; [`ErrorKind::Unsupported`] where it cannot be asked.
     pub fn cancel(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
-        let platform = Arc::clone(&self.platform);
+        let platform = Arc::clone(self.platform());
         let id = id.into();
         Box::pin(async move { platform.cancel(&id).await.map(|found| found.task) })
     }
@@ -328,13 +326,13 @@ impl Client {
     /// The session of this handle.
     #[must_use]
     pub fn session_id(&self) -> SessionId {
-        self.session.clone()
+        self.0.session.clone()
     }
 
     /// A handle in another session: resumes it. Shares the token and the connections.
     #[must_use]
     pub fn session(&self, id: impl Into<SessionId>) -> Self {
-        Self { session: id.into(), ..self.clone() }
+        Self(Arc::new(self.0.in_session(id.into())))
     }
 
     /// A handle in a session of its own. Shares the token and the connections.
@@ -346,7 +344,7 @@ impl Client {
     /// The name given in the [`Config`].
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.0.name.as_deref()
     }
 }
 
@@ -358,20 +356,20 @@ impl Client {
     ///
     /// Where there is no valid token and none could be had; the source says why.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
-        let platform = Arc::clone(&self.platform);
+        let platform = Arc::clone(self.platform());
         Box::pin(async move { platform.keeper.access_token().await })
     }
 
     /// The refresh token in hand, if any.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
-        self.platform.keeper.refresh_token()
+        self.platform().keeper.refresh_token()
     }
 
     /// True when there is no valid access token in hand right now; the next call obtains one.
     #[must_use]
     pub fn is_access_token_expired(&self) -> bool {
-        self.platform.keeper.is_expired()
+        self.platform().keeper.is_expired()
     }
 
     /// Signs the user out: forgets their tokens, in this client and its clones and in the
@@ -385,20 +383,20 @@ impl Client {
     /// [`ErrorKind::TokenStore`] where the store fails: the user is not signed out, try again.
     /// [`ErrorKind::InvalidInput`] for a client of the app itself ([`with_credentials`](Self::with_credentials)).
     pub fn sign_out(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        let platform = Arc::clone(&self.platform);
+        let platform = Arc::clone(self.platform());
         async move { platform.keeper.sign_out().await }
     }
 
     /// How the token stands, for a health endpoint. Holds no secret.
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {
-        self.platform.keeper.status()
+        self.platform().keeper.status()
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("name", &self.name).field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("Client").field("name", &self.0.name).field("session", &self.0.session).finish_non_exhaustive()
     }
 }
 
@@ -408,7 +406,7 @@ macro_rules! span_of {
             $name,
             task_id = %$ask.task_id,
             session_id = %$ask.session_id,
-            request_id = %$ask.request_id,
+            request_id = %$ask.request,
             state = tracing::field::Empty,
             duration_ms = tracing::field::Empty,
         )

@@ -105,8 +105,9 @@ impl Platform {
     }
 
     /// Until when a stream's set-up is tried: a stream without a deadline does not wait for its first byte for ever.
-    pub(crate) fn setup_deadline(&self, deadline: Instant) -> Instant {
-        deadline.min(instant_after(DEFAULT_DEADLINE))
+    pub(crate) fn setup_deadline(&self, deadline: Option<Instant>) -> Instant {
+        let usual = instant_after(DEFAULT_DEADLINE);
+        deadline.map_or(usual, |deadline| deadline.min(usual))
     }
 
     /// Delivers an ask. The one place that sends one.

@@ -1,11 +1,56 @@
 //! The three ids of an ask: its task, its session and its request.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::{Serialize, Serializer};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+/// The length of the ids that are minted here, in bytes.
+const MINTED: usize = "tsk-".len() + Hyphenated::LENGTH;
+
+/// The text of an id. Those of the usual length are held in place: nearly all are, and each event brings one.
+#[derive(Clone)]
+enum Text {
+    Short(ArrayString<MINTED>),
+    Long(Arc<str>),
+}
+
+impl Text {
+    fn minted(prefix: &str, uuid: Uuid) -> Self {
+        let mut buffer = [0; Hyphenated::LENGTH];
+        let uuid = uuid.hyphenated().encode_lower(&mut buffer);
+        let mut text = ArrayString::new();
+        match text.try_push_str(prefix).and_then(|()| text.try_push_str(uuid)) {
+            Ok(()) => Self::Short(text),
+            Err(_) => Self::Long(format!("{prefix}{uuid}").into()),
+        }
+    }
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Short(text) => text,
+            Self::Long(text) => text,
+        }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        ArrayString::from(text).map_or_else(|_| Self::Long(text.into()), Self::Short)
+    }
+}
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $visitor:ident) => {
@@ -13,18 +58,14 @@ macro_rules! id {
         ///
         /// Cheap to clone. Any text is accepted from outside: servers and other SDKs
         /// write ids of other forms, and an id that came in goes out unchanged.
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        #[derive(Clone)]
+        pub struct $name(Text);
 
         impl $name {
             #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
             #[must_use]
             pub fn new() -> Self {
-                let mut text = [0u8; $prefix.len() + uuid::fmt::Hyphenated::LENGTH];
-                let (prefix, uuid) = text.split_at_mut($prefix.len());
-                prefix.copy_from_slice($prefix.as_bytes());
-                uuid::Uuid::new_v4().hyphenated().encode_lower(uuid);
-                Self(String::from_utf8_lossy(&text).into())
+                Self(Text::minted($prefix, Uuid::new_v4()))
             }
 
             /// The id as text.
@@ -44,6 +85,32 @@ macro_rules! id {
         impl Default for $name {
             fn default() -> Self {
                 Self::new()
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                *self.0 == *other.0
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.0.cmp(&*other.0)
             }
         }
 
@@ -79,7 +146,7 @@ macro_rules! id {
 
         impl From<String> for $name {
             fn from(text: String) -> Self {
-                Self(text.into())
+                Self(text.as_str().into())
             }
         }
 
@@ -165,9 +232,55 @@ id! {
     RequestId, "req-", RequestIdVisitor
 }
 
+/// A request's id while it is nobody's business: a third of its size as text. An open stream keeps one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MintedRequest(Uuid);
+
+impl MintedRequest {
+    pub(crate) fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    pub(crate) fn id(self) -> RequestId {
+        RequestId(Text::minted("req-", self.0))
+    }
+}
+
+impl fmt::Display for MintedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeSet, HashMap};
+
     use super::*;
+
+    #[test]
+    fn an_id_of_any_length_is_the_text_that_it_was() {
+        for length in [0, 1, 39, 40, 41, 500] {
+            let text = "é".repeat(length / 2) + &"x".repeat(length % 2);
+            let (id, same) = (TaskId::from(text.as_str()), TaskId::from(text.clone()));
+            assert_eq!((id.as_str(), id.as_str().len()), (text.as_str(), length));
+            assert_eq!(id, same);
+            let found = HashMap::from([(id.clone(), length)]);
+            assert_eq!((found.get(&same), found.get(text.as_str())), (Some(&length), Some(&length)));
+        }
+        let ordered: Vec<_> =
+            BTreeSet::from(["b".repeat(50), "a".into(), "c".into()].map(TaskId::from)).into_iter().collect();
+        assert_eq!(ordered, ["a".into(), TaskId::from("b".repeat(50)), "c".into()]);
+    }
+
+    #[test]
+    fn a_minted_requests_id_is_one_of_version_4_and_stays_the_same() {
+        let minted = MintedRequest::new();
+        assert_eq!(minted.id(), minted.id());
+        assert_eq!(minted.to_string(), minted.id().as_str());
+        let uuid = minted.id().as_str().strip_prefix("req-").and_then(|text| Uuid::parse_str(text).ok());
+        assert_eq!(uuid.map(|uuid| uuid.get_version_num()), Some(4));
+    }
 
     #[test]
     fn minted_ids_have_their_prefix_and_a_uuid_of_version_4() {

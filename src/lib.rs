@@ -12,6 +12,7 @@ mod ask;
 mod auth;
 mod client;
 mod config;
+mod conversation;
 #[doc(hidden)]
 pub mod decode;
 mod delivery;

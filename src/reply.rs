@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::ids::{RequestId, SessionId, TaskId};
+use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::part::Part;
 use crate::wire::state::TaskState;
@@ -33,9 +33,9 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn new(mut task: Task, request_id: &RequestId, session_id: &SessionId) -> Self {
+    pub(crate) fn new(mut task: Task, request: MintedRequest, session_id: &SessionId) -> Self {
         task.session_id.get_or_insert_with(|| session_id.clone());
-        Self { request_id: Some(request_id.clone()), ..Self::from(task) }
+        Self { request_id: Some(request.id()), ..Self::from(task) }
     }
 
     /// The text for a person: that of the artifacts, or the status message where there is none.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -18,10 +19,11 @@ use tracing::Span;
 
 use crate::ask::{Continued, Prepared};
 use crate::config::Limits;
-use crate::delivery::{Delivered, Found, Platform, millis_since, rpc_error};
+use crate::conversation::Conversation;
+use crate::delivery::{Delivered, Found, instant_after, millis_since, rpc_error};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Event;
-use crate::ids::{RequestId, SessionId, TaskId};
+use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
 use crate::transport::retry::{Observed, Verdict, verdict};
 use crate::transport::sse::{FrameError, Frames};
@@ -29,7 +31,7 @@ use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{Content, Update, decode_frame};
 use gather::Gathered;
-use watch::{Cut, Watched};
+use watch::{Late, Watch, is_past};
 pub use words::TextStream;
 
 /// The answer to an ask, event by event, as it comes.
@@ -42,36 +44,38 @@ pub use words::TextStream;
 /// **cancels nothing**: the agent goes on, and may pay. To stop it, use [`cancel`](Self::cancel).
 #[must_use = "a stream does nothing unless it is read"]
 pub struct AskStream {
-    driver: Driver,
+    /// Boxed: a task that holds a stream, and whoever moves it, needs room for a pointer.
+    driver: Box<Driver>,
 }
 
 impl AskStream {
     pub(crate) fn new(driver: Driver) -> Self {
-        Self { driver }
+        Self { driver: Box::new(driver) }
     }
 
     /// The task.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
-        &self.driver.ids.task
+        &self.driver.task_id
     }
 
     /// The session.
     #[must_use]
     pub fn session_id(&self) -> &SessionId {
-        &self.driver.ids.session
+        &self.driver.conversation.session
     }
 
     /// The JSON-RPC request.
     #[must_use]
-    pub fn request_id(&self) -> &RequestId {
-        &self.driver.ids.request
+    pub fn request_id(&self) -> RequestId {
+        self.driver.request.id()
     }
 
     /// What has come so far, as a reply. Its state says how far it is.
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
-        Reply::new(self.driver.gathered.task().clone(), &self.driver.ids.request, &self.driver.ids.session)
+        let task = self.driver.gathered.to_task(self.driver.task_id.clone());
+        Reply::new(task, self.driver.request, self.session_id())
     }
 
     /// Reads the stream to its end: the same reply that [`Client::ask`](crate::Client::ask) gives.
@@ -100,13 +104,13 @@ impl AskStream {
     ///
     /// As [`Client::cancel`](crate::Client::cancel).
     pub fn cancel(&self) -> impl Future<Output = Result<Task>> + Send + 'static + use<> {
-        let platform = Arc::clone(&self.driver.platform);
-        let task_id = self.driver.ids.task.clone();
+        let platform = Arc::clone(&self.driver.conversation.platform);
+        let task_id = self.driver.task_id.clone();
         async move { platform.cancel(&task_id).await.map(|found| found.task) }
     }
 
-    pub(crate) fn gathered(&self) -> &Task {
-        self.driver.gathered.task()
+    fn gathered(&self) -> &Gathered {
+        &self.driver.gathered
     }
 }
 
@@ -121,7 +125,7 @@ impl Stream for AskStream {
 
 impl fmt::Debug for AskStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AskStream").field("ids", &self.driver.ids).finish_non_exhaustive()
+        self.driver.fmt_as("AskStream", f)
     }
 }
 
@@ -130,30 +134,30 @@ impl fmt::Debug for AskStream {
 /// Ends as [`AskStream`] does; after a cut it yields the responses to the looks at the task.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct RawStream {
-    driver: Driver,
+    driver: Box<Driver>,
 }
 
 impl RawStream {
     pub(crate) fn new(driver: Driver) -> Self {
-        Self { driver }
+        Self { driver: Box::new(driver) }
     }
 
     /// The task.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
-        &self.driver.ids.task
+        &self.driver.task_id
     }
 
     /// The session.
     #[must_use]
     pub fn session_id(&self) -> &SessionId {
-        &self.driver.ids.session
+        &self.driver.conversation.session
     }
 
     /// The JSON-RPC request.
     #[must_use]
-    pub fn request_id(&self) -> &RequestId {
-        &self.driver.ids.request
+    pub fn request_id(&self) -> RequestId {
+        self.driver.request.id()
     }
 }
 
@@ -171,16 +175,8 @@ impl Stream for RawStream {
 
 impl fmt::Debug for RawStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawStream").field("ids", &self.driver.ids).finish_non_exhaustive()
+        self.driver.fmt_as("RawStream", f)
     }
-}
-
-/// Whose answer it is.
-#[derive(Clone, Debug)]
-struct Ids {
-    task: TaskId,
-    session: SessionId,
-    request: RequestId,
 }
 
 /// One event, with the bytes that it was read from.
@@ -189,51 +185,36 @@ pub(crate) struct Delivery {
     event: Event,
 }
 
-/// What both streams are made of.
+/// What both streams are made of. Ten thousand may be open and silent, so what few need is in a box.
 pub(crate) struct Driver {
-    platform: Arc<Platform>,
-    ids: Ids,
-    /// Taken by the recovery, which happens at most once.
-    ask: Option<Sent>,
-    deadline: Instant,
+    conversation: Arc<Conversation>,
+    task_id: TaskId,
+    request: MintedRequest,
     gathered: Gathered,
     phase: Phase,
-    watched_by: Option<Box<Watcher>>,
+    watch: Watch,
+    special: Option<Box<Special>>,
+    /// After a state that may end the answer without a final event.
+    over: bool,
+    /// The final event was handed out; the connection may still be whole.
+    is_final: bool,
     /// A result came: what a server refuses from then on was begun all the same.
     begun: bool,
     /// The reader waits; it is away from when it was given an event.
     waits: bool,
+    /// A recovery happens at most once.
+    recovers: bool,
 }
 
-/// What is kept of an ask for the recovery: ten thousand streams may be open, and few are ever cut.
-struct Sent {
-    text: Box<str>,
-    continues: Option<Box<Continued>>,
-    /// `None` where they are the client's.
-    limits: Option<Box<Limits>>,
-}
-
-impl Sent {
-    fn new(ask: Prepared, usual: &Limits) -> Self {
-        Self {
-            text: ask.text.into(),
-            continues: ask.continues.map(Box::new),
-            limits: (ask.limits != *usual).then(|| Box::new(ask.limits)),
-        }
-    }
-
-    /// As it was, but for the body: it was sent, and will never be again.
-    fn into_ask(self, ids: &Ids, usual: &Limits) -> Prepared {
-        Prepared {
-            text: self.text.into(),
-            task_id: ids.task.clone(),
-            session_id: ids.session.clone(),
-            request_id: ids.request.clone(),
-            continues: self.continues.map(|continues| *continues),
-            limits: self.limits.map_or(*usual, |limits| *limits),
-            body: Bytes::new(),
-        }
-    }
+/// What most streams do without.
+#[derive(Default)]
+struct Special {
+    deadline: Option<Instant>,
+    /// Where they are not the client's.
+    limits: Option<Limits>,
+    /// What was said, and to which task: only where one is continued does a recovery have to find it again.
+    continues: Option<(String, Continued)>,
+    watcher: Option<Watcher>,
 }
 
 /// Whoever looks at the stream's span, if anyone does.
@@ -243,88 +224,126 @@ struct Watcher {
 }
 
 enum Phase {
-    /// Events come. `over` after a state that may end the answer without a final event.
-    Live { frames: Frames<Watched>, over: bool },
-    /// The final event was handed out; the connection may still be whole.
-    Closing(Frames<Watched>),
+    /// Events come.
+    Live(Frames<Body>),
     /// The connection is gone; the task is looked at.
     Looking(BoxStream<'static, Result<Found>>),
     /// Over: well, or with an error that was handed out.
     Done { well: bool },
 }
 
+type Body = BoxStream<'static, reqwest::Result<Bytes>>;
+
 impl Driver {
-    pub(crate) fn new(platform: Arc<Platform>, ask: Prepared, delivered: Delivered, deadline: Instant) -> Self {
-        let ids = Ids { task: ask.task_id.clone(), session: ask.session_id.clone(), request: ask.request_id.clone() };
-        let gathered = Gathered::new(ids.task.clone(), ask.limits.max_reply_bytes);
+    pub(crate) fn new(
+        conversation: Arc<Conversation>,
+        ask: Prepared,
+        delivered: Delivered,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let conversation = match ask.session_id == conversation.session {
+            true => conversation,
+            false => Arc::new(conversation.in_session(ask.session_id.clone())),
+        };
         let mut driver = Self {
-            platform,
-            ids,
-            ask: None,
-            deadline,
-            gathered,
+            special: None,
+            task_id: ask.task_id.clone(),
+            request: ask.request,
+            gathered: Gathered::default(),
             phase: Phase::Done { well: false },
-            watched_by: None,
+            watch: Watch::default(),
+            over: false,
+            is_final: false,
             begun: false,
             waits: false,
+            recovers: true,
+            conversation,
         };
-        let span = Span::current();
-        if !span.is_disabled() {
-            driver.watched_by = Some(Box::new(Watcher { span, started: Instant::now() }));
-        }
-        match delivered {
+        let limits = ask.limits;
+        let special = Special::new(ask, deadline, driver.usual_limits());
+        driver.special = special.map(Box::new);
+        driver.phase = match delivered {
             Delivered::Events(response) => {
-                let body = Watched::new(response.bytes_stream().boxed(), ask.limits.idle_timeout, deadline);
-                driver.phase = Phase::Live { frames: Frames::new(body, ask.limits.max_event_bytes), over: false };
-                driver.ask = Some(Sent::new(ask, &driver.platform.limits));
+                Phase::Live(Frames::new(response.bytes_stream().boxed(), limits.max_event_bytes))
             }
             Delivered::Task(found) => {
-                let ask = Prepared { body: Bytes::new(), ..ask };
-                let looking = recover::from(Arc::clone(&driver.platform), ask, found, deadline);
-                driver.phase = Phase::Looking(looking.boxed());
+                let platform = Arc::clone(&driver.conversation.platform);
+                Phase::Looking(recover::from(platform, driver.ask_to_recover(), found, driver.far_deadline()).boxed())
             }
-        }
+        };
         driver
+    }
+
+    fn usual_limits(&self) -> &Limits {
+        &self.conversation.platform.limits
+    }
+
+    fn limits(&self) -> &Limits {
+        self.special.as_ref().and_then(|special| special.limits.as_ref()).unwrap_or_else(|| self.usual_limits())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.special.as_ref()?.deadline
+    }
+
+    /// The deadline, or a time so far off that it never comes.
+    fn far_deadline(&self) -> Instant {
+        self.deadline().unwrap_or_else(|| instant_after(Duration::MAX))
+    }
+
+    fn watcher(&self) -> Option<&Watcher> {
+        self.special.as_ref()?.watcher.as_ref()
+    }
+
+    /// The ask as it was, but for the body: it was sent, and will never be again.
+    fn ask_to_recover(&mut self) -> Prepared {
+        let limits = *self.limits();
+        let continued = self.special.as_mut().and_then(|special| special.continues.take());
+        let (text, continues) = continued.map_or_else(Default::default, |(text, since)| (text, Some(since)));
+        Prepared {
+            text,
+            task_id: self.task_id.clone(),
+            session_id: self.conversation.session.clone(),
+            request: self.request,
+            continues,
+            limits,
+            body: Bytes::new(),
+        }
+    }
+
+    fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
+            .field("task_id", &self.task_id)
+            .field("session_id", &self.conversation.session)
+            .field("request_id", &self.request.id())
+            .finish_non_exhaustive()
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         loop {
             match &mut self.phase {
-                Phase::Live { frames, over } => {
-                    let over = *over;
-                    if !std::mem::replace(&mut self.waits, true)
-                        && let Some(body) = frames.source_mut()
-                    {
-                        body.wait_anew();
-                    }
-                    let next = match ready!(frames.poll_next_unpin(cx)) {
-                        Some(Ok(data)) => self.read(data.into_bytes()),
-                        Some(Err(error)) => Next::Lost(frame_error(error)),
-                        None if over => Next::Over,
-                        None => Next::Lost(cut("the stream ended before the answer did")),
-                    };
-                    match next {
-                        Next::Deliver(delivery) => {
-                            self.waits = false;
-                            return Poll::Ready(Some(Ok(delivery)));
-                        }
-                        Next::Skip => {}
-                        Next::Over => self.finish(true),
-                        Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
-                        Next::Lost(error) => {
-                            if let Some(error) = self.look_for_the_rest(error) {
-                                return Poll::Ready(Some(Err(error)));
-                            }
-                        }
-                    }
-                }
-                Phase::Closing(frames) => {
+                Phase::Live(frames) if self.is_final => {
                     // Where the body's end is already here, reading it gives the connection back to the pool.
                     let _ = frames.poll_next_unpin(cx);
                     self.finish(true);
                 }
+                Phase::Live(_) => match ready!(self.poll_next_of_live(cx)) {
+                    Next::Deliver(delivery) => {
+                        self.waits = false;
+                        return Poll::Ready(Some(Ok(delivery)));
+                    }
+                    Next::Skip => {}
+                    Next::Over => self.finish(true),
+                    Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                    Next::Lost(error) => {
+                        if let Some(error) = self.look_for_the_rest(error) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                },
                 Phase::Looking(looking) => {
-                    match ready!(in_span(self.watched_by.as_deref(), || looking.poll_next_unpin(cx))) {
+                    let watcher = self.special.as_ref().and_then(|special| special.watcher.as_ref());
+                    match ready!(in_span(watcher, || looking.poll_next_unpin(cx))) {
                         Some(Ok(found)) => {
                             self.gathered.replace(found.task.clone());
                             let delivery = Delivery { raw: found.response, event: Event::Task(found.task) };
@@ -337,6 +356,30 @@ impl Driver {
                 Phase::Done { .. } => return Poll::Ready(None),
             }
         }
+    }
+
+    fn poll_next_of_live(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Phase::Live(frames) = &mut self.phase else {
+            return Poll::Ready(Next::Skip);
+        };
+        let is_back = !std::mem::replace(&mut self.waits, true);
+        let polled = frames.poll_next_unpin(cx);
+        if frames.has_heard() || is_back {
+            self.watch.begin_anew();
+        }
+        let next = match polled {
+            Poll::Pending => {
+                let (idle, deadline) = (self.limits().idle_timeout, self.deadline());
+                Next::Lost(late(ready!(self.watch.poll(cx, idle, deadline))))
+            }
+            // A server that never pauses for breath has to be stopped here.
+            Poll::Ready(Some(Ok(_))) if is_past(self.deadline()) => Next::Lost(late(Late::Deadline)),
+            Poll::Ready(Some(Ok(data))) => self.read(data.into_bytes()),
+            Poll::Ready(Some(Err(error))) => Next::Lost(frame_error(error)),
+            Poll::Ready(None) if self.over => Next::Over,
+            Poll::Ready(None) => Next::Lost(cut("the stream ended before the answer did")),
+        };
+        Poll::Ready(next)
     }
 
     fn read(&mut self, data: Bytes) -> Next {
@@ -354,15 +397,16 @@ impl Driver {
             Err(error) => return Next::Lost(garbled("an event could not be understood").with_source(error)),
         };
         let is_final = payload.is_final();
-        let Some(update) = payload.into_update(&self.ids.task) else {
+        let Some(update) = payload.into_update(&self.task_id) else {
             return Next::Lost(garbled("an event has a state that could not be understood"));
         };
         // Whatever it is about: a server that says such things has taken something up.
         self.begun = true;
-        if *update.task_id() != self.ids.task {
+        if *update.task_id() != self.task_id {
             return Next::Skip;
         }
-        if let Err(error) = self.gathered.take_in(&update, data.len()) {
+        let limit = self.limits().max_reply_bytes;
+        if let Err(error) = self.gathered.take_in(&update, data.len(), limit) {
             return Next::Fail(error);
         }
         self.note_end(&update, is_final);
@@ -375,22 +419,17 @@ impl Driver {
             Update::Task(task) => Some(task.state()),
             Update::Artifact(_) => None,
         };
-        let Phase::Live { over, .. } = &mut self.phase else {
-            return;
-        };
         if let Some(state) = state {
-            *over = may_be_last(state);
+            self.over = may_be_last(state);
         }
-        if is_final && let Phase::Live { frames, .. } = std::mem::replace(&mut self.phase, Phase::Done { well: true }) {
-            self.phase = Phase::Closing(frames);
-        }
+        self.is_final = is_final;
     }
 
     /// An error in the stream: a refusal only where nothing was begun.
     fn refused_or_lost(&self, error: Error) -> Next {
         let observed =
             Observed::Answer { status: 200, has_task: self.begun, rpc: error.rpc_error(), asks_to_wait: false };
-        match verdict(observed, self.platform.policy()) {
+        match verdict(observed, self.conversation.platform.policy()) {
             Verdict::Refused => Next::Fail(error.with_outcome(Outcome::NotDone)),
             _ => Next::Lost(error),
         }
@@ -398,35 +437,54 @@ impl Driver {
 
     /// Closes the connection and looks at the task instead. Gives the error back where there is no looking.
     fn look_for_the_rest(&mut self, error: Error) -> Option<Error> {
-        let Some(ask) = self.ask.take().filter(|_| Instant::now() < self.deadline) else {
+        if !std::mem::take(&mut self.recovers) || is_past(self.deadline()) {
             return Some(self.fail(error));
-        };
-        let ask = ask.into_ask(&self.ids, &self.platform.limits);
-        let looking = recover::after(Arc::clone(&self.platform), ask, error, self.deadline);
+        }
+        self.watch = Watch::default();
+        let platform = Arc::clone(&self.conversation.platform);
+        let looking = recover::after(platform, self.ask_to_recover(), error, self.far_deadline());
         self.phase = Phase::Looking(looking.boxed());
         None
     }
 
     fn fail(&mut self, error: Error) -> Error {
         self.finish(false);
-        error.with_task_id(&self.ids.task)
+        error.with_task_id(&self.task_id)
     }
 
     fn finish(&mut self, well: bool) {
-        if let Some(Watcher { span, started }) = self.watched_by.as_deref() {
-            span.record("state", self.gathered.task().state().as_str());
+        if let Some(Watcher { span, started }) = self.watcher() {
+            span.record("state", self.gathered.status().state.as_str());
             span.record("duration_ms", millis_since(*started));
         }
+        self.watch = Watch::default();
         self.phase = Phase::Done { well };
     }
 
     fn into_reply(self) -> Result<Reply> {
         match self.phase {
             Phase::Done { well: true } => {
-                Ok(Reply::new(self.gathered.into_task(), &self.ids.request, &self.ids.session))
+                let task = self.gathered.into_task(self.task_id);
+                Ok(Reply::new(task, self.request, &self.conversation.session))
             }
-            _ => Err(cut("the stream had already failed").with_task_id(&self.ids.task)),
+            _ => Err(cut("the stream had already failed").with_task_id(&self.task_id)),
         }
+    }
+}
+
+impl Special {
+    /// `None` where there is nothing special.
+    fn new(ask: Prepared, deadline: Option<Instant>, usual: &Limits) -> Option<Self> {
+        let span = Span::current();
+        let special = Self {
+            deadline,
+            limits: (ask.limits != *usual).then_some(ask.limits),
+            continues: ask.continues.map(|since| (ask.text, since)),
+            watcher: (!span.is_disabled()).then(|| Watcher { span, started: Instant::now() }),
+        };
+        let Self { deadline, limits, continues, watcher } = &special;
+        let is_special = deadline.is_some() || limits.is_some() || continues.is_some() || watcher.is_some();
+        is_special.then_some(special)
     }
 }
 
@@ -460,16 +518,18 @@ fn garbled(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
 }
 
-fn frame_error(error: FrameError<Cut>) -> Error {
+fn late(late: Late) -> Error {
+    let message = match late {
+        Late::Idle => "the stream was silent for too long",
+        Late::Deadline => "the deadline passed before the answer ended",
+    };
+    Error::new(ErrorKind::Timeout, Outcome::Unknown, message)
+}
+
+fn frame_error(error: FrameError<reqwest::Error>) -> Error {
     match error {
-        FrameError::Source(Cut::Idle) => {
-            Error::new(ErrorKind::Timeout, Outcome::Unknown, "the stream was silent for too long")
-        }
-        FrameError::Source(Cut::Deadline) => {
-            Error::new(ErrorKind::Timeout, Outcome::Unknown, "the deadline passed before the answer ended")
-        }
-        FrameError::Source(Cut::Broken(source)) => {
-            cut("the connection broke before the answer ended").with_source(source)
+        FrameError::Source(error) => {
+            cut("the connection broke before the answer ended").with_source(error.without_url())
         }
         FrameError::Utf8 => garbled("an event is not UTF-8"),
         FrameError::TooLarge { limit } => {

@@ -3,16 +3,28 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::ids::TaskId;
-use crate::wire::task::{Artifact, Task};
+use crate::ids::{SessionId, TaskId};
+use crate::wire::Metadata;
+use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
 use crate::wire::update::Update;
 
+/// Most open streams wait with no more than a status.
+#[derive(Default)]
 pub(super) struct Gathered {
-    task: Task,
+    status: TaskStatus,
+    rest: Option<Box<Rest>>,
+}
+
+/// All but the status.
+#[derive(Default)]
+struct Rest {
+    session_id: Option<SessionId>,
+    artifacts: Vec<Artifact>,
+    history: Vec<Message>,
+    metadata: Metadata,
     /// Where the artifact of an index stands: artifacts keep the order in which they first came.
     places: BTreeMap<i64, Place>,
     bytes: usize,
-    limit: usize,
 }
 
 struct Place {
@@ -22,43 +34,92 @@ struct Place {
 }
 
 impl Gathered {
-    pub(super) fn new(id: TaskId, limit: usize) -> Self {
-        Self { task: Task::new(id), places: BTreeMap::new(), bytes: 0, limit }
+    pub(super) fn status(&self) -> &TaskStatus {
+        &self.status
     }
 
-    pub(super) fn task(&self) -> &Task {
-        &self.task
+    pub(super) fn artifacts(&self) -> &[Artifact] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.artifacts)
     }
 
-    pub(super) fn into_task(self) -> Task {
-        self.task
+    pub(super) fn text(&self) -> String {
+        text_of(self.artifacts(), &self.status)
+    }
+
+    pub(super) fn to_task(&self, id: TaskId) -> Task {
+        let task = Task { status: self.status.clone(), ..Task::new(id) };
+        let Some(rest) = &self.rest else {
+            return task;
+        };
+        Task {
+            session_id: rest.session_id.clone(),
+            artifacts: rest.artifacts.clone(),
+            history: rest.history.clone(),
+            metadata: rest.metadata.clone(),
+            ..task
+        }
+    }
+
+    pub(super) fn into_task(self, id: TaskId) -> Task {
+        let rest = self.rest.map(|rest| *rest).unwrap_or_default();
+        Task {
+            id,
+            session_id: rest.session_id,
+            status: self.status,
+            artifacts: rest.artifacts,
+            history: rest.history,
+            metadata: rest.metadata,
+        }
     }
 
     /// Takes an event in, which was `bytes` long.
-    pub(super) fn take_in(&mut self, update: &Update, bytes: usize) -> Result<()> {
+    pub(super) fn take_in(&mut self, update: &Update, bytes: usize, limit: usize) -> Result<()> {
         match update {
             Update::Status(update) => {
-                self.task.status = update.status.clone();
+                self.status = update.status.clone();
                 if !update.metadata.is_empty() {
-                    self.task.metadata.clone_from(&update.metadata);
+                    self.rest().metadata.clone_from(&update.metadata);
                 }
             }
-            Update::Artifact(update) => self.take_in_artifact(&update.artifact, bytes),
+            Update::Artifact(update) => self.rest().take_in_artifact(&update.artifact, bytes),
             Update::Task(task) => {
                 self.replace(task.clone());
-                self.bytes = bytes;
+                self.rest().bytes = bytes;
             }
         }
-        if self.bytes <= self.limit {
+        if self.rest.as_ref().is_none_or(|rest| rest.bytes <= limit) {
             return Ok(());
         }
-        let message = format!("the answer is larger than the limit of {} bytes", self.limit);
+        let message = format!("the answer is larger than the limit of {limit} bytes");
         Err(Error::new(ErrorKind::TooLarge, Outcome::Unknown, message))
     }
 
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    /// The whole task as of now: what was gathered before is in it.
+    pub(super) fn replace(&mut self, task: Task) {
+        let mut places = BTreeMap::new();
+        for (at, artifact) in task.artifacts.iter().enumerate() {
+            places.entry(artifact.index).or_insert(Place { at, bytes: 0 });
+        }
+        self.status = task.status;
+        *self.rest() = Rest {
+            session_id: task.session_id,
+            artifacts: task.artifacts,
+            history: task.history,
+            metadata: task.metadata,
+            places,
+            bytes: 0,
+        };
+    }
+}
+
+impl Rest {
     fn take_in_artifact(&mut self, update: &Artifact, bytes: usize) {
         let known = self.places.get_mut(&update.index);
-        let artifact = known.as_ref().and_then(|place| self.task.artifacts.get_mut(place.at));
+        let artifact = known.as_ref().and_then(|place| self.artifacts.get_mut(place.at));
         if let (Some(place), Some(artifact)) = (known, artifact) {
             artifact.merge(update);
             if !update.append {
@@ -69,18 +130,8 @@ impl Gathered {
             self.bytes += bytes;
             return;
         }
-        self.places.insert(update.index, Place { at: self.task.artifacts.len(), bytes });
+        self.places.insert(update.index, Place { at: self.artifacts.len(), bytes });
         self.bytes += bytes;
-        self.task.artifacts.push(Artifact { append: false, ..update.clone() });
-    }
-
-    /// The whole task as of now: what was gathered before is in it.
-    pub(super) fn replace(&mut self, task: Task) {
-        self.task = task;
-        self.places.clear();
-        self.bytes = 0;
-        for (at, artifact) in self.task.artifacts.iter().enumerate() {
-            self.places.entry(artifact.index).or_insert(Place { at, bytes: 0 });
-        }
+        self.artifacts.push(Artifact { append: false, ..update.clone() });
     }
 }

@@ -9,7 +9,6 @@ use futures::{Stream, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::watch::Watched;
 use crate::ask::Prepared;
 use crate::delivery::{Found, Pace, Platform, instant_after, still_running};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -119,8 +118,8 @@ impl Signs {
         let until = instant_after(platform.look_limit()).min(deadline);
         match platform.resubscribe(&ask.task_id, until).await {
             Ok(response) => {
-                let body = Watched::new(response.bytes_stream().boxed(), ask.limits.idle_timeout, deadline);
-                Self::Events(body.take_while(|chunk| std::future::ready(chunk.is_ok())).map(drop).boxed())
+                let chunks = response.bytes_stream().take_while(|chunk| std::future::ready(chunk.is_ok()));
+                Self::Events(chunks.map(drop).boxed())
             }
             Err(_) => Self::Clock(Pace::new()),
         }

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::ids::TaskId;
 use crate::reply::Reply;
 use crate::wire::part::Part;
-use crate::wire::task::{Artifact, Task};
+use crate::wire::task::{Artifact, words_of};
 
 /// The words of an answer as they come; see [`AskStream::text`].
 ///
@@ -50,9 +50,9 @@ impl TextStream {
     }
 
     fn words_of(&mut self, event: &Event) -> Option<String> {
-        let task = self.events.gathered();
-        let Some(words) = plainly_appended(event, task, self.given.len()) else {
-            let so_far = settled_text(task);
+        let artifacts = self.events.gathered().artifacts();
+        let Some(words) = plainly_appended(event, artifacts, self.given.len()) else {
+            let so_far = settled_text(artifacts);
             return self.rest(&so_far);
         };
         self.given.push_str(&words);
@@ -79,11 +79,11 @@ fn rewritten(id: &TaskId) -> Error {
 }
 
 /// The usual event: more words for the only artifact that words may come from. Saves reading the whole text again.
-fn plainly_appended(event: &Event, task: &Task, given: usize) -> Option<String> {
+fn plainly_appended(event: &Event, artifacts: &[Artifact], given: usize) -> Option<String> {
     let Event::Artifact(update) = event else {
         return None;
     };
-    let ([only], [Part::Text(more)]) = (task.artifacts.as_slice(), update.artifact.parts.as_slice()) else {
+    let ([only], [Part::Text(more)]) = (artifacts, update.artifact.parts.as_slice()) else {
         return None;
     };
     let [Part::Text(whole)] = only.parts.as_slice() else {
@@ -94,18 +94,9 @@ fn plainly_appended(event: &Event, task: &Task, given: usize) -> Option<String> 
 }
 
 /// The text that only grows at its end from here: the artifacts up to the first that may still get more words.
-fn settled_text(task: &Task) -> String {
-    let open = task.artifacts.iter().position(|artifact| !is_complete(artifact));
-    let settled = open.map_or(task.artifacts.len(), |at| at + 1);
-    let mut text = String::new();
-    for artifact in task.artifacts.iter().take(settled) {
-        let content = artifact.content();
-        if !text.is_empty() && !content.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&content);
-    }
-    text
+fn settled_text(artifacts: &[Artifact]) -> String {
+    let open = artifacts.iter().position(|artifact| !is_complete(artifact));
+    words_of(open.and_then(|at| artifacts.get(..=at)).unwrap_or(artifacts))
 }
 
 fn is_complete(artifact: &Artifact) -> bool {

@@ -56,21 +56,29 @@ impl Task {
     /// The words of all artifacts, a newline between two of them; without any, the status message.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        for artifact in &self.artifacts {
-            let content = artifact.content();
-            if !text.is_empty() && !content.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(&content);
-        }
-        if text.is_empty()
-            && let Some(message) = &self.status.message
-        {
-            return message.text().into_owned();
-        }
-        text
+        text_of(&self.artifacts, &self.status)
     }
+}
+
+pub(crate) fn text_of(artifacts: &[Artifact], status: &TaskStatus) -> String {
+    let text = words_of(artifacts);
+    match &status.message {
+        Some(message) if text.is_empty() => message.text().into_owned(),
+        _ => text,
+    }
+}
+
+/// The words of artifacts, a newline between two that have some.
+pub(crate) fn words_of(artifacts: &[Artifact]) -> String {
+    let mut text = String::new();
+    for artifact in artifacts {
+        let content = artifact.content();
+        if !text.is_empty() && !content.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&content);
+    }
+    text
 }
 
 /// A task's state, with what the server says of it and since when.

@@ -89,18 +89,23 @@ impl Framer {
         self.buffer.len() > self.limit.saturating_add(BOM.len())
     }
 
-    /// Nothing to do for now: an idle stream holds no buffer. However little room is left behind what was handed on,
-    /// it would keep the whole.
+    /// Between two events: all that was to be known of what came is known.
+    pub(super) fn is_between_events(&self) -> bool {
+        let is_idle = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.at_start;
+        is_idle && matches!(self.data, OpenData::None) && self.size == 0 && !self.only_library
+    }
+
+    /// As it is [between two events](Self::is_between_events).
+    pub(super) fn between_events(limit: usize) -> Self {
+        Self { at_start: false, ..Self::new(limit) }
+    }
+
+    /// Nothing to do for now: however little room is left behind what was handed on, the buffer would keep the whole.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
             self.passed = 0;
         }
-    }
-
-    /// The end: an event without the blank line after it is none.
-    pub(super) fn clear(&mut self) {
-        *self = Self { only_library: self.only_library, ..Self::new(self.limit) };
     }
 
     /// The next event's data; `None` where more bytes are needed.

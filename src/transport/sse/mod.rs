@@ -72,16 +72,19 @@ pub(crate) enum FrameError<E> {
 /// The data of each event of a stream of bytes. After an error, nothing more comes.
 #[derive(Debug)]
 pub(crate) struct Frames<S: TryStream> {
-    framer: Framer,
-    source: Source<S, S::Error>,
+    /// None once it has ended.
+    source: Option<S>,
+    /// None between two events, while the source has nothing: ten thousand streams may be silent.
+    reading: Option<Box<Reading<S::Error>>>,
+    limit: usize,
+    heard: bool,
 }
 
 #[derive(Debug)]
-enum Source<S, E> {
-    Open(S),
-    /// Held back until the events before it are out.
-    Failed(E),
-    Closed,
+struct Reading<E> {
+    framer: Framer,
+    /// The source's error, held back until the events before it are out.
+    failure: Option<E>,
 }
 
 impl<S> Frames<S>
@@ -90,60 +93,78 @@ where
 {
     /// An event's lines, without comments, may have `max_event_bytes` together.
     pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
-        Self { framer: Framer::new(max_event_bytes), source: Source::Open(source) }
+        Self::by(Framer::new(max_event_bytes), source, max_event_bytes)
     }
 
     /// The same with every event put together by `eventsource-stream`: what tests hold the plain way against.
     pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
-        Self { framer: Framer::by_library(max_event_bytes), source: Source::Open(source) }
+        Self::by(Framer::by_library(max_event_bytes), source, max_event_bytes)
     }
 
-    /// Where the bytes come from, while it is open.
-    pub(crate) fn source_mut(&mut self) -> Option<&mut S> {
-        match &mut self.source {
-            Source::Open(source) => Some(source),
-            Source::Failed(_) | Source::Closed => None,
-        }
+    fn by(framer: Framer, source: S, limit: usize) -> Self {
+        let reading = Reading { framer, failure: None };
+        Self { source: Some(source), reading: Some(Box::new(reading)), limit, heard: false }
+    }
+
+    /// True where bytes came since it was last asked, whatever they said.
+    pub(crate) fn has_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
     }
 
     /// Takes what the source has ready. True where it has no more for now.
-    fn gather(&mut self, cx: &mut Context<'_>) -> bool {
-        let Source::Open(source) = &mut self.source else {
-            return false;
-        };
+    fn gather(&mut self, source: &mut S, cx: &mut Context<'_>) -> Gathered {
         let mut gathered = 0;
-        while gathered < GATHER && !self.framer.is_full() {
+        while gathered < GATHER && self.reading.as_ref().is_none_or(|reading| !reading.framer.is_full()) {
             match source.try_poll_next_unpin(cx) {
-                Poll::Pending => return true,
+                Poll::Pending => return Gathered::All,
                 Poll::Ready(Some(Ok(chunk))) => {
+                    self.heard = true;
                     gathered += chunk.len();
-                    self.framer.push(&chunk);
+                    self.reading().framer.push(&chunk);
                     // An event has just become whole: it does not wait for a look at what may follow.
                     if chunk.ends_with(b"\n\n") {
-                        return false;
+                        return Gathered::Some;
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.source = Source::Failed(error);
-                    return false;
+                    self.reading().failure = Some(error);
+                    return Gathered::End;
                 }
-                Poll::Ready(None) => {
-                    self.source = Source::Closed;
-                    return false;
-                }
+                Poll::Ready(None) => return Gathered::End,
             }
         }
-        false
+        Gathered::Some
     }
 
-    /// The end: of the bytes, or by the source's error.
-    fn close(&mut self) -> Option<FrameError<S::Error>> {
-        self.framer.clear();
-        match std::mem::replace(&mut self.source, Source::Closed) {
-            Source::Failed(error) => Some(FrameError::Source(error)),
-            Source::Open(_) | Source::Closed => None,
+    fn reading(&mut self) -> &mut Reading<S::Error> {
+        let between = || Box::new(Reading { framer: Framer::between_events(self.limit), failure: None });
+        self.reading.get_or_insert_with(between)
+    }
+
+    fn rest(&mut self) {
+        match &mut self.reading {
+            Some(reading) if reading.framer.is_between_events() => self.reading = None,
+            Some(reading) => reading.framer.rest(),
+            None => {}
         }
     }
+
+    /// The end: of the bytes, or by the source's error. An event without the blank line after it is none.
+    fn close(&mut self) -> Option<FrameError<S::Error>> {
+        self.source = None;
+        self.reading.take()?.failure.map(FrameError::Source)
+    }
+}
+
+/// What of the source is taken.
+#[derive(PartialEq, Eq)]
+enum Gathered {
+    /// There may be more.
+    Some,
+    /// There is no more for now.
+    All,
+    /// There will be no more.
+    End,
 }
 
 impl<S> Stream for Frames<S>
@@ -158,22 +179,26 @@ where
         let this = self.get_mut();
         let mut dry = false;
         loop {
-            match this.framer.next_event() {
+            match this.reading.as_mut().and_then(|reading| reading.framer.next_event()) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Data(data)))),
                 Some(Err(refusal)) => {
                     this.close();
                     return Poll::Ready(Some(Err(refusal.into())));
                 }
                 None if dry => {
-                    this.framer.rest();
+                    this.rest();
                     return Poll::Pending;
                 }
                 None => {}
             }
-            if !matches!(this.source, Source::Open(_)) {
+            let Some(mut source) = this.source.take() else {
                 return Poll::Ready(this.close().map(Err));
+            };
+            let gathered = this.gather(&mut source, cx);
+            dry = gathered == Gathered::All;
+            if gathered != Gathered::End {
+                this.source = Some(source);
             }
-            dry = this.gather(cx);
         }
     }
 }
