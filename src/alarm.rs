@@ -318,3 +318,129 @@ async fn tick(mut ticking: Ticking) {
     }
     ticking.ended_well = true;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+
+    use futures::future::join_all;
+    use futures::task::noop_waker_ref;
+    use tokio::runtime::Builder;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn alive_tasks() -> usize {
+        Handle::current().metrics().num_alive_tasks()
+    }
+
+    fn is_ready(alarm: &mut Alarm, until: Instant) -> bool {
+        alarm.poll(&mut Context::from_waker(noop_waker_ref()), || (until, Duration::ZERO)).is_ready()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_of_many_rings_when_it_is_due_and_within_its_slack() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let began = Instant::now();
+        let waits = (0..2_000).map(|_| {
+            let until = began + Duration::from_micros(random.u64(0..100_000_000));
+            let slack = Duration::from_millis(random.u64(0..2_000));
+            let mut alarm = Alarm::default();
+            async move {
+                poll_fn(|cx| alarm.poll(cx, || (until, slack))).await;
+                let late = Instant::now().checked_duration_since(until).expect("not before its time");
+                // Timers are as fine as a millisecond.
+                assert!(late <= slack.max(Duration::from_millis(2)), "seed {seed}: {late:?} late, with {slack:?}");
+            }
+        });
+        join_all(waits).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_share_one_task_that_lives_while_anyone_waits() {
+        let far = Instant::now() + 60 * SECOND;
+        let mut alarms: Vec<Alarm> = (0..100).map(|_| Alarm::default()).collect();
+        assert!(!alarms.iter_mut().any(|alarm| is_ready(alarm, far)));
+        assert_eq!(alive_tasks(), 1);
+        alarms.truncate(1);
+        yield_now().await;
+        assert_eq!(alive_tasks(), 1, "one still waits");
+        drop(alarms);
+        yield_now().await;
+        assert_eq!(alive_tasks(), 0);
+        assert!(until(Instant::now() + SECOND, pending::<()>().boxed()).await.is_err());
+        yield_now().await;
+        assert_eq!(alive_tasks(), 0, "none after it has rung");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn set_anew_it_rings_then_and_not_before() {
+        let began = Instant::now();
+        let mut alarm = Alarm::default();
+        assert!(!is_ready(&mut alarm, began + SECOND));
+        assert!(!is_ready(&mut alarm, began), "what it was set to counts");
+        for (wanted, after) in [(10 * SECOND, 2 * SECOND), (5 * SECOND, 2 * SECOND)] {
+            alarm.set_anew();
+            assert!(!is_ready(&mut alarm, began + wanted));
+            tokio::time::sleep(after).await;
+            assert!(!is_ready(&mut alarm, began));
+        }
+        tokio::time::sleep(2 * SECOND).await;
+        assert!(is_ready(&mut alarm, began + 100 * SECOND), "it has rung");
+        assert!(!is_ready(&mut alarm, began + 100 * SECOND), "and is set again by the next poll");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_rung_is_set_anew_too() {
+        let began = Instant::now();
+        let mut alarm = Alarm::default();
+        assert!(!is_ready(&mut alarm, began + SECOND));
+        tokio::time::sleep(2 * SECOND).await;
+        alarm.set_anew();
+        assert!(!is_ready(&mut alarm, began + 4 * SECOND));
+        tokio::time::sleep(SECOND).await;
+        assert!(!is_ready(&mut alarm, began));
+        tokio::time::sleep(2 * SECOND).await;
+        assert!(is_ready(&mut alarm, began));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_polled_last_is_woken() {
+        let until = Instant::now() + SECOND;
+        let mut alarm = Alarm::default();
+        assert!(!is_ready(&mut alarm, until));
+        let elsewhere = tokio::spawn(async move { poll_fn(|cx| alarm.poll(cx, || (until, Duration::ZERO))).await });
+        elsewhere.await.expect("it is woken");
+        assert!(Instant::now() >= until);
+    }
+
+    #[test]
+    fn when_the_runtime_ends_who_waits_goes_on_with_another() {
+        let runtime = || Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        let (first, second) = (runtime(), runtime());
+        let mut alarm = Alarm::default();
+        let far = first.block_on(async { Instant::now() + 3600 * SECOND });
+        first.block_on(async { assert!(!is_ready(&mut alarm, far)) });
+        let woken = second.block_on(async {
+            let woken = tokio::spawn(poll_fn(move |cx| alarm.poll(cx, || (far, Duration::ZERO))));
+            yield_now().await;
+            woken
+        });
+        drop(first);
+        second.block_on(woken).expect("it rings on the second");
+        second.block_on(async { assert!(Instant::now() >= far) });
+    }
+
+    #[test]
+    fn without_a_runtime_it_never_rings_and_does_not_panic() {
+        let far = {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { Instant::now() + SECOND })
+        };
+        assert!(!is_ready(&mut Alarm::default(), far));
+    }
+}

@@ -229,7 +229,10 @@ impl Client {
             let deadline = platform.reply_deadline(&ask.limits);
             let result = async {
                 match platform.deliver(&ask, Wants::Reply, deadline).await? {
-                    Delivered::Task(found) => platform.follow(&ask, found, deadline).await,
+                    Delivered::Task(found) if platform.is_to_be_followed(&ask, &found) => {
+                        Box::pin(platform.follow(&ask, found, deadline)).await
+                    }
+                    Delivered::Task(found) => Ok(found),
                     Delivered::Events(_) => Err(Error::new(
                         ErrorKind::Protocol,
                         Outcome::Unknown,

@@ -24,6 +24,9 @@ use super::plain;
 const AS_CHILD: &str = "PAYMAN_BENCH_SERVER";
 /// More streams on one connection than any row opens.
 const STREAMS: u32 = 20_000;
+/// Room for all their requests at once. Where a connection's window runs out, requests go out in small pieces, and h2
+/// takes too many of those for an attack: it ends the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
+const WINDOW: u32 = 1 << 30;
 
 /// How often the token endpoint was asked.
 #[derive(Clone, Default)]
@@ -110,6 +113,7 @@ fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
                 server
                     .http2()
                     .max_concurrent_streams(STREAMS)
+                    .initial_connection_window_size(WINDOW)
                     .max_local_error_reset_streams(None)
                     .max_pending_accept_reset_streams(STREAMS as usize);
                 let _ = server.serve_connection(TokioIo::new(connection), service).await;

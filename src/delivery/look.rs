@@ -107,21 +107,8 @@ impl Platform {
         }
     }
 
-    /// Follows a task until it no longer runs.
-    ///
-    /// A server that cannot be asked, or gave the task another id, leaves `found` as it is: it is what the server replied.
-    pub(crate) async fn follow(&self, ask: &Prepared, found: Found, deadline: Instant) -> Result<Found> {
-        if self.is_to_be_followed(ask, &found) {
-            return Box::pin(self.follow_to_its_end(ask, found, deadline)).await;
-        }
-        Ok(found)
-    }
-
-    fn is_to_be_followed(&self, ask: &Prepared, found: &Found) -> bool {
-        self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id
-    }
-
-    async fn follow_to_its_end(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
+    /// Follows a task until it no longer runs. A server that cannot be asked leaves `found` as it is.
+    pub(crate) async fn follow(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
         let mut pace = Pace::new();
         let mut last_seen = Instant::now();
         while self.is_to_be_followed(ask, &found) {
@@ -142,6 +129,11 @@ impl Platform {
             }
         }
         Ok(found)
+    }
+
+    /// True for a task that still runs. One to which the server gave another id is what the server replied.
+    pub(crate) fn is_to_be_followed(&self, ask: &Prepared, found: &Found) -> bool {
+        self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id
     }
 
     /// Looks at a task that was there before. `None` where this look showed nothing.
