@@ -68,6 +68,14 @@ impl Framer {
         Self { only_library: true, ..Self::new(limit) }
     }
 
+    /// The data of a chunk that is one event of the plain shape: nothing of it has to be kept, or copied.
+    pub(super) fn whole_event(state: Option<&Self>, chunk: &Bytes, limit: usize) -> Option<Bytes> {
+        let end = chunk.len().checked_sub(2)?;
+        let is_plain = chunk.starts_with(b"data:") && end <= limit && memchr2(b'\n', b'\r', chunk) == Some(end);
+        let is_whole = is_plain && chunk.ends_with(b"\n\n") && state.is_none_or(Self::is_idle);
+        is_whole.then(|| value_of(chunk.slice(..end)))
+    }
+
     pub(super) fn push(&mut self, chunk: &[u8]) {
         if self.passed >= WORTH_RECLAIMING && self.passed >= self.buffer.len() {
             self.reclaim();
@@ -91,8 +99,13 @@ impl Framer {
 
     /// Between two events: all that was to be known of what came is known.
     pub(super) fn is_between_events(&self) -> bool {
-        let is_idle = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.at_start;
-        is_idle && matches!(self.data, OpenData::None) && self.size == 0 && !self.only_library
+        self.is_idle() && !self.at_start
+    }
+
+    /// The next byte is the first of a line, and the first of an event.
+    fn is_idle(&self) -> bool {
+        let knows_all = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.mixed;
+        knows_all && matches!(self.data, OpenData::None) && !self.only_library
     }
 
     /// As it is [between two events](Self::is_between_events).
@@ -288,7 +301,7 @@ fn value_in(line: &[u8]) -> &[u8] {
 }
 
 /// True for data that says nothing: empty, only white space, or the empty object.
-fn is_void(data: &[u8]) -> bool {
+pub(super) fn is_void(data: &[u8]) -> bool {
     let mut rest = data.iter().filter(|byte| !byte.is_ascii_whitespace());
     match rest.next() {
         None => true,

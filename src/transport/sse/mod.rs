@@ -2,6 +2,7 @@
 //!
 //! | an event with | goes |
 //! |---|---|
+//! | one `data` line, and a chunk to itself | straight on, as a slice of the chunk |
 //! | one `data` line, whatever other fields and comments stand around it | straight on, as a slice of the one buffer |
 //! | several `data` lines, and no other field before the second | on, its lines joined |
 //! | several `data` lines after other fields | in whole lines through `eventsource-stream`, which puts the data together |
@@ -23,7 +24,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{Stream, TryStream, TryStreamExt};
 
-use framer::Framer;
+use framer::{Framer, is_void};
 
 /// Chunks that are ready are taken until this many bytes wait, and then searched together: tiny chunks
 /// cost half as much. What is whole never waits for more.
@@ -120,6 +121,9 @@ where
                 Poll::Ready(Some(Ok(chunk))) => {
                     self.heard = true;
                     gathered += chunk.len();
+                    if let Some(data) = self.whole_event(&chunk) {
+                        return Gathered::Event(data);
+                    }
                     self.reading().framer.push(&chunk);
                     // An event has just become whole: it does not wait for a look at what may follow.
                     if chunk.ends_with(b"\n\n") {
@@ -134,6 +138,14 @@ where
             }
         }
         Gathered::Some
+    }
+
+    /// The usual chunk of a server that writes event by event.
+    fn whole_event(&mut self, chunk: &Bytes) -> Option<Data> {
+        let framer = self.reading.as_ref().map(|reading| &reading.framer);
+        let data = Framer::whole_event(framer, chunk, self.limit)?;
+        self.reading = None;
+        Some(Data(data))
     }
 
     fn reading(&mut self) -> &mut Reading<S::Error> {
@@ -157,8 +169,9 @@ where
 }
 
 /// What of the source is taken.
-#[derive(PartialEq, Eq)]
 enum Gathered {
+    /// An event, and nothing but that.
+    Event(Data),
     /// There may be more.
     Some,
     /// There is no more for now.
@@ -195,9 +208,13 @@ where
                 return Poll::Ready(this.close().map(Err));
             };
             let gathered = this.gather(&mut source, cx);
-            dry = gathered == Gathered::All;
-            if gathered != Gathered::End {
-                this.source = Some(source);
+            if matches!(gathered, Gathered::End) {
+                continue;
+            }
+            this.source = Some(source);
+            match gathered {
+                Gathered::Event(data) if !is_void(&data) => return Poll::Ready(Some(Ok(data))),
+                gathered => dry = matches!(gathered, Gathered::All),
             }
         }
     }
