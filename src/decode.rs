@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStream};
-use reqwest::header::HeaderValue;
 use tokio::time::Instant;
 
 use crate::client::Client;
@@ -64,9 +63,9 @@ pub fn response(body: &[u8]) -> Result<Task> {
     }
 }
 
-/// All that an ask does to get a token to send: the header that carries it.
-pub async fn lend(client: &Client, deadline: Instant) -> Result<HeaderValue> {
-    client.platform().lend(deadline).await.map(|lent| lent.header)
+/// All that an ask does to get a token to send: the header that carries it, and what to name if it is refused.
+pub fn lend(client: &Client, deadline: Instant) -> impl Future<Output = Result<impl Sized>> {
+    client.platform().lend(deadline)
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {

@@ -28,8 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 use super::row::{Measured, Row};
 
 const TASKS: usize = 64;
-const PAIRS: usize = 9;
-const TURN: Duration = Duration::from_millis(300);
+const PAIRS: usize = 31;
+const TURN: Duration = Duration::from_millis(100);
 const READS: u32 = 4;
 /// So many are timed before a task lets the next one run.
 const SAMPLES: usize = 64;

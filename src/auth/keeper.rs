@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
+use futures::future::{Either, ready};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -152,11 +153,12 @@ impl Keeper {
         self.0.begin(token, lifetime).await;
     }
 
-    async fn obtain<T>(&self, take: impl Fn(&Access) -> T, deadline: Instant) -> Result<T> {
-        if let Some(taken) = self.0.take_usable(&take) {
-            return Ok(taken);
+    /// Ready at once for nearly every caller: the rest of the way is not even put together then.
+    fn obtain<T>(&self, take: impl Fn(&Access) -> T, deadline: Instant) -> impl Future<Output = Result<T>> {
+        match self.0.take_usable(&take) {
+            Some(taken) => Either::Left(ready(Ok(taken))),
+            None => Either::Right(self.0.obtain_by_flight(take, deadline)),
         }
-        self.0.obtain_by_flight(take, deadline).await
     }
 }
 
@@ -182,7 +184,7 @@ impl Inner {
         let (taken, late) = {
             let sendable = self.held.sendable();
             let access = sendable.as_ref().filter(|access| access.is_alive(now))?;
-            (take(access), access.refresh_at().is_some_and(|at| now.saturating_duration_since(at) > LATE))
+            (take(access), access.refresh_at().is_some_and(|at| now > at && now.duration_since(at) > LATE))
         };
         if late || !self.tended.load(Ordering::Relaxed) {
             self.tend(late);
