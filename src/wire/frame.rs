@@ -2,6 +2,8 @@
 //!
 //! Read once and in place: nearly all of a small event's cost would else be the moving of half-read structs.
 
+mod plain;
+
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -54,6 +56,14 @@ impl From<serde_json::Error> for Unreadable {
 pub(crate) fn decode_frame(data: &[u8]) -> Result<Content, Unreadable> {
     // Checked at once and then read as text: faster than to check string by string.
     let text = std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)?;
+    match plain::status_in(text) {
+        Some(payload) => Ok(Content::Result(payload)),
+        None => decode_text(text),
+    }
+}
+
+#[inline(never)] // apart from the short way, whose code should stay on few pages
+fn decode_text(text: &str) -> Result<Content, Unreadable> {
     let frame: Frame<'_> = serde_json::from_str(text)?;
     match frame.into_content() {
         Content::Unknown(_) => Ok(Content::Unknown(result_of(text)?)),

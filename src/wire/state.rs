@@ -111,12 +111,13 @@ impl From<&str> for TaskState {
             Some((start, rest)) if same(start, PREFIX) => rest,
             _ => text,
         };
-        let bare = bare.trim();
-        KNOWN
-            .iter()
-            .find(|(name, _)| same(bare, name))
-            .map_or_else(|| Self::Other(text.to_owned()), |(_, state)| state.clone())
+        let known = known(bare).or_else(|| known(bare.trim()));
+        known.map_or_else(|| Self::Other(text.to_owned()), Self::clone)
     }
+}
+
+fn known(text: &str) -> Option<&'static TaskState> {
+    KNOWN.iter().find(|(name, _)| same(text, name)).map(|(_, state)| state)
 }
 
 fn same(text: &str, name: &str) -> bool {
