@@ -4,8 +4,10 @@
 //! often, and here that is a small part of what a reader of any JSON takes. Only what is surely understood is read: at
 //! anything else, `None` says that the whole way must be gone. That both agree is a property that the tests hold.
 
+use std::borrow::Cow;
+
 use super::Payload;
-use crate::ids::{SessionId, TaskId};
+use crate::ids::SessionId;
 use crate::wire::state::TaskState;
 use crate::wire::task::{StatusMessage, TaskStatus};
 use crate::wire::timestamp::Timestamp;
@@ -13,13 +15,13 @@ use crate::wire::timestamp::Timestamp;
 /// Above it, the whole way is the faster one: it looks at several bytes at a time.
 const SHORT: usize = 1024;
 
-pub(super) fn status_in(text: &str) -> Option<Payload> {
+pub(super) fn status_in(text: &str) -> Option<Payload<'_>> {
     if text.len() > SHORT {
         return None;
     }
     let fields = Fields::read(&mut Rest(text))?;
     Some(Payload {
-        id: fields.id.map(TaskId::from),
+        id: fields.id.map(Cow::Borrowed),
         session_id: fields.session_id.map(SessionId::from),
         status: Some(TaskStatus {
             state: fields.state.map(TaskState::from).unwrap_or_default(),
