@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::ids::TaskId;
 use crate::transport::sse::{Data, FrameError, Frames};
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Unreadable, decode_frame};
+use crate::wire::update::{Content, Unreadable, decode_first_frame, decode_frame};
 
 /// Bytes to typed events. After an error, nothing more comes.
 pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
@@ -52,6 +52,11 @@ pub fn event(data: &[u8]) -> Result<Event> {
     event_of(data, &TaskId::from(""))
 }
 
+/// The same by the way that a stream's first event takes.
+pub fn first_event(data: &[u8]) -> Result<Event> {
+    event_in(decode_first_frame(data), &TaskId::from(""))
+}
+
 /// A reply's body to the task that it holds.
 pub fn response(body: &[u8]) -> Result<Task> {
     match decode_frame(body).map_err(unreadable)? {
@@ -69,7 +74,11 @@ pub fn lend(client: &Client, deadline: Instant) -> impl Future<Output = Result<i
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
-    match decode_frame(data).map_err(unreadable)? {
+    event_in(decode_frame(data), stream_of)
+}
+
+fn event_in(content: Result<Content<'_>, Unreadable>, stream_of: &TaskId) -> Result<Event> {
+    match content.map_err(unreadable)? {
         Content::Result(payload) => payload
             .into_update(stream_of)
             .map(Event::from)

@@ -29,7 +29,7 @@ use crate::transport::retry::{Observed, Verdict, verdict};
 use crate::transport::sse::{FrameError, Frames};
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Update, decode_frame};
+use crate::wire::update::{Content, Update, decode_first_frame, decode_frame};
 use gather::Gathered;
 use watch::{Late, Watch, is_past};
 pub use words::TextStream;
@@ -383,7 +383,8 @@ impl Driver {
     }
 
     fn read(&mut self, data: Bytes) -> Next {
-        let payload = match decode_frame(&data) {
+        let content = if self.begun { decode_frame(&data) } else { decode_first_frame(&data) };
+        let payload = match content {
             Ok(Content::Result(payload)) => payload,
             Ok(Content::Unknown(value)) => {
                 self.begun = true;

@@ -2,6 +2,9 @@
 //!
 //! Read once and in place: nearly all of a small event's cost would else be the moving of half-read structs.
 
+mod plain;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -9,7 +12,7 @@ use serde_json::Value;
 
 use super::Metadata;
 use super::jsonrpc::RpcError;
-use super::lenient::{Flag, Id, Object};
+use super::lenient::{self, Flag, Id, Object};
 use super::part::Loose;
 use super::task::{Artifact, Message, Task, TaskStatus};
 use super::update::{ArtifactUpdate, StatusUpdate, Update};
@@ -18,9 +21,9 @@ use crate::ids::{SessionId, TaskId};
 /// What a frame turned out to be.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // nearly every frame is a result: a box would cost each of them
-pub(crate) enum Content {
+pub(crate) enum Content<'de> {
     /// A task or an update.
-    Result(Payload),
+    Result(Payload<'de>),
     /// An error, and whether a task or an update came beside it: then it refuses nothing.
     Error(RpcError, bool),
     /// A result of a shape that this version does not know.
@@ -51,9 +54,26 @@ impl From<serde_json::Error> for Unreadable {
 ///
 /// A result of an unknown shape is kept as it is; one of a known shape that cannot be read is an error, since
 /// an answer that lost a piece must not look whole.
-pub(crate) fn decode_frame(data: &[u8]) -> Result<Content, Unreadable> {
-    // Checked at once and then read as text: faster than to check string by string.
-    let text = std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)?;
+pub(crate) fn decode_frame(data: &[u8]) -> Result<Content<'_>, Unreadable> {
+    decode_text(text_in(data)?)
+}
+
+/// The same for the frame that a stream begins with, nearly always a status: it is waited for with cold caches.
+pub(crate) fn decode_first_frame(data: &[u8]) -> Result<Content<'_>, Unreadable> {
+    let text = text_in(data)?;
+    match plain::status_in(text) {
+        Some(payload) => Ok(Content::Result(payload)),
+        None => decode_text(text),
+    }
+}
+
+/// Checked at once and then read as text: faster than to check string by string.
+fn text_in(data: &[u8]) -> Result<&str, Unreadable> {
+    std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)
+}
+
+#[inline(never)] // apart from the short way, whose code should stay on few pages
+fn decode_text(text: &str) -> Result<Content<'_>, Unreadable> {
     let frame: Frame<'_> = serde_json::from_str(text)?;
     match frame.into_content() {
         Content::Unknown(_) => Ok(Content::Unknown(result_of(text)?)),
@@ -72,8 +92,9 @@ fn result_of(text: &str) -> Result<Value, Unreadable> {
 
 /// The fields of a task and of both updates, side by side.
 #[derive(Debug, Default)]
-pub(crate) struct Payload {
-    id: Option<TaskId>,
+pub(crate) struct Payload<'de> {
+    /// As it stands in the frame: it is nearly always that of the task that is waited for, which is there already.
+    id: Option<Cow<'de, str>>,
     session_id: Option<SessionId>,
     pub(crate) status: Option<TaskStatus>,
     artifact: Option<Artifact>,
@@ -83,7 +104,7 @@ pub(crate) struct Payload {
     metadata: Metadata,
 }
 
-impl Payload {
+impl<'de> Payload<'de> {
     /// True where it has one of the fields that a task or an update is told by.
     fn is_known(&self) -> bool {
         self.status.is_some() || self.artifact.is_some() || self.artifacts.is_some() || self.history.is_some()
@@ -98,7 +119,7 @@ impl Payload {
     /// `None` where there is no status: without one nothing is known of the task.
     pub(crate) fn into_task(self, asked_for: &TaskId) -> Option<Task> {
         Some(Task {
-            id: self.id.unwrap_or_else(|| asked_for.clone()),
+            id: task_id(self.id, asked_for),
             session_id: self.session_id,
             status: self.status?,
             artifacts: self.artifacts.unwrap_or_default(),
@@ -113,22 +134,22 @@ impl Payload {
     /// An event without a task id is taken to be the stream's own task's.
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
         if let Some(artifact) = self.artifact {
-            let task_id = self.id.unwrap_or_else(|| stream_of.clone());
+            let task_id = task_id(self.id, stream_of);
             return Some(Update::Artifact(ArtifactUpdate { task_id, artifact, metadata: self.metadata }));
         }
         if self.artifacts.is_some() || self.history.is_some() {
             return self.into_task(stream_of).map(Update::Task);
         }
         let is_final = self.is_final();
-        let task_id = self.id.unwrap_or_else(|| stream_of.clone());
+        let task_id = task_id(self.id, stream_of);
         Some(Update::Status(StatusUpdate { task_id, status: self.status?, is_final, metadata: self.metadata }))
     }
 
     /// Reads the value of one field. The pieces may come once: of two, one would be lost. Of the two spellings of a
     /// field, the first that says something counts, and a stream is over if either says so.
-    fn read<'de, A: MapAccess<'de>>(&mut self, field: &Field, map: &mut A) -> Result<(), A::Error> {
+    fn read<A: MapAccess<'de>>(&mut self, field: &Field, map: &mut A) -> Result<(), A::Error> {
         match field {
-            Field::Id => self.id = map.next_value::<Id<_>>()?.0.or(self.id.take()),
+            Field::Id => self.id = id_of(map.next_value()?).or(self.id.take()),
             Field::SessionId => {
                 let id = map.next_value::<Id<_>>()?.0;
                 self.session_id = self.session_id.take().or(id);
@@ -144,6 +165,13 @@ impl Payload {
             }
         }
         Ok(())
+    }
+}
+
+fn task_id(id: Option<Cow<'_, str>>, expected: &TaskId) -> TaskId {
+    match id {
+        Some(id) if *id != *expected.as_str() => TaskId::from(&*id),
+        _ => expected.clone(),
     }
 }
 
@@ -209,9 +237,9 @@ struct Frame<'de> {
     id: Option<Loose<'de>>,
     error: Option<RpcError>,
     found: Found,
-    result: Payload,
+    result: Payload<'de>,
     /// The fields of a bare event, where there are any.
-    bare: Option<Box<Payload>>,
+    bare: Option<Box<Payload<'de>>>,
 }
 
 /// What is under `result`.
@@ -224,9 +252,9 @@ enum Found {
     Other,
 }
 
-impl Frame<'_> {
+impl<'de> Frame<'de> {
     /// An unknown result comes without its JSON: see [`decode_frame`].
-    fn into_content(self) -> Content {
+    fn into_content(self) -> Content<'de> {
         match (self.found, self.error) {
             (_, Some(error)) if error.says_something() => {
                 let bare_too = self.bare.is_some_and(|bare| bare.is_known());
@@ -244,10 +272,10 @@ impl Frame<'_> {
     }
 }
 
-fn id_of(id: Loose<'_>) -> Option<TaskId> {
+fn id_of(id: Loose<'_>) -> Option<Cow<'_, str>> {
     match id {
-        Loose::Text(text) => Some(TaskId::from(&*text)),
-        Loose::Other(other) => Id::deserialize(other).ok()?.0,
+        Loose::Text(text) => Some(text),
+        Loose::Other(other) => lenient::text(other).ok()?.map(Cow::Owned),
     }
 }
 
@@ -287,9 +315,9 @@ impl<'de> Visitor<'de> for FrameVisitor {
 }
 
 /// Reads a result's fields to where they stay.
-struct InPlace<'a>(&'a mut Payload);
+struct InPlace<'a, 'de>(&'a mut Payload<'de>);
 
-impl<'de> DeserializeSeed<'de> for InPlace<'_> {
+impl<'de> DeserializeSeed<'de> for InPlace<'_, 'de> {
     type Value = Found;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
@@ -297,7 +325,7 @@ impl<'de> DeserializeSeed<'de> for InPlace<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for InPlace<'_> {
+impl<'de> Visitor<'de> for InPlace<'_, 'de> {
     type Value = Found;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -347,15 +375,15 @@ mod tests {
 
     use super::*;
 
-    fn read(value: &Value) -> Payload {
-        match decode_frame(value.to_string().as_bytes()) {
+    fn read(value: &Value) -> Payload<'static> {
+        match decode_frame(value.to_string().leak().as_bytes()) {
             Ok(Content::Result(payload)) => payload,
             other => panic!("{value}: {other:?}"),
         }
     }
 
     fn id_in(value: &Value) -> Option<TaskId> {
-        read(value).id
+        read(value).id.as_deref().map(TaskId::from)
     }
 
     #[test]

@@ -111,14 +111,17 @@ impl From<&str> for TaskState {
             Some((start, rest)) if same(start, PREFIX) => rest,
             _ => text,
         };
-        let bare = bare.trim();
-        KNOWN
-            .iter()
-            .find(|(name, _)| same(bare, name))
-            .map_or_else(|| Self::Other(text.to_owned()), |(_, state)| state.clone())
+        let known = known(bare).or_else(|| known(bare.trim()));
+        known.map_or_else(|| Self::Other(text.to_owned()), Self::clone)
     }
 }
 
+#[inline(never)] // unrolled and twice in its caller, it would lie on three pages, cold at a stream's first event
+fn known(text: &str) -> Option<&'static TaskState> {
+    KNOWN.iter().find(|(name, _)| same(text, name)).map(|(_, state)| state)
+}
+
+#[inline(never)]
 fn same(text: &str, name: &str) -> bool {
     text.len() == name.len()
         && text.bytes().zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
