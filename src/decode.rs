@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::ids::TaskId;
 use crate::transport::sse::{Data, FrameError, Frames};
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Unreadable, decode_first_frame, decode_frame};
+use crate::wire::update::{Content, Unreadable, decode_frame, plain_status};
 
 /// Bytes to typed events. After an error, nothing more comes.
 pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
@@ -54,7 +54,8 @@ pub fn event(data: &[u8]) -> Result<Event> {
 
 /// The same by the way that a stream's first event takes.
 pub fn first_event(data: &[u8]) -> Result<Event> {
-    event_in(decode_first_frame(data), &TaskId::from(""))
+    let nobody = TaskId::from("");
+    plain_status(data, &nobody).map_or_else(|| event_of(data, &nobody), |update| Ok(Event::Status(update)))
 }
 
 /// A reply's body to the task that it holds.
@@ -74,11 +75,7 @@ pub fn lend(client: &Client, deadline: Instant) -> impl Future<Output = Result<i
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
-    event_in(decode_frame(data), stream_of)
-}
-
-fn event_in(content: Result<Content<'_>, Unreadable>, stream_of: &TaskId) -> Result<Event> {
-    match content.map_err(unreadable)? {
+    match decode_frame(data).map_err(unreadable)? {
         Content::Result(payload) => payload
             .into_update(stream_of)
             .map(Event::from)

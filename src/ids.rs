@@ -3,9 +3,6 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::ops::Deref;
-use std::sync::Arc;
 
 use arrayvec::ArrayString;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -13,42 +10,18 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use crate::text::Text;
+
 /// The length of the ids that are minted here, in bytes.
 const MINTED: usize = "tsk-".len() + Hyphenated::LENGTH;
 
-/// The text of an id. Those of the usual length are held in place: nearly all are, and each event brings one.
-#[derive(Clone)]
-enum Text {
-    Short(ArrayString<MINTED>),
-    Long(Arc<str>),
-}
-
-impl Text {
-    fn minted(prefix: &str, uuid: Uuid) -> Self {
-        let mut buffer = [0; Hyphenated::LENGTH];
-        let uuid = uuid.hyphenated().encode_lower(&mut buffer);
-        let mut text = ArrayString::new();
-        match text.try_push_str(prefix).and_then(|()| text.try_push_str(uuid)) {
-            Ok(()) => Self::Short(text),
-            Err(_) => Self::Long(format!("{prefix}{uuid}").into()),
-        }
-    }
-}
-
-impl Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        match self {
-            Self::Short(text) => text,
-            Self::Long(text) => text,
-        }
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        ArrayString::from(text).map_or_else(|_| Self::Long(text.into()), Self::Short)
+fn minted(prefix: &str, uuid: Uuid) -> Text<MINTED> {
+    let mut buffer = [0; Hyphenated::LENGTH];
+    let uuid = uuid.hyphenated().encode_lower(&mut buffer);
+    let mut text = ArrayString::new();
+    match text.try_push_str(prefix).and_then(|()| text.try_push_str(uuid)) {
+        Ok(()) => Text::Short(text),
+        Err(_) => Text::Long(format!("{prefix}{uuid}").into()),
     }
 }
 
@@ -58,14 +31,14 @@ macro_rules! id {
         ///
         /// Cheap to clone. Any text is accepted from outside: servers and other SDKs
         /// write ids of other forms, and an id that came in goes out unchanged.
-        #[derive(Clone)]
-        pub struct $name(Text);
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        pub struct $name(Text<MINTED>);
 
         impl $name {
             #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
             #[must_use]
             pub fn new() -> Self {
-                Self(Text::minted($prefix, Uuid::new_v4()))
+                Self(minted($prefix, Uuid::new_v4()))
             }
 
             /// The id as text.
@@ -85,20 +58,6 @@ macro_rules! id {
         impl Default for $name {
             fn default() -> Self {
                 Self::new()
-            }
-        }
-
-        impl PartialEq for $name {
-            fn eq(&self, other: &Self) -> bool {
-                *self.0 == *other.0
-            }
-        }
-
-        impl Eq for $name {}
-
-        impl Hash for $name {
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                self.0.hash(state);
             }
         }
 
@@ -242,7 +201,7 @@ impl MintedRequest {
     }
 
     pub(crate) fn id(self) -> RequestId {
-        RequestId(Text::minted("req-", self.0))
+        RequestId(minted("req-", self.0))
     }
 }
 

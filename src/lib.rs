@@ -24,6 +24,7 @@ mod event;
 mod ids;
 mod reply;
 mod stream;
+mod text;
 mod transport;
 pub mod web;
 mod wire;

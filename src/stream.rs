@@ -29,7 +29,7 @@ use crate::transport::retry::{Observed, Verdict, verdict};
 use crate::transport::sse::{FrameError, Frames};
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Update, decode_first_frame, decode_frame};
+use crate::wire::update::{Content, Update, decode_frame, plain_status};
 use gather::Gathered;
 use watch::{Late, Watch, is_past};
 pub use words::TextStream;
@@ -383,8 +383,14 @@ impl Driver {
     }
 
     fn read(&mut self, data: Bytes) -> Next {
-        let content = if self.begun { decode_frame(&data) } else { decode_first_frame(&data) };
-        let payload = match content {
+        // What a stream begins with is waited for with cold caches, and nearly always a plain status.
+        if !self.begun
+            && let Some(update) = plain_status(&data, &self.task_id)
+        {
+            let is_final = update.is_final;
+            return self.take_in(Update::Status(update), is_final, data);
+        }
+        let payload = match decode_frame(&data) {
             Ok(Content::Result(payload)) => payload,
             Ok(Content::Unknown(value)) => {
                 self.begun = true;
@@ -401,14 +407,18 @@ impl Driver {
         let Some(update) = payload.into_update(&self.task_id) else {
             return Next::Lost(garbled("an event has a state that could not be understood"));
         };
+        self.take_in(update, is_final, data)
+    }
+
+    fn take_in(&mut self, update: Update, is_final: bool, data: Bytes) -> Next {
         // Whatever it is about: a server that says such things has taken something up.
         self.begun = true;
         if *update.task_id() != self.task_id {
             return Next::Skip;
         }
-        let limit = self.limits().max_reply_bytes;
-        if let Err(error) = self.gathered.take_in(&update, data.len(), limit) {
-            return Next::Fail(error);
+        let size = self.gathered.take_in(&update, data.len());
+        if size > 0 && size > self.limits().max_reply_bytes {
+            return Next::Fail(too_large("the answer", self.limits().max_reply_bytes));
         }
         self.note_end(&update, is_final);
         Next::Deliver(Delivery { raw: data, event: update.into() })
@@ -533,9 +543,11 @@ fn frame_error(error: FrameError<reqwest::Error>) -> Error {
             cut("the connection broke before the answer ended").with_source(error.without_url())
         }
         FrameError::Utf8 => garbled("an event is not UTF-8"),
-        FrameError::TooLarge { limit } => {
-            let message = format!("an event is larger than the limit of {limit} bytes");
-            Error::new(ErrorKind::TooLarge, Outcome::Unknown, message)
-        }
+        FrameError::TooLarge { limit } => too_large("an event", limit),
     }
+}
+
+fn too_large(what: &str, limit: usize) -> Error {
+    let message = format!("{what} is larger than the limit of {limit} bytes");
+    Error::new(ErrorKind::TooLarge, Outcome::Unknown, message)
 }

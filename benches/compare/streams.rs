@@ -62,8 +62,9 @@ fn first_event(reads: bool) -> Measured {
     let ours = || {
         runtime.block_on(async {
             let mut events = ours.ask_stream(TEXT).await.expect("a stream");
-            events.next().await.expect("an event").expect("a valid event");
+            let event = events.next().await.expect("an event").expect("a valid event");
             let after = now() - WRITTEN.load(Ordering::Acquire);
+            drop(event);
             while events.next().await.is_some() {}
             after
         })
@@ -72,11 +73,12 @@ fn first_event(reads: bool) -> Measured {
         runtime.block_on(async {
             let mut chunks = pin!(other.stream().await.bytes_stream());
             let chunk = chunks.next().await.expect("a chunk").expect("a whole chunk");
-            if reads {
+            let event = reads.then(|| {
                 let data = chunk.strip_prefix(b"data: ").expect("an event");
-                drop(decode::event(data).expect("a valid event"));
-            }
+                decode::event(data).expect("a valid event")
+            });
             let after = now() - WRITTEN.load(Ordering::Acquire);
+            drop((chunk, event));
             while chunks.next().await.is_some() {}
             after
         })

@@ -1,8 +1,7 @@
-//! What a stream has gathered: the task as its events built it up, within a limit of size.
+//! What a stream has gathered: the task as its events built it up.
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
@@ -72,8 +71,8 @@ impl Gathered {
         }
     }
 
-    /// Takes an event in, which was `bytes` long.
-    pub(super) fn take_in(&mut self, update: &Update, bytes: usize, limit: usize) -> Result<()> {
+    /// Takes an event in, which was `bytes` long. Gives the size of what is held, as far as it can grow.
+    pub(super) fn take_in(&mut self, update: &Update, bytes: usize) -> usize {
         match update {
             Update::Status(update) => {
                 self.status = update.status.clone();
@@ -87,11 +86,7 @@ impl Gathered {
                 self.rest().bytes = bytes;
             }
         }
-        if self.rest.as_ref().is_none_or(|rest| rest.bytes <= limit) {
-            return Ok(());
-        }
-        let message = format!("the answer is larger than the limit of {limit} bytes");
-        Err(Error::new(ErrorKind::TooLarge, Outcome::Unknown, message))
+        self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
     fn rest(&mut self) -> &mut Rest {

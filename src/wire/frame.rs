@@ -2,7 +2,7 @@
 //!
 //! Read once and in place: nearly all of a small event's cost would else be the moving of half-read structs.
 
-mod plain;
+pub(super) mod plain;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -55,25 +55,8 @@ impl From<serde_json::Error> for Unreadable {
 /// A result of an unknown shape is kept as it is; one of a known shape that cannot be read is an error, since
 /// an answer that lost a piece must not look whole.
 pub(crate) fn decode_frame(data: &[u8]) -> Result<Content<'_>, Unreadable> {
-    decode_text(text_in(data)?)
-}
-
-/// The same for the frame that a stream begins with, nearly always a status: it is waited for with cold caches.
-pub(crate) fn decode_first_frame(data: &[u8]) -> Result<Content<'_>, Unreadable> {
-    let text = text_in(data)?;
-    match plain::status_in(text) {
-        Some(payload) => Ok(Content::Result(payload)),
-        None => decode_text(text),
-    }
-}
-
-/// Checked at once and then read as text: faster than to check string by string.
-fn text_in(data: &[u8]) -> Result<&str, Unreadable> {
-    std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)
-}
-
-#[inline(never)] // apart from the short way, whose code should stay on few pages
-fn decode_text(text: &str) -> Result<Content<'_>, Unreadable> {
+    // Checked at once and then read as text: faster than to check string by string.
+    let text = std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)?;
     let frame: Frame<'_> = serde_json::from_str(text)?;
     match frame.into_content() {
         Content::Unknown(_) => Ok(Content::Unknown(result_of(text)?)),
@@ -119,7 +102,7 @@ impl<'de> Payload<'de> {
     /// `None` where there is no status: without one nothing is known of the task.
     pub(crate) fn into_task(self, asked_for: &TaskId) -> Option<Task> {
         Some(Task {
-            id: task_id(self.id, asked_for),
+            id: task_id(self.id.as_deref(), asked_for),
             session_id: self.session_id,
             status: self.status?,
             artifacts: self.artifacts.unwrap_or_default(),
@@ -134,14 +117,14 @@ impl<'de> Payload<'de> {
     /// An event without a task id is taken to be the stream's own task's.
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
         if let Some(artifact) = self.artifact {
-            let task_id = task_id(self.id, stream_of);
+            let task_id = task_id(self.id.as_deref(), stream_of);
             return Some(Update::Artifact(ArtifactUpdate { task_id, artifact, metadata: self.metadata }));
         }
         if self.artifacts.is_some() || self.history.is_some() {
             return self.into_task(stream_of).map(Update::Task);
         }
         let is_final = self.is_final();
-        let task_id = task_id(self.id, stream_of);
+        let task_id = task_id(self.id.as_deref(), stream_of);
         Some(Update::Status(StatusUpdate { task_id, status: self.status?, is_final, metadata: self.metadata }))
     }
 
@@ -168,9 +151,9 @@ impl<'de> Payload<'de> {
     }
 }
 
-fn task_id(id: Option<Cow<'_, str>>, expected: &TaskId) -> TaskId {
+fn task_id(id: Option<&str>, expected: &TaskId) -> TaskId {
     match id {
-        Some(id) if *id != *expected.as_str() => TaskId::from(&*id),
+        Some(id) if *expected != *id => TaskId::from(id),
         _ => expected.clone(),
     }
 }

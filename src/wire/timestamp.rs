@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::Text;
 
 /// A point in time, kept as the server wrote it.
 ///
@@ -18,9 +20,11 @@ use serde::{Deserialize, Serialize};
 /// assert!(at.to_system_time().is_some());
 /// assert!(Timestamp::from("yesterday").to_system_time().is_none());
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(Box<str>);
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Timestamp(Text<LONGEST>);
+
+/// The length in bytes of one in UTC with nine digits, and a little more.
+const LONGEST: usize = 32;
 
 impl Timestamp {
     /// The text, exactly as it came.
@@ -42,7 +46,7 @@ impl Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&*self.0, f)
     }
 }
 
@@ -60,7 +64,19 @@ impl From<&str> for Timestamp {
 
 impl From<String> for Timestamp {
     fn from(text: String) -> Self {
-        Self(text.into())
+        Self(text.as_str().into())
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -69,6 +85,19 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+
+    #[test]
+    fn one_of_any_length_is_kept_as_it_is() -> Result<(), serde_json::Error> {
+        for text in
+            ["", "now", "2025-06-27T16:31:41.510422505Z", "2025-06-27T16:31:41.510422505+00:00", &"9".repeat(99)]
+        {
+            let json = serde_json::to_string(text)?;
+            assert_eq!(serde_json::from_str::<Timestamp>(&json)?, Timestamp::from(text));
+            assert_eq!(serde_json::to_string(&Timestamp::from(text.to_owned()))?, json);
+            assert_eq!(format!("{:?}", Timestamp::from(text)), format!("{text:?}"));
+        }
+        Ok(())
+    }
 
     #[test]
     fn nine_digits_offsets_and_no_zone_are_read() {

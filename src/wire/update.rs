@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::Metadata;
-pub(crate) use super::frame::{Content, Unreadable, decode_first_frame, decode_frame};
+pub(crate) use super::frame::plain::plain_status;
+pub(crate) use super::frame::{Content, Unreadable, decode_frame};
 use super::state::TaskState;
 use super::task::{Artifact, Task, TaskStatus};
 use crate::ids::TaskId;

@@ -75,9 +75,10 @@ pub(crate) enum FrameError<E> {
 pub(crate) struct Frames<S: TryStream> {
     /// None once it has ended.
     source: Option<S>,
-    /// None between two events, while the source has nothing: ten thousand streams may be silent.
+    /// None before and between events, while the source has nothing: ten thousand streams may be silent.
     reading: Option<Box<Reading<S::Error>>>,
     limit: usize,
+    begun: bool,
     heard: bool,
 }
 
@@ -94,17 +95,13 @@ where
 {
     /// An event's lines, without comments, may have `max_event_bytes` together.
     pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
-        Self::by(Framer::new(max_event_bytes), source, max_event_bytes)
+        Self { source: Some(source), reading: None, limit: max_event_bytes, begun: false, heard: false }
     }
 
     /// The same with every event put together by `eventsource-stream`: what tests hold the plain way against.
     pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
-        Self::by(Framer::by_library(max_event_bytes), source, max_event_bytes)
-    }
-
-    fn by(framer: Framer, source: S, limit: usize) -> Self {
-        let reading = Reading { framer, failure: None };
-        Self { source: Some(source), reading: Some(Box::new(reading)), limit, heard: false }
+        let reading = Reading { framer: Framer::by_library(max_event_bytes), failure: None };
+        Self { reading: Some(Box::new(reading)), ..Self::new(source, max_event_bytes) }
     }
 
     /// True where bytes came since it was last asked, whatever they said.
@@ -145,12 +142,16 @@ where
         let framer = self.reading.as_ref().map(|reading| &reading.framer);
         let data = Framer::whole_event(framer, chunk, self.limit)?;
         self.reading = None;
+        self.begun = true;
         Some(Data(data))
     }
 
     fn reading(&mut self) -> &mut Reading<S::Error> {
-        let between = || Box::new(Reading { framer: Framer::between_events(self.limit), failure: None });
-        self.reading.get_or_insert_with(between)
+        let begun = std::mem::replace(&mut self.begun, true);
+        self.reading.get_or_insert_with(|| {
+            let framer = if begun { Framer::between_events(self.limit) } else { Framer::new(self.limit) };
+            Box::new(Reading { framer, failure: None })
+        })
     }
 
     fn rest(&mut self) {

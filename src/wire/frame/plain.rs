@@ -5,13 +5,13 @@
 //! anything else, `None` says that the whole way must be gone. That both agree is a property that the tests hold. Later
 //! events, most of them pieces of an artifact, would only pay for the attempt.
 
-use std::borrow::Cow;
-
-use super::Payload;
-use crate::ids::SessionId;
-use crate::wire::state::TaskState;
-use crate::wire::task::{StatusMessage, TaskStatus};
-use crate::wire::timestamp::Timestamp;
+use super::super::Metadata;
+use super::super::state::TaskState;
+use super::super::task::{StatusMessage, TaskStatus};
+use super::super::timestamp::Timestamp;
+use super::super::update::StatusUpdate;
+use super::task_id;
+use crate::ids::TaskId;
 
 /// Above it, the whole way is the faster one: it looks at several bytes at a time.
 const SHORT: usize = 1024;
@@ -19,21 +19,21 @@ const SHORT: usize = 1024;
 /// RFC 8259, section 2.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-pub(super) fn status_in(text: &str) -> Option<Payload<'_>> {
-    if text.len() > SHORT {
+/// A status without its task's id is taken to be of the stream's own task, as on the whole way.
+pub(crate) fn plain_status(data: &[u8], stream_of: &TaskId) -> Option<StatusUpdate> {
+    if data.len() > SHORT {
         return None;
     }
-    let fields = Fields::read(&mut Rest(text))?;
-    Some(Payload {
-        id: fields.id.map(Cow::Borrowed),
-        session_id: fields.session_id.map(SessionId::from),
-        status: Some(TaskStatus {
+    let fields = Fields::read(&mut Rest(std::str::from_utf8(data).ok()?))?;
+    Some(StatusUpdate {
+        task_id: task_id(fields.id, stream_of),
+        status: TaskStatus {
             state: fields.state.map(TaskState::from).unwrap_or_default(),
             message: fields.message.map(|text| StatusMessage::Text(text.to_owned())),
             timestamp: fields.timestamp.map(Timestamp::from),
-        }),
-        is_final: fields.is_final,
-        ..Payload::default()
+        },
+        is_final: fields.is_final.unwrap_or(false),
+        metadata: Metadata::new(),
     })
 }
 
