@@ -425,11 +425,8 @@ mod tests {
         let mut alarm = Alarm::default();
         let far = first.block_on(async { Instant::now() + 3600 * SECOND });
         first.block_on(async { assert!(!is_ready(&mut alarm, far)) });
-        let woken = second.block_on(async {
-            let woken = tokio::spawn(poll_fn(move |cx| alarm.poll(cx, || (far, Duration::ZERO))));
-            yield_now().await;
-            woken
-        });
+        let woken = second.spawn(poll_fn(move |cx| alarm.poll(cx, || (far, Duration::ZERO))));
+        second.block_on(yield_now());
         drop(first);
         second.block_on(woken).expect("it rings on the second");
         second.block_on(async { assert!(Instant::now() >= far) });

@@ -358,6 +358,7 @@ impl Driver {
         }
     }
 
+    #[inline]
     fn poll_next_of_live(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let Phase::Live(frames) = &mut self.phase else {
             return Poll::Ready(Next::Skip);
@@ -390,6 +391,11 @@ impl Driver {
             let is_final = update.is_final;
             return self.take_in(Update::Status(update), is_final, data);
         }
+        self.read_any(data)
+    }
+
+    #[inline(never)] // apart from the short way, whose code should stay on few pages
+    fn read_any(&mut self, data: Bytes) -> Next {
         let payload = match decode_frame(&data) {
             Ok(Content::Result(payload)) => payload,
             Ok(Content::Unknown(value)) => {
@@ -410,6 +416,7 @@ impl Driver {
         self.take_in(update, is_final, data)
     }
 
+    #[inline]
     fn take_in(&mut self, update: Update, is_final: bool, data: Bytes) -> Next {
         // Whatever it is about: a server that says such things has taken something up.
         self.begun = true;
@@ -424,6 +431,7 @@ impl Driver {
         Next::Deliver(Delivery { raw: data, event: update.into() })
     }
 
+    #[inline]
     fn note_end(&mut self, update: &Update, is_final: bool) {
         let state = match update {
             Update::Status(update) => Some(update.state()),

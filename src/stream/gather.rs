@@ -72,6 +72,7 @@ impl Gathered {
     }
 
     /// Takes an event in, which was `bytes` long. Gives the size of what is held, as far as it can grow.
+    #[inline]
     pub(super) fn take_in(&mut self, update: &Update, bytes: usize) -> usize {
         match update {
             Update::Status(update) => {
@@ -81,12 +82,15 @@ impl Gathered {
                 }
             }
             Update::Artifact(update) => self.rest().take_in_artifact(&update.artifact, bytes),
-            Update::Task(task) => {
-                self.replace(task.clone());
-                self.rest().bytes = bytes;
-            }
+            Update::Task(task) => self.take_in_task(task, bytes),
         }
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
+    }
+
+    #[inline(never)] // a stream begins with a status: what is for later stays out of its way
+    fn take_in_task(&mut self, task: &Task, bytes: usize) {
+        self.replace(task.clone());
+        self.rest().bytes = bytes;
     }
 
     fn rest(&mut self) -> &mut Rest {
@@ -112,6 +116,7 @@ impl Gathered {
 }
 
 impl Rest {
+    #[inline(never)] // see `take_in_task`
     fn take_in_artifact(&mut self, update: &Artifact, bytes: usize) {
         let known = self.places.get_mut(&update.index);
         let artifact = known.as_ref().and_then(|place| self.artifacts.get_mut(place.at));
