@@ -21,9 +21,21 @@ fn source(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> +
     stream::iter(chunks.into_iter().map(Ok))
 }
 
+/// The same from a server that takes a breath before each chunk.
+fn breathing(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
+    let mut chunks = chunks.into_iter();
+    let mut breathes = false;
+    stream::poll_fn(move |_| {
+        breathes = !breathes;
+        if breathes { Poll::Pending } else { Poll::Ready(chunks.next().map(Ok)) }
+    })
+}
+
 /// All that comes out: the data of each event, and how it ended.
 fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option<ErrorKind>) {
-    let items: Vec<_> = frames.collect().now_or_never().expect("the source never waits");
+    let mut collecting = frames.collect::<Vec<_>>().boxed_local();
+    let items = std::iter::repeat_with(|| (&mut collecting).now_or_never()).take(1 << 20).flatten().next();
+    let items = items.expect("the source ends");
     let mut data = Vec::new();
     let mut end = None;
     for item in items {
@@ -46,10 +58,50 @@ fn frames(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
     let whole = frames_in(bytes, usize::MAX, LIMIT);
     for size in [1, 2, 3, 5, 7, 64] {
         assert_eq!(frames_in(bytes, size, LIMIT), whole, "in chunks of {size}");
+        let with_breath = run(decode::frames(breathing(chunks_of(bytes, size)), LIMIT));
+        assert_eq!(with_breath, whole, "with a breath between chunks of {size}");
         let by_library = run(decode::frames_by_library(source(chunks_of(bytes, size)), LIMIT));
         assert_eq!(by_library, whole, "by the library, in chunks of {size}");
     }
     whole
+}
+
+/// A chunk that is one event is handed on as it is, but only where an event may begin.
+#[test]
+fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
+    let event = "data: {\"a\":1}\n\n";
+    let befores = [
+        "",
+        "\u{feff}",
+        ": a comment",
+        ": a comment\n",
+        "data",
+        "data:",
+        "data: {\"b\":\n",
+        "data: {}\r",
+        "event: x\n",
+        "id: 1\r\n",
+        "\n",
+        "\r",
+        "data: {\"b\":2}\n\n",
+        "data: {\"b\":2}\r\r",
+        "retry",
+        "data: 1\ndata: 2\n",
+    ];
+    let events = [event, "data:{}\n\n", "data:\n\n", "data: x\r\n\n", "data: x\n\r\n\n", "\n\n", "data: \u{e9}\n\n"];
+    for before in befores {
+        for event in events {
+            let chunks = [before, event, event].map(|chunk| Bytes::copy_from_slice(chunk.as_bytes()));
+            let whole = frames([before, event, event].concat());
+            for parts in [chunks.to_vec(), chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect()] {
+                assert_eq!(run(decode::frames(source(parts.clone()), LIMIT)), whole, "{before:?}, then {event:?}");
+                assert_eq!(run(decode::frames(breathing(parts), LIMIT)), whole, "{before:?}, then {event:?}");
+            }
+        }
+    }
+    let (data, end) = run(decode::frames(source(vec![Bytes::from("data: 1234\n\n")]), 9));
+    assert_eq!((data.len(), end), (0, Some(ErrorKind::TooLarge)));
+    assert_eq!(run(decode::frames(source(vec![Bytes::from("data: 1234\n\n")]), 10)).0, ["1234"]);
 }
 
 fn data(bytes: impl AsRef<[u8]>) -> Vec<String> {

@@ -355,6 +355,18 @@ async fn after_a_cut_the_words_go_on_only_where_they_fit() {
 }
 
 #[tokio::test]
+async fn a_stream_in_a_session_of_its_own_knows_it() {
+    let server = cut_then_found("Hello", false, || vec![]).await;
+    let client = client(&server);
+    let events = client.ask_stream(Ask::new("hi").session("ses-of-its-own")).await.unwrap();
+    assert_eq!(events.session_id(), "ses-of-its-own");
+    let (request, so_far) = (events.request_id(), events.reply_so_far());
+    assert_eq!((so_far.request_id(), so_far.session_id().unwrap().as_str()), (Some(&request), "ses-of-its-own"));
+    let reply = events.into_reply().await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.request_id()), ("Hello", Some(&request)));
+}
+
+#[tokio::test]
 async fn a_silent_stream_is_given_up_and_looked_at() {
     let server = cut_then_found("Hello", false, || vec![Step::Stall]).await;
     let client = client(&server);
