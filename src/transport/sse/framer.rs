@@ -68,14 +68,6 @@ impl Framer {
         Self { only_library: true, ..Self::new(limit) }
     }
 
-    /// The data of a chunk that is one event of the plain shape: nothing of it has to be kept, or copied.
-    pub(super) fn whole_event(state: Option<&Self>, chunk: &Bytes, limit: usize) -> Option<Bytes> {
-        let end = chunk.len().checked_sub(2)?;
-        let is_plain = chunk.starts_with(b"data:") && end <= limit && memchr2(b'\n', b'\r', chunk) == Some(end);
-        let is_whole = is_plain && chunk.ends_with(b"\n\n") && state.is_none_or(Self::is_idle);
-        is_whole.then(|| value_of(chunk.slice(..end)))
-    }
-
     pub(super) fn push(&mut self, chunk: &[u8]) {
         if self.passed >= WORTH_RECLAIMING && self.passed >= self.buffer.len() {
             self.reclaim();
@@ -99,12 +91,7 @@ impl Framer {
 
     /// Between two events: all that was to be known of what came is known.
     pub(super) fn is_between_events(&self) -> bool {
-        self.is_idle() && !self.at_start
-    }
-
-    /// The next byte is the first of a line, and the first of an event.
-    fn is_idle(&self) -> bool {
-        let knows_all = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.mixed;
+        let knows_all = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.at_start && !self.mixed;
         knows_all && matches!(self.data, OpenData::None) && !self.only_library
     }
 
@@ -286,6 +273,18 @@ impl Framer {
             OpenData::Many(assembly) => assembly.finish(),
         }
     }
+}
+
+/// Cuts a chunk that is one event of the plain shape, where an event may begin, down to its data: nothing has to be kept
+/// or copied. Gives any other chunk back.
+pub(super) fn whole_event(mut chunk: Bytes, limit: usize) -> Result<Bytes, Bytes> {
+    let end = chunk.len().saturating_sub(2);
+    let is_plain = chunk.starts_with(b"data:") && chunk.ends_with(b"\n\n") && end <= limit;
+    if !is_plain || memchr2(b'\n', b'\r', &chunk) != Some(end) {
+        return Err(chunk);
+    }
+    chunk.truncate(end);
+    Ok(value_of(chunk))
 }
 
 /// A data line, cut down to its value.

@@ -24,7 +24,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{Stream, TryStream, TryStreamExt};
 
-use framer::{Framer, is_void};
+use framer::{Framer, is_void, whole_event};
 
 /// Chunks that are ready are taken until this many bytes wait, and then searched together: tiny chunks
 /// cost half as much. What is whole never waits for more.
@@ -109,49 +109,33 @@ where
         std::mem::take(&mut self.heard)
     }
 
-    /// Takes what the source has ready. True where it has no more for now.
+    /// Takes what the source has ready.
     fn gather(&mut self, source: &mut S, cx: &mut Context<'_>) -> Gathered {
-        let mut gathered = 0;
-        while gathered < GATHER && self.reading.as_ref().is_none_or(|reading| !reading.framer.is_full()) {
-            match source.try_poll_next_unpin(cx) {
-                Poll::Pending => return Gathered::All,
-                Poll::Ready(Some(Ok(chunk))) => {
-                    self.heard = true;
-                    gathered += chunk.len();
-                    if let Some(data) = self.whole_event(&chunk) {
-                        return Gathered::Event(data);
-                    }
-                    self.reading().framer.push(&chunk);
-                    // An event has just become whole: it does not wait for a look at what may follow.
-                    if chunk.ends_with(b"\n\n") {
-                        return Gathered::Some;
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.reading().failure = Some(error);
-                    return Gathered::End;
-                }
-                Poll::Ready(None) => return Gathered::End,
-            }
+        match &mut self.reading {
+            Some(reading) => reading.gather(source, cx, &mut self.heard),
+            None => self.begin(source, cx),
         }
-        Gathered::Some
     }
 
-    /// The usual chunk of a server that writes event by event.
-    fn whole_event(&mut self, chunk: &Bytes) -> Option<Data> {
-        let framer = self.reading.as_ref().map(|reading| &reading.framer);
-        let data = Framer::whole_event(framer, chunk, self.limit)?;
-        self.reading = None;
-        self.begun = true;
-        Some(Data(data))
-    }
-
-    fn reading(&mut self) -> &mut Reading<S::Error> {
+    /// Takes the first chunk after a rest. The usual one is an event, of a server that writes event by event.
+    fn begin(&mut self, source: &mut S, cx: &mut Context<'_>) -> Gathered {
+        let (chunk, failure) = match source.try_poll_next_unpin(cx) {
+            Poll::Pending => return Gathered::All,
+            Poll::Ready(None) => return Gathered::End,
+            Poll::Ready(Some(Ok(chunk))) => (chunk, None),
+            Poll::Ready(Some(Err(error))) => (Bytes::new(), Some(error)),
+        };
+        self.heard |= failure.is_none();
         let begun = std::mem::replace(&mut self.begun, true);
-        self.reading.get_or_insert_with(|| {
-            let framer = if begun { Framer::between_events(self.limit) } else { Framer::new(self.limit) };
-            Box::new(Reading { framer, failure: None })
-        })
+        let chunk = match whole_event(chunk, self.limit) {
+            Ok(data) => return Gathered::Event(Data(data)),
+            Err(chunk) => chunk,
+        };
+        let mut framer = if begun { Framer::between_events(self.limit) } else { Framer::new(self.limit) };
+        framer.push(&chunk);
+        let gathered = if failure.is_some() { Gathered::End } else { Gathered::Some };
+        self.reading = Some(Box::new(Reading { framer, failure }));
+        gathered
     }
 
     fn rest(&mut self) {
@@ -166,6 +150,35 @@ where
     fn close(&mut self) -> Option<FrameError<S::Error>> {
         self.source = None;
         self.reading.take()?.failure.map(FrameError::Source)
+    }
+}
+
+impl<E> Reading<E> {
+    fn gather<S>(&mut self, source: &mut S, cx: &mut Context<'_>, heard: &mut bool) -> Gathered
+    where
+        S: TryStream<Ok = Bytes, Error = E> + Unpin,
+    {
+        let mut gathered = 0;
+        while gathered < GATHER && !self.framer.is_full() {
+            match source.try_poll_next_unpin(cx) {
+                Poll::Pending => return Gathered::All,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    *heard = true;
+                    gathered += chunk.len();
+                    self.framer.push(&chunk);
+                    // An event has just become whole: it does not wait for a look at what may follow.
+                    if chunk.ends_with(b"\n\n") {
+                        return Gathered::Some;
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.failure = Some(error);
+                    return Gathered::End;
+                }
+                Poll::Ready(None) => return Gathered::End,
+            }
+        }
+        Gathered::Some
     }
 }
 
