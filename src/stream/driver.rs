@@ -25,7 +25,7 @@ use crate::reply::Reply;
 use crate::transport::retry::{Observed, Verdict, verdict};
 use crate::transport::sse::{FrameError, Frames};
 use crate::wire::state::TaskState;
-use crate::wire::update::{Content, Update, decode_frame, plain_status};
+use crate::wire::update::{Content, decode_frame, plain_status};
 
 /// One event, with the bytes that it was read from.
 pub(super) struct Delivery {
@@ -237,7 +237,7 @@ impl Driver {
             && let Some(update) = plain_status(&data, &self.task_id)
         {
             let is_final = update.is_final;
-            return self.take_in(Update::Status(update), is_final, data);
+            return self.take_in(Event::Status(update), is_final, data);
         }
         self.read_any(data)
     }
@@ -261,35 +261,25 @@ impl Driver {
         let Some(update) = payload.into_update(&self.task_id) else {
             return Next::Lost(garbled("an event has a state that could not be understood"));
         };
-        self.take_in(update, is_final, data)
+        self.take_in(update.into(), is_final, data)
     }
 
     #[inline]
-    fn take_in(&mut self, update: Update, is_final: bool, data: Bytes) -> Next {
+    fn take_in(&mut self, event: Event, is_final: bool, data: Bytes) -> Next {
         // Whatever it is about: a server that says such things has taken something up.
         self.begun = true;
-        if *update.task_id() != self.task_id {
+        if event.task_id() != Some(&self.task_id) {
             return Next::Skip;
         }
-        let size = self.gathered.take_in(&update, data.len());
+        let size = self.gathered.take_in(&event, data.len());
         if size > 0 && size > self.limits().max_reply_bytes {
             return Next::Fail(too_large("the answer", self.limits().max_reply_bytes));
         }
-        self.note_end(&update, is_final);
-        Next::Deliver(Delivery { raw: data, event: update.into() })
-    }
-
-    #[inline]
-    fn note_end(&mut self, update: &Update, is_final: bool) {
-        let state = match update {
-            Update::Status(update) => Some(update.state()),
-            Update::Task(task) => Some(task.state()),
-            Update::Artifact(_) => None,
-        };
-        if let Some(state) = state {
+        if let Some(state) = event.state() {
             self.over = may_be_last(state);
         }
         self.is_final = is_final;
+        Next::Deliver(Delivery { raw: data, event })
     }
 
     /// An error in the stream: a refusal only where nothing was begun.

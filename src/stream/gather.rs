@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::Event;
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
-use crate::wire::update::Update;
 
 /// Most open streams wait with no more than a status.
 #[derive(Default)]
@@ -73,16 +73,17 @@ impl Gathered {
 
     /// Takes an event in, which was `bytes` long. Gives the size of what is held, as far as it can grow.
     #[inline]
-    pub(super) fn take_in(&mut self, update: &Update, bytes: usize) -> usize {
-        match update {
-            Update::Status(update) => {
+    pub(super) fn take_in(&mut self, event: &Event, bytes: usize) -> usize {
+        match event {
+            Event::Status(update) => {
                 self.status = update.status.clone();
                 if !update.metadata.is_empty() {
                     self.rest().metadata.clone_from(&update.metadata);
                 }
             }
-            Update::Artifact(update) => self.rest().take_in_artifact(&update.artifact, bytes),
-            Update::Task(task) => self.take_in_task(task, bytes),
+            Event::Artifact(update) => self.rest().take_in_artifact(&update.artifact, bytes),
+            Event::Task(task) => self.take_in_task(task, bytes),
+            Event::Unknown(_) => {}
         }
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }

@@ -69,13 +69,3 @@ pub(crate) enum Update {
     Artifact(ArtifactUpdate),
     Task(Task),
 }
-
-impl Update {
-    pub(crate) fn task_id(&self) -> &TaskId {
-        match self {
-            Self::Status(update) => &update.task_id,
-            Self::Artifact(update) => &update.task_id,
-            Self::Task(task) => &task.id,
-        }
-    }
-}
