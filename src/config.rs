@@ -184,7 +184,7 @@ impl Config {
         self
     }
 
-    /// How long a stream may be silent. Pings count as life. Default 2 min.
+    /// How long a stream may be silent, or up to a 64th longer. Pings count as life. Default 2 min.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle_timeout = limit;
         self
