@@ -356,7 +356,7 @@ async fn after_a_cut_the_words_go_on_only_where_they_fit() {
 
 #[tokio::test]
 async fn a_stream_in_a_session_of_its_own_knows_it() {
-    let server = cut_then_found("Hello", false, || vec![]).await;
+    let server = cut_then_found("Hello", false, Vec::new).await;
     let client = client(&server);
     let events = client.ask_stream(Ask::new("hi").session("ses-of-its-own")).await.unwrap();
     assert_eq!(events.session_id(), "ses-of-its-own");
