@@ -66,6 +66,15 @@ fn frames(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
     whole
 }
 
+/// Whoever waits has to be able to look at the clock.
+#[test]
+fn comments_without_end_or_pause_let_the_reader_have_a_say() {
+    for chunk in [": ping\n", ": ping\n\n", ":", "data: {}\n\n", "id: 1\n\n"] {
+        let comments = stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
+        assert!(decode::frames(comments, 64).next().now_or_never().is_none(), "{chunk:?}");
+    }
+}
+
 /// A chunk that is one event is handed on as it is, but only where an event may begin.
 #[test]
 fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {

@@ -217,6 +217,8 @@ impl Driver {
             self.watch.begin_anew();
         }
         let next = match polled {
+            // Also where bytes come all the time that are no event.
+            Poll::Pending if is_past(self.deadline()) => Next::Lost(late(Late::Deadline)),
             Poll::Pending => {
                 let (idle, deadline) = (self.limits().idle_timeout, self.deadline());
                 Next::Lost(late(ready!(self.watch.poll(cx, idle, deadline))))

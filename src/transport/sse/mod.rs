@@ -30,6 +30,10 @@ use framer::{Framer, is_void, whole_event};
 /// cost half as much. What is whole never waits for more.
 const GATHER: usize = 4 * 1024;
 
+/// After so many, larger together than any event, whoever polls has a say: a source that never pauses may send comments
+/// for ever.
+const GATHERS_A_POLL: usize = 1 << 14;
+
 /// The data of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Data(Bytes);
@@ -205,7 +209,7 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let mut dry = false;
-        loop {
+        for _ in 0..GATHERS_A_POLL {
             match this.reading.as_mut().and_then(|reading| reading.framer.next_event()) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Data(data)))),
                 Some(Err(refusal)) => {
@@ -231,6 +235,8 @@ where
                 gathered => dry = matches!(gathered, Gathered::All),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
