@@ -26,7 +26,9 @@ fn json(criterion: &mut Criterion) {
         ("task-1MiB", events::many_lines_of(1 << 20)),
     ] {
         group.throughput(Throughput::Bytes(data.len() as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| decode::event(black_box(data.as_bytes()))));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| decode::event(black_box(data.as_bytes())))
+        });
     }
 }
 
@@ -40,7 +42,8 @@ fn frames(criterion: &mut Criterion) {
         ("lines-1MiB", events::in_lines(&events::many_lines_of(1 << 20))),
     ] {
         let bytes = event.repeat((1 << 20) / event.len() + 1);
-        let chunks: Vec<Bytes> = bytes.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
+        let chunks: Vec<Bytes> =
+            bytes.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         let source = || stream::iter(chunks.iter().cloned().map(Ok::<_, Infallible>));
         group.bench_function(format!("straight/{name}"), |bencher| {

@@ -13,12 +13,18 @@ use payman_sdk::{Ask, Client, Error, Reply};
 fn handle(result: Result<Reply, Error>) {
     match result {
         // It MAY have been done. Never ask again: keep the task id, and look later.
-        Err(error) if error.is_outcome_unknown() => println!("look later at {:?}: {error}", error.task_id()),
+        Err(error) if error.is_outcome_unknown() => {
+            println!("look later at {:?}: {error}", error.task_id())
+        }
         // The user's sign-in is gone. Nothing was done.
         Err(error) if error.is_reauthorization_required() => println!("connect again: {error}"),
         // It was surely not done.
         Err(error) if error.is_safe_to_ask_again() => {
-            println!("not done, wait {:?}: {error} (status {:?})", error.retry_after(), error.status());
+            println!(
+                "not done, wait {:?}: {error} (status {:?})",
+                error.retry_after(),
+                error.status()
+            );
             println!("  the server said: {:?}", error.body_json());
         }
         Err(error) => println!("{error} (JSON-RPC {:?}, {:?})", error.rpc_code(), error.body()),
@@ -34,7 +40,11 @@ async fn main() -> Result<(), Error> {
     handle(client.ask("What's the weather?").await);
 
     let Some(emulator) = payman.emulator() else { return Ok(()) };
-    emulator.fault(Fault::status(400).body(r#"{"error":"bad request"}"#, "application/json").on(Operation::Send));
+    emulator.fault(
+        Fault::status(400)
+            .body(r#"{"error":"bad request"}"#, "application/json")
+            .on(Operation::Send),
+    );
     handle(client.ask("List all payees").await);
 
     // The agent pays, and the connection breaks before the answer: the SDK looks for it.
@@ -43,13 +53,17 @@ async fn main() -> Result<(), Error> {
     handle(client.ask("Pay Tyllen $50").await);
 
     // Nor can it be looked for. Whoever kept the task id can look later.
-    emulator.faults([Fault::close().on(Operation::Send).after_acting(), Fault::close().on(Operation::Get).times(5)]);
+    emulator.faults([
+        Fault::close().on(Operation::Send).after_acting(),
+        Fault::close().on(Operation::Get).times(5),
+    ]);
     let ask = Ask::new("Pay Tyllen $60");
     let task_id = ask.task_id().clone(); // save it before you ask
     handle(client.ask(ask).await);
-    handle(client.task(&task_id).await.map(Reply::from));
+    handle(client.get_task(&task_id).await.map(Reply::from));
 
-    let user = Client::with_auth_code(payman.config()?, emulator.issue_code(["read_balance"])).await?;
+    let user =
+        Client::with_auth_code(payman.config()?, emulator.issue_code(["read_balance"])).await?;
     emulator.revoke_all();
     handle(user.ask("How much money do I have in my wallet?").await);
     Ok(())

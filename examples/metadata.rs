@@ -27,10 +27,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .metadata("order", Order { number: 7, positions: vec!["tea", "milk"] });
     println!("{}", client.ask(ask).await?);
 
-    let ask = Ask::new("List all payees").message_metadata("priority", "high").message_metadata("category", "payees");
+    let ask = Ask::new("List all payees")
+        .message_metadata("priority", "high")
+        .message_metadata("category", "payees");
     println!("{}", client.ask(ask).await?);
 
-    let ask = Ask::new("List all wallets").part_metadata("currency", "USD").part_metadata("format", "text");
+    let ask = Ask::new("List all wallets")
+        .part_metadata("currency", "USD")
+        .part_metadata("format", "text");
     let reply = client.ask(ask).await?;
     println!("{reply}");
 
@@ -39,7 +43,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     if let Some(emulator) = payman.emulator() {
         println!("The server saw:");
-        for sent in emulator.state().request_metadata.values().flatten().filter(|sent| !sent.is_empty()) {
+        for sent in
+            emulator.state().request_metadata.values().flatten().filter(|sent| !sent.is_empty())
+        {
             println!("{}", serde_json::to_string_pretty(sent)?);
         }
     }

@@ -28,7 +28,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let status = client.token_status();
     let left = status.expires_at().and_then(|at| at.duration_since(SystemTime::now()).ok());
     println!("{:?}, generation {}, {left:?} left", status.source(), status.generation());
-    println!("it may: {}", status.scopes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    println!(
+        "it may: {}",
+        status.scopes().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    );
 
     let Some(emulator) = payman.emulator() else { return Ok(()) };
 

@@ -16,7 +16,7 @@ use crate::wire::timestamp::Timestamp;
 /// One thing to say to the agent, with what goes along.
 ///
 /// Its task id is minted here and known before anything is sent: keep it, and a program that crashed
-/// can look for the answer later with [`Client::task`](crate::Client::task).
+/// can look for the answer later with [`Client::get_task`](crate::Client::get_task).
 ///
 /// An `Ask` stands for one task. Asking a clone of it again after the first was received **continues that
 /// task: the agent runs again**, and may pay again.
@@ -37,7 +37,7 @@ use crate::wire::timestamp::Timestamp;
 pub struct Ask {
     text: String,
     task_id: TaskId,
-    continues: Option<Continued>,
+    continues: Option<Continuation>,
     session: Session,
     metadata: Metadata,
     message_metadata: Metadata,
@@ -52,7 +52,7 @@ pub struct Ask {
 
 /// What is known of a task that is continued.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Continued {
+pub(crate) struct Continuation {
     /// When it came to stand where it stood: if it still stands there, nothing happened since.
     pub(crate) since: Option<Timestamp>,
 }
@@ -88,13 +88,13 @@ impl Ask {
     /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) does this and the session in one.
     pub fn continue_task(mut self, id: impl Into<TaskId>) -> Self {
         self.task_id = id.into();
-        self.continues = Some(Continued::default());
+        self.continues = Some(Continuation::default());
         self
     }
 
     pub(crate) fn continue_since(mut self, id: TaskId, since: Option<Timestamp>) -> Self {
         self.task_id = id;
-        self.continues = Some(Continued { since });
+        self.continues = Some(Continuation { since });
         self
     }
 
@@ -180,7 +180,9 @@ fn attach(to: &mut Metadata, key: String, value: impl Serialize, problem: &mut O
             to.insert(key, value);
         }
         Err(_) => {
-            problem.get_or_insert_with(|| format!("the metadata {key:?} has a value that JSON cannot hold"));
+            problem.get_or_insert_with(|| {
+                format!("the metadata {key:?} has a value that JSON cannot hold")
+            });
         }
     }
 }
@@ -221,13 +223,13 @@ impl From<Cow<'_, str>> for Ask {
 }
 
 /// An ask that was checked and written out, ready to be sent.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedAsk {
     pub(crate) text: String,
     pub(crate) task_id: TaskId,
     pub(crate) session_id: SessionId,
     pub(crate) request: MintedRequest,
-    pub(crate) continues: Option<Continued>,
-    pub(crate) limits: crate::config::Limits,
+    pub(crate) continues: Option<Continuation>,
+    pub(crate) limits: crate::policy::Limits,
     pub(crate) body: bytes::Bytes,
 }
 
@@ -236,8 +238,8 @@ impl Ask {
         self,
         method: &str,
         own_session: &SessionId,
-        limits: crate::config::Limits,
-    ) -> Result<Prepared> {
+        limits: crate::policy::Limits,
+    ) -> Result<PreparedAsk> {
         let session_id = match self.session {
             Session::Client => own_session.clone(),
             Session::New => SessionId::new(),
@@ -247,7 +249,9 @@ impl Ask {
             return Err(Error::invalid_input("there is nothing to ask: the text is blank"));
         }
         if session_id.is_blank() {
-            return Err(Error::invalid_input("the session id is blank; use Ask::new_session to start one"));
+            return Err(Error::invalid_input(
+                "the session id is blank; use Ask::new_session to start one",
+            ));
         }
         if self.task_id.is_blank() {
             return Err(Error::invalid_input("the task id is blank; leave it out to start a task"));
@@ -266,9 +270,11 @@ impl Ask {
                 parts: [UserText { kind: "text", text: &self.text, metadata: &self.part_metadata }],
             },
         };
-        let body = serde_json::to_vec(&Request::new(&request.id(), method, params))
-            .map_err(|error| Error::invalid_input("the ask cannot be written as JSON").with_source(error))?;
-        let limits = crate::config::Limits {
+        let body =
+            serde_json::to_vec(&Request::new(&request.id(), method, params)).map_err(|error| {
+                Error::invalid_input("the ask cannot be written as JSON").with_source(error)
+            })?;
+        let limits = crate::policy::Limits {
             reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(limits.idle_timeout),
             deadline: self.deadline.or(limits.deadline),
@@ -276,7 +282,7 @@ impl Ask {
             max_reply_bytes: self.max_reply_bytes.unwrap_or(limits.max_reply_bytes),
             ..limits
         };
-        Ok(Prepared {
+        Ok(PreparedAsk {
             text: self.text,
             task_id: self.task_id,
             session_id,

@@ -10,18 +10,20 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, info_span};
 
-use crate::ask::{Ask, Prepared};
+use crate::ask::{Ask, PreparedAsk};
 use crate::auth::connect::AuthCode;
-use crate::auth::keeper::Keeper;
+use crate::auth::manager::TokenManager;
 use crate::auth::token::{AccessToken, TokenInfo, TokenStatus};
 use crate::auth::{for_auth_code, for_credentials, for_token};
-use crate::config::{Base, Config};
+use crate::config::Config;
 use crate::conversation::Conversation;
-use crate::delivery::{Delivered, Found, Platform, Wants, instant_after, millis_since};
+use crate::delivery::{Delivered, ExpectedResponse, Platform, TaskSnapshot};
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
 use crate::stream::{AskStream, Driver, RawStream};
+use crate::time::{instant_after, millis_since};
 use crate::transport::Http;
 use crate::wire::request::method;
 use crate::wire::task::Task;
@@ -30,7 +32,7 @@ use crate::wire::task::Task;
 ///
 /// Cheap to clone; clones are the same client. A client's session never changes, so that one client in a web
 /// server's state is safe to share: give each visitor a handle with a session of their own by
-/// [`session`](Self::session) or [`new_session`](Self::new_session).
+/// [`with_session`](Self::with_session) or [`new_session`](Self::new_session).
 ///
 /// The futures and streams that it returns borrow nothing and are `Send`: `tokio::spawn(client.ask("…"))` works.
 #[derive(Clone)]
@@ -106,7 +108,10 @@ impl Client {
             missing.push("PAYMAN_CLIENT_SECRET");
         }
         let (Some(client_id), true) = (client_id, missing.is_empty()) else {
-            return Err(Error::invalid_input(format!("missing in the environment: {}", missing.join(", "))));
+            return Err(Error::invalid_input(format!(
+                "missing in the environment: {}",
+                missing.join(", ")
+            )));
         };
         let mut config = Config::new(client_id);
         if let Some(secret) = secret {
@@ -130,7 +135,7 @@ impl Client {
         }
     }
 
-    fn assemble(config: Config, base: &Base, http: Http, keeper: Keeper) -> Self {
+    fn assemble(config: Config, base: &BaseUrl, http: Http, keeper: TokenManager) -> Self {
         Self(Arc::new(Conversation {
             platform: Arc::new(Platform::new(http, keeper, config.limits, config.retry, base)),
             name: config.name.map(Arc::from),
@@ -157,10 +162,9 @@ fn token_from_vars(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Token
             "PAYMAN_ACCESS_TOKEN is set without PAYMAN_EXPIRES_IN, its lifetime in seconds",
         ));
     };
-    let seconds = lifetime
-        .trim()
-        .parse()
-        .map_err(|error| Error::invalid_input("PAYMAN_EXPIRES_IN is not a number of seconds").with_source(error))?;
+    let seconds = lifetime.trim().parse().map_err(|error| {
+        Error::invalid_input("PAYMAN_EXPIRES_IN is not a number of seconds").with_source(error)
+    })?;
     let token = TokenInfo::access(access, Duration::from_secs(seconds));
     Ok(Some(match refresh {
         Some(refresh) => token.refresh(refresh),
@@ -173,7 +177,7 @@ fn token_from_vars(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Token
 /// **Dropping the future of an ask leaves its outcome unknown**: so does a time limit of your own around it
 /// (`tokio::time::timeout`, an axum `TimeoutLayer`), and a web framework that drops a handler because the browser
 /// went away. The ask may have been received, and the agent goes on. Use [`Ask::deadline`] instead, which ends in an error
-/// with the [task id](Error::task_id); or keep [`Ask::task_id`] before you ask, and look with [`Client::task`]; or
+/// with the [task id](Error::task_id); or keep [`Ask::task_id`] before you ask, and look with [`Client::get_task`]; or
 /// `tokio::spawn` the ask, so that it outlives the handler.
 impl Client {
     /// Asks, and waits for the full reply.
@@ -196,7 +200,9 @@ impl Client {
     ///
     /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
     pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
-        self.ask_for_task(ask.into(), |found, ask| Ok(Reply::new(found.task, ask.request, &ask.session_id)))
+        self.ask_for_task(ask.into(), |found, ask| {
+            Ok(Reply::new(found.task, ask.request, &ask.session_id))
+        })
     }
 
     /// Asks, and gives the server's JSON-RPC response as it is, byte for byte.
@@ -207,8 +213,12 @@ impl Client {
     pub fn ask_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawReply>> {
         self.ask_for_task(ask.into(), |found, ask| {
             RawReply::read(&found.response).ok_or_else(|| {
-                Error::new(ErrorKind::Protocol, Outcome::Unknown, "the platform's answer is not JSON")
-                    .with_task_id(&ask.task_id)
+                Error::new(
+                    ErrorKind::Protocol,
+                    Outcome::Unknown,
+                    "the platform's answer is not JSON",
+                )
+                .with_task_id(&ask.task_id)
             })
         })
     }
@@ -216,7 +226,7 @@ impl Client {
     fn ask_for_task<T: Send + 'static>(
         &self,
         ask: Ask,
-        into_reply: fn(Found, &Prepared) -> Result<T>,
+        into_reply: fn(TaskSnapshot, &PreparedAsk) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(self.platform());
         let ask = match ask.prepare(method::SEND, &self.0.session, platform.limits) {
@@ -228,7 +238,7 @@ impl Client {
             let started = Instant::now();
             let deadline = platform.reply_deadline(&ask.limits);
             let result = async {
-                match platform.deliver(&ask, Wants::Reply, deadline).await? {
+                match platform.deliver(&ask, ExpectedResponse::Reply, deadline).await? {
                     Delivered::Task(found) if platform.is_to_be_followed(&ask, &found) => {
                         Box::pin(platform.follow(&ask, found, deadline)).await
                     }
@@ -284,9 +294,17 @@ impl Client {
         self.drive(ask.into(), RawStream::new)
     }
 
-    fn drive<S: Send + 'static>(&self, ask: Ask, into_stream: fn(Driver) -> S) -> BoxFuture<'static, Result<S>> {
+    fn drive<S: Send + 'static>(
+        &self,
+        ask: Ask,
+        into_stream: fn(Driver) -> S,
+    ) -> BoxFuture<'static, Result<S>> {
         let conversation = Arc::clone(&self.0);
-        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &conversation.session, conversation.platform.limits) {
+        let ask = match ask.prepare(
+            method::SEND_SUBSCRIBE,
+            &conversation.session,
+            conversation.platform.limits,
+        ) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -294,7 +312,9 @@ impl Client {
         let driver = async move {
             let platform = &conversation.platform;
             let deadline = ask.limits.deadline.map(instant_after);
-            let delivered = platform.deliver(&ask, Wants::Events, platform.setup_deadline(deadline)).await?;
+            let delivered = platform
+                .deliver(&ask, ExpectedResponse::Events, platform.setup_deadline(deadline))
+                .await?;
             Ok(into_stream(Driver::new(conversation, ask, delivered, deadline)))
         };
         Box::pin(driver.instrument(span))
@@ -305,7 +325,7 @@ impl Client {
     /// # Errors
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
+    pub fn get_task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
         let platform = Arc::clone(self.platform());
         let id = id.into();
         Box::pin(async move { platform.get_persistently(&id).await.map(|found| found.task) })
@@ -317,7 +337,7 @@ impl Client {
     ///
     /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Rpc`] with code -32002 where there is
     /// nothing left to cancel; [`ErrorKind::Unsupported`] where it cannot be asked.
-    pub fn cancel(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
+    pub fn cancel_task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
         let platform = Arc::clone(self.platform());
         let id = id.into();
         Box::pin(async move { platform.cancel(&id).await.map(|found| found.task) })
@@ -334,14 +354,14 @@ impl Client {
 
     /// A handle in another session: resumes it. Shares the token and the connections.
     #[must_use]
-    pub fn session(&self, id: impl Into<SessionId>) -> Self {
+    pub fn with_session(&self, id: impl Into<SessionId>) -> Self {
         Self(Arc::new(self.0.in_session(id.into())))
     }
 
     /// A handle in a session of its own. Shares the token and the connections.
     #[must_use]
     pub fn new_session(&self) -> Self {
-        self.session(SessionId::new())
+        self.with_session(SessionId::new())
     }
 
     /// The name given in the [`Config`].
@@ -360,19 +380,19 @@ impl Client {
     /// Where there is no valid token and none could be had; the source says why.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(self.platform());
-        Box::pin(async move { platform.keeper.access_token().await })
+        Box::pin(async move { platform.tokens.access_token().await })
     }
 
     /// The refresh token in hand, if any.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
-        self.platform().keeper.refresh_token()
+        self.platform().tokens.refresh_token()
     }
 
     /// True when there is no valid access token in hand right now; the next call obtains one.
     #[must_use]
     pub fn is_access_token_expired(&self) -> bool {
-        self.platform().keeper.is_expired()
+        self.platform().tokens.is_expired()
     }
 
     /// Signs the user out: forgets their tokens, in this client and its clones and in the
@@ -387,19 +407,32 @@ impl Client {
     /// [`ErrorKind::InvalidInput`] for a client of the app itself ([`with_credentials`](Self::with_credentials)).
     pub fn sign_out(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let platform = Arc::clone(self.platform());
-        async move { platform.keeper.sign_out().await }
+        async move { platform.tokens.sign_out().await }
     }
 
     /// How the token stands, for a health endpoint. Holds no secret.
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {
-        self.platform().keeper.status()
+        self.platform().tokens.status()
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("name", &self.0.name).field("session", &self.0.session).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("name", &self.0.name)
+            .field("session", &self.0.session)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Uses the connections and the retry budget of another client: one pool for the clients of many users.
+    ///
+    /// The other client's connect timeout and HTTP settings apply, not those of this config.
+    pub fn share_connections(mut self, other: &Client) -> Self {
+        self.shared = Some(other.http().clone());
+        self
     }
 }
 
@@ -416,15 +449,15 @@ macro_rules! span_of {
     };
 }
 
-fn ask_span(ask: &Prepared) -> Span {
+fn ask_span(ask: &PreparedAsk) -> Span {
     span_of!("ask", ask)
 }
 
-fn stream_span(ask: &Prepared) -> Span {
+fn stream_span(ask: &PreparedAsk) -> Span {
     span_of!("stream", ask)
 }
 
-fn record_end(span: &Span, started: Instant, result: &Result<Found>) {
+fn record_end(span: &Span, started: Instant, result: &Result<TaskSnapshot>) {
     if span.is_disabled() {
         return;
     }
@@ -442,16 +475,25 @@ mod tests {
     static_assertions::assert_impl_all!(RawStream: Send, Unpin);
 
     fn from(vars: &[(&str, &str)]) -> Result<Client> {
-        Client::from_vars(|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        Client::from_vars(|name| {
+            vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]
     fn missing_variables_are_named() {
         let text = from(&[]).unwrap_err().to_string();
-        assert!(text.contains("PAYMAN_CLIENT_ID") && text.contains("PAYMAN_CLIENT_SECRET"), "{text}");
-        let text = from(&[("PAYMAN_CLIENT_ID", "id"), ("PAYMAN_CLIENT_SECRET", " ")]).unwrap_err().to_string();
+        assert!(
+            text.contains("PAYMAN_CLIENT_ID") && text.contains("PAYMAN_CLIENT_SECRET"),
+            "{text}"
+        );
+        let text = from(&[("PAYMAN_CLIENT_ID", "id"), ("PAYMAN_CLIENT_SECRET", " ")])
+            .unwrap_err()
+            .to_string();
         assert!(!text.contains("CLIENT_ID") && text.contains("PAYMAN_CLIENT_SECRET"), "{text}");
-        let text = from(&[("PAYMAN_CLIENT_ID", "id"), ("PAYMAN_ACCESS_TOKEN", "a")]).unwrap_err().to_string();
+        let text = from(&[("PAYMAN_CLIENT_ID", "id"), ("PAYMAN_ACCESS_TOKEN", "a")])
+            .unwrap_err()
+            .to_string();
         assert!(text.contains("PAYMAN_EXPIRES_IN"), "{text}");
     }
 
@@ -468,7 +510,12 @@ mod tests {
         assert_eq!(client.name(), Some("me"));
         assert!(client.refresh_token().is_some());
         assert!(
-            from(&[("PAYMAN_CLIENT_ID", "id"), ("PAYMAN_CLIENT_SECRET", "s"), ("PAYMAN_ENVIRONMENT", "moon")]).is_err()
+            from(&[
+                ("PAYMAN_CLIENT_ID", "id"),
+                ("PAYMAN_CLIENT_SECRET", "s"),
+                ("PAYMAN_ENVIRONMENT", "moon")
+            ])
+            .is_err()
         );
         Ok(())
     }

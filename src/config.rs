@@ -5,48 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use url::Url;
 
 use crate::auth::store::TokenStore;
+use crate::endpoint::{BaseUrl, Environment};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
+use crate::policy::{Limits, RetryPolicy};
 use crate::transport::Http;
-use crate::transport::retry::RetryPolicy;
-
-/// Which Payman a client talks to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Environment {
-    /// `https://agent.payman.ai`: real money.
-    #[default]
-    Live,
-    /// `https://agent.payman.dev`: test money.
-    Test,
-}
-
-impl Environment {
-    /// The base URL of the platform's API.
-    #[must_use]
-    pub fn base_url(self) -> &'static str {
-        match self {
-            Self::Live => "https://agent.payman.ai",
-            Self::Test => "https://agent.payman.dev",
-        }
-    }
-}
-
-impl std::str::FromStr for Environment {
-    type Err = Error;
-
-    /// Reads `live` or `test`, in any case.
-    fn from_str(text: &str) -> Result<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "live" => Ok(Self::Live),
-            "test" => Ok(Self::Test),
-            _ => Err(Error::invalid_input("the environment is neither \"live\" nor \"test\"")),
-        }
-    }
-}
 
 type ConfigureHttp = Arc<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
 
@@ -84,36 +50,6 @@ pub struct Config {
     pub(crate) configure_http: Option<ConfigureHttp>,
     pub(crate) shared: Option<Http>,
 }
-
-/// Limits of time and size. An [`Ask`](crate::Ask) may set its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    pub(crate) reply_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
-    /// `None` for a stream that was given none.
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) max_event_bytes: usize,
-    pub(crate) max_reply_bytes: usize,
-    pub(crate) max_error_body_bytes: usize,
-}
-
-const MIB: usize = 1024 * 1024;
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            reply_timeout: Duration::from_secs(5 * 60),
-            idle_timeout: Duration::from_secs(2 * 60),
-            deadline: None,
-            max_event_bytes: 16 * MIB,
-            max_reply_bytes: 64 * MIB,
-            max_error_body_bytes: 64 * 1024,
-        }
-    }
-}
-
-/// The deadline of an ask that was given none: its waiting and looking included.
-pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 
 impl Config {
     /// A config for the live platform with every limit at its default.
@@ -252,14 +188,6 @@ impl Config {
         self.configure_http = Some(Arc::new(configure));
         self
     }
-
-    /// Uses the connections, and the retry budget, of another client: many users' clients on one pool.
-    ///
-    /// Its connect time limit and HTTP settings count, not this config's.
-    pub fn share_connections(mut self, other: &crate::Client) -> Self {
-        self.shared = Some(other.http().clone());
-        self
-    }
 }
 
 /// By hand: closures have no `Debug`, and the secret none to show.
@@ -271,82 +199,39 @@ impl fmt::Debug for Config {
             .field("name", &self.name)
             .field("session_id", &self.session_id)
             .field("subject", &self.subject)
-            .field("base_url", &self.base_url.parse::<Url>().ok().map(|url| url.origin().ascii_serialization()))
+            .field(
+                "base_url",
+                &self.base_url.parse::<Url>().ok().map(|url| url.origin().ascii_serialization()),
+            )
             .field("limits", &self.limits)
             .field("retry", &self.retry)
             .finish_non_exhaustive()
     }
 }
 
-/// Where the API is: checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Base {
-    url: Url,
-    plain_loopback: bool,
-}
-
-impl Base {
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let url = Url::parse(text.trim()).map_err(|error| {
-            Error::invalid_input("the base URL is not a URL; it looks like https://agent.payman.ai").with_source(error)
-        })?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::invalid_input("the base URL holds user info; credentials belong in Config"));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(Error::invalid_input("the base URL holds a query or a fragment; leave them out"));
-        }
-        let plain_loopback = match url.scheme() {
-            "https" if url.has_host() => false,
-            "http" if is_loopback(url.host()) => true,
-            _ => {
-                return Err(Error::invalid_input(
-                    "the base URL is neither https nor loopback; tokens do not travel in the clear",
-                ));
-            }
-        };
-        Ok(Self { url, plain_loopback })
-    }
-
-    /// Plain http on this machine: no proxy, no certificates.
-    pub(crate) fn is_plain_loopback(&self) -> bool {
-        self.plain_loopback
-    }
-
-    /// The URL of a path of [`crate::wire::path`].
-    pub(crate) fn join(&self, path: &str) -> Url {
-        let mut url = self.url.clone();
-        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
-        url
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        self.url.as_str().trim_end_matches('/')
-    }
-}
-
-fn is_loopback(host: Option<Host<&str>>) -> bool {
-    match host {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
 impl Config {
     /// Checks what every way to make a client needs.
-    pub(crate) fn check(&self) -> Result<Base> {
+    pub(crate) fn check(&self) -> Result<BaseUrl> {
         if self.client_id.trim().is_empty() {
-            return Err(Error::invalid_input("the client id is empty; it is in the Payman dashboard"));
+            return Err(Error::invalid_input(
+                "the client id is empty; it is in the Payman dashboard",
+            ));
         }
-        if self.client_secret.as_ref().is_some_and(|secret| secret.expose_secret().trim().is_empty()) {
-            return Err(Error::invalid_input("the client secret is blank; it is in the Payman dashboard"));
+        if self
+            .client_secret
+            .as_ref()
+            .is_some_and(|secret| secret.expose_secret().trim().is_empty())
+        {
+            return Err(Error::invalid_input(
+                "the client secret is blank; it is in the Payman dashboard",
+            ));
         }
         if self.session_id.as_ref().is_some_and(SessionId::is_blank) {
-            return Err(Error::invalid_input("the session id is blank; leave it out to start a session"));
+            return Err(Error::invalid_input(
+                "the session id is blank; leave it out to start a session",
+            ));
         }
-        Base::parse(&self.base_url)
+        BaseUrl::parse(&self.base_url)
     }
 
     /// Checks that there is a secret, for a flow that needs one.
@@ -361,42 +246,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_https_and_loopback_are_bases() {
-        for good in [
-            "https://agent.payman.ai",
-            "https://[::2]/x/",
-            "http://127.0.0.1:8080",
-            "http://127.9.9.9",
-            "http://[::1]:1/",
-            "http://localhost:3000",
-        ] {
-            assert!(Base::parse(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "agent.payman.ai",
-            "http://agent.payman.ai",
-            "http://localhost.evil.test",
-            "http://127.0.0.1.evil.test",
-            "https://user@agent.payman.ai",
-            "https://:pw@agent.payman.ai",
-            "https://agent.payman.ai?x=1",
-            "https://agent.payman.ai#x",
-            "ftp://localhost",
-            "file:///etc/passwd",
-        ] {
-            assert!(Base::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn paths_are_joined_below_the_base() -> Result<()> {
-        assert_eq!(Base::parse("http://localhost:1/v1/")?.join("/api/x").as_str(), "http://localhost:1/v1/api/x");
-        assert_eq!(Base::parse("https://a.test")?.join("/api/x").as_str(), "https://a.test/api/x");
-        Ok(())
-    }
 
     #[test]
     fn debug_hides_the_secret() {

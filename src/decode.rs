@@ -12,9 +12,9 @@ use crate::client::Client;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::event::Event;
 use crate::ids::TaskId;
-use crate::transport::sse::{Data, FrameError, Frames};
+use crate::transport::sse::{Data, SseError, SseParser};
 use crate::wire::task::Task;
-use crate::wire::update::{Content, Unreadable, decode_frame, plain_status};
+use crate::wire::update::{DecodeError, MessageContent, decode_message};
 
 /// Bytes to typed events. After an error, nothing more comes.
 pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
@@ -22,7 +22,7 @@ where
     S: TryStream<Ok = Bytes> + Unpin,
     S::Error: Into<Source> + Unpin,
 {
-    let frames = Frames::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    let frames = SseParser::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
     let nobody = TaskId::from("");
     UntilError(Some(frames), move |data: Data| event_of(&data, &nobody))
 }
@@ -33,17 +33,21 @@ where
     S: TryStream<Ok = Bytes> + Unpin,
     S::Error: Into<Source> + Unpin,
 {
-    let frames = Frames::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    let frames = SseParser::new(source, max_event_bytes).map(|item| item.map_err(frame_error));
     UntilError(Some(frames), text)
 }
 
 /// The same with every event put together by `eventsource-stream`.
-pub fn frames_by_library<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Bytes>> + Unpin
+pub fn frames_by_library<S>(
+    source: S,
+    max_event_bytes: usize,
+) -> impl Stream<Item = Result<Bytes>> + Unpin
 where
     S: TryStream<Ok = Bytes> + Unpin,
     S::Error: Into<Source> + Unpin,
 {
-    let frames = Frames::by_library(source, max_event_bytes).map(|item| item.map_err(frame_error));
+    let frames =
+        SseParser::by_library(source, max_event_bytes).map(|item| item.map_err(frame_error));
     UntilError(Some(frames), text)
 }
 
@@ -52,42 +56,45 @@ pub fn event(data: &[u8]) -> Result<Event> {
     event_of(data, &TaskId::from(""))
 }
 
-/// The same by the way that a stream's first event takes.
-pub fn first_event(data: &[u8]) -> Result<Event> {
-    let nobody = TaskId::from("");
-    plain_status(data, &nobody).map_or_else(|| event_of(data, &nobody), |update| Ok(Event::Status(update)))
-}
-
 /// A reply's body to the task that it holds.
 pub fn response(body: &[u8]) -> Result<Task> {
-    match decode_frame(body).map_err(unreadable)? {
-        Content::Result(payload) => {
+    match decode_message(body).map_err(unreadable)? {
+        MessageContent::Result(payload) => {
             payload.into_task(&TaskId::from("")).ok_or_else(|| protocol("the reply holds no task"))
         }
-        Content::Error(rpc, _) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
-        Content::Unknown(_) | Content::Nothing => Err(protocol("the reply holds no task")),
+        MessageContent::Error(rpc, _) => {
+            Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc))
+        }
+        MessageContent::Unknown(_) | MessageContent::Nothing => {
+            Err(protocol("the reply holds no task"))
+        }
     }
 }
 
 /// All that an ask does to get a token to send: the header that carries it, and what to name if it is refused.
-pub fn lend(client: &Client, deadline: Instant) -> impl Future<Output = Result<impl Sized>> {
-    client.platform().lend(deadline)
+pub fn request_token(
+    client: &Client,
+    deadline: Instant,
+) -> impl Future<Output = Result<impl Sized>> {
+    client.platform().request_token(deadline)
 }
 
 fn event_of(data: &[u8], stream_of: &TaskId) -> Result<Event> {
-    match decode_frame(data).map_err(unreadable)? {
-        Content::Result(payload) => payload
+    match decode_message(data).map_err(unreadable)? {
+        MessageContent::Result(payload) => payload
             .into_update(stream_of)
             .map(Event::from)
             .ok_or_else(|| protocol("an event holds a task without a status")),
-        Content::Error(rpc, _) => Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc)),
-        Content::Unknown(value) => Ok(Event::Unknown(value)),
-        Content::Nothing => Err(protocol("an event holds neither a result nor an error")),
+        MessageContent::Error(rpc, _) => {
+            Err(Error::new(ErrorKind::Rpc, Outcome::Unknown, "JSON-RPC error").with_rpc(rpc))
+        }
+        MessageContent::Unknown(value) => Ok(Event::Unknown(value)),
+        MessageContent::Nothing => Err(protocol("an event holds neither a result nor an error")),
     }
 }
 
 fn text(data: Data) -> Result<Bytes> {
-    data.text().map_err(|_| unreadable(Unreadable::Utf8))?;
+    data.text().map_err(|_| unreadable(DecodeError::Utf8))?;
     Ok(data.into_bytes())
 }
 
@@ -95,17 +102,18 @@ fn protocol(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
 }
 
-fn unreadable(why: Unreadable) -> Error {
+fn unreadable(why: DecodeError) -> Error {
     protocol("the server's answer could not be read").with_source(why)
 }
 
-fn frame_error<E: Into<Source>>(error: FrameError<E>) -> Error {
+fn frame_error<E: Into<Source>>(error: SseError<E>) -> Error {
     match error {
-        FrameError::Source(source) => {
-            Error::new(ErrorKind::Interrupted, Outcome::Unknown, "the stream broke").with_source(source)
+        SseError::Source(source) => {
+            Error::new(ErrorKind::Interrupted, Outcome::Unknown, "the stream broke")
+                .with_source(source)
         }
-        FrameError::Utf8 => unreadable(Unreadable::Utf8),
-        FrameError::TooLarge { limit } => {
+        SseError::Utf8 => unreadable(DecodeError::Utf8),
+        SseError::TooLarge { limit } => {
             let message = format!("an event is over the limit of {limit} bytes");
             Error::new(ErrorKind::TooLarge, Outcome::Unknown, message)
         }

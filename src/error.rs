@@ -14,21 +14,20 @@ use crate::wire::jsonrpc::RpcError;
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in a box: one pointer wide.
+/// What went wrong: one pointer wide, and cheap to clone.
 ///
 /// Three questions matter where money moves, and each has a method:
 ///
 /// * *May it have been done?* [`is_outcome_unknown`](Self::is_outcome_unknown): look with
-///   [`Client::task`](crate::Client::task) and [`task_id`](Self::task_id); never ask again on your own.
+///   [`Client::get_task`](crate::Client::get_task) and [`task_id`](Self::task_id); never ask again on your own.
 /// * *Was it surely not done?* [`is_safe_to_ask_again`](Self::is_safe_to_ask_again), after
 ///   [`retry_after`](Self::retry_after) where there is one.
 /// * *Must the user connect again?* [`is_reauthorization_required`](Self::is_reauthorization_required).
 ///
 /// `Display` is one sentence and never repeats [`source`](std::error::Error::source), whose chain says why. No secret, no
 /// URL and nothing that was asked is in either; what the server answered is in [`body`](Self::body) only.
-#[derive(thiserror::Error)]
-#[error(transparent)]
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<ErrorInner>);
 
 /// What happened. Whether it may have been done is a question of its own: see
 /// [`Error::is_outcome_unknown`] and [`Error::is_safe_to_ask_again`].
@@ -83,9 +82,8 @@ pub(crate) enum Outcome {
 
 pub(crate) type Source = Box<dyn StdError + Send + Sync + 'static>;
 
-#[derive(thiserror::Error)]
-#[error("{message}")]
-struct Inner {
+#[derive(Clone)]
+struct ErrorInner {
     kind: ErrorKind,
     outcome: Outcome,
     message: Cow<'static, str>,
@@ -94,8 +92,7 @@ struct Inner {
     rpc: Option<RpcError>,
     retry_after: Option<Duration>,
     task_id: Option<TaskId>,
-    #[source]
-    source: Option<Source>,
+    source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
 
 impl Error {
@@ -107,7 +104,7 @@ impl Error {
 
     /// True when the ask may have been done, wholly or in part: the money may have moved.
     ///
-    /// Do not ask again. Keep [`task_id`](Self::task_id), look with [`Client::task`](crate::Client::task) later, and if the
+    /// Do not ask again. Keep [`task_id`](Self::task_id), look with [`Client::get_task`](crate::Client::get_task) later, and if the
     /// platform still does not know the task, look at the wallet's transactions before anything is repeated.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
@@ -212,8 +209,12 @@ impl Error {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, outcome: Outcome, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        outcome: Outcome,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Arc::new(ErrorInner {
             kind,
             outcome,
             message: message.into(),
@@ -232,94 +233,65 @@ impl Error {
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
-        self.0.kind = kind;
+        Arc::make_mut(&mut self.0).kind = kind;
         self
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+        Arc::make_mut(&mut self.0).source = Some(Arc::from(source.into()));
         self
     }
 
     pub(crate) fn with_status(mut self, status: u16) -> Self {
-        self.0.status = Some(status);
+        Arc::make_mut(&mut self.0).status = Some(status);
         self
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
-        self.0.body = Some(body);
+        Arc::make_mut(&mut self.0).body = Some(body);
         self
     }
 
     pub(crate) fn with_rpc(mut self, rpc: RpcError) -> Self {
-        self.0.rpc = Some(rpc);
+        Arc::make_mut(&mut self.0).rpc = Some(rpc);
         self
     }
 
     pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.0.retry_after = wait;
+        Arc::make_mut(&mut self.0).retry_after = wait;
         self
     }
 
     pub(crate) fn with_task_id(mut self, id: &TaskId) -> Self {
-        self.0.task_id = Some(id.clone());
+        Arc::make_mut(&mut self.0).task_id = Some(id.clone());
         self
     }
 
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
-        self.0.outcome = outcome;
+        Arc::make_mut(&mut self.0).outcome = outcome;
         self
     }
-
-    /// The same error once more: for each of the many callers who waited for what failed once.
-    pub(crate) fn shared(error: &Arc<Self>) -> Self {
-        let inner = &error.0;
-        Self(Box::new(Inner {
-            kind: inner.kind,
-            outcome: inner.outcome,
-            message: inner.message.clone(),
-            status: inner.status,
-            body: inner.body.clone(),
-            rpc: inner.rpc.clone(),
-            retry_after: inner.retry_after,
-            task_id: inner.task_id.clone(),
-            source: inner.source.as_ref().map(|_| Source::from(SharedSource(Arc::clone(error)))),
-        }))
-    }
 }
 
-/// The source of an error that is shared: it speaks as that source.
-struct SharedSource(Arc<Error>);
-
-impl SharedSource {
-    fn get(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
-    }
-}
-
-impl fmt::Display for SharedSource {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().map_or(Ok(()), |source| fmt::Display::fmt(source, f))
+        f.write_str(&self.0.message)
     }
 }
 
-impl fmt::Debug for SharedSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().map_or(Ok(()), |source| fmt::Debug::fmt(source, f))
-    }
-}
-
-impl StdError for SharedSource {
+impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.get()?.source()
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 
 /// By hand: the body is the server's text and stays out of logs.
-impl fmt::Debug for Inner {
+impl fmt::Debug for ErrorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.kind).field("outcome", &self.outcome).field("message", &self.message);
+        out.field("kind", &self.kind)
+            .field("outcome", &self.outcome)
+            .field("message", &self.message);
         if let Some(status) = self.status {
             out.field("status", &status);
         }
@@ -352,7 +324,7 @@ impl fmt::Debug for Error {
 mod tests {
     use super::*;
 
-    static_assertions::assert_impl_all!(Error: Send, Sync, StdError);
+    static_assertions::assert_impl_all!(Error: Clone, Send, Sync, StdError);
     static_assertions::assert_eq_size!(Error, usize);
 
     #[test]
@@ -365,15 +337,13 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_error_tells_each_caller_the_same() {
+    fn a_clone_has_the_same_source() {
         let error = Error::new(ErrorKind::Connect, Outcome::NotDone, "could not connect")
-            .with_status(503)
-            .with_source(std::io::Error::other(std::fmt::Error));
-        let error = Arc::new(error);
-        let one = Error::shared(&error);
-        assert_eq!((one.kind(), one.status(), one.to_string()), (error.kind(), error.status(), error.to_string()));
-        let source = one.source().expect("has a source");
-        assert_eq!(source.to_string(), error.source().expect("has a source").to_string());
+            .with_source(std::io::Error::other("refused"));
+        let clone = error.clone().with_status(503);
+        assert_eq!((clone.status(), error.status()), (Some(503), None));
+        let source = clone.source().expect("has a source");
+        assert!(source.downcast_ref::<std::io::Error>().is_some(), "{source}");
     }
 
     #[test]

@@ -10,18 +10,18 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use crate::text::Text;
+use crate::inline_str::InlineStr;
 
 /// The length of the ids that are minted here, in bytes.
 const MINTED: usize = "tsk-".len() + Hyphenated::LENGTH;
 
-fn minted(prefix: &str, uuid: Uuid) -> Text<MINTED> {
+fn minted(prefix: &str, uuid: Uuid) -> InlineStr<MINTED> {
     let mut buffer = [0; Hyphenated::LENGTH];
     let uuid = uuid.hyphenated().encode_lower(&mut buffer);
     let mut text = ArrayString::new();
     match text.try_push_str(prefix).and_then(|()| text.try_push_str(uuid)) {
-        Ok(()) => Text::Short(text),
-        Err(_) => Text::Long(format!("{prefix}{uuid}").into()),
+        Ok(()) => InlineStr::Short(text),
+        Err(_) => InlineStr::Long(format!("{prefix}{uuid}").into()),
     }
 }
 
@@ -32,7 +32,7 @@ macro_rules! id {
         /// Cheap to clone. Any text is accepted from outside: servers and other SDKs
         /// write ids of other forms, and an id that came in goes out unchanged.
         #[derive(Clone, PartialEq, Eq, Hash)]
-        pub struct $name(Text<MINTED>);
+        pub struct $name(InlineStr<MINTED>);
 
         impl $name {
             #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
@@ -177,7 +177,7 @@ id! {
     /// The id of a task: what the agent does for one ask, and for its continuations.
     ///
     /// An [`Ask`](crate::Ask) mints it before anything is sent, so that a program that lost
-    /// the answer (or crashed) can look for it later with [`Client::task`](crate::Client::task).
+    /// the answer (or crashed) can look for it later with [`Client::get_task`](crate::Client::get_task).
     TaskId, "tsk-", TaskIdVisitor
 }
 
@@ -225,10 +225,15 @@ mod tests {
             assert_eq!((id.as_str(), id.as_str().len()), (text.as_str(), length));
             assert_eq!(id, same);
             let found = HashMap::from([(id.clone(), length)]);
-            assert_eq!((found.get(&same), found.get(text.as_str())), (Some(&length), Some(&length)));
+            assert_eq!(
+                (found.get(&same), found.get(text.as_str())),
+                (Some(&length), Some(&length))
+            );
         }
         let ordered: Vec<_> =
-            BTreeSet::from(["b".repeat(50), "a".into(), "c".into()].map(TaskId::from)).into_iter().collect();
+            BTreeSet::from(["b".repeat(50), "a".into(), "c".into()].map(TaskId::from))
+                .into_iter()
+                .collect();
         assert_eq!(ordered, ["a".into(), TaskId::from("b".repeat(50)), "c".into()]);
     }
 
@@ -237,14 +242,16 @@ mod tests {
         let minted = MintedRequest::new();
         assert_eq!(minted.id(), minted.id());
         assert_eq!(minted.to_string(), minted.id().as_str());
-        let uuid = minted.id().as_str().strip_prefix("req-").and_then(|text| Uuid::parse_str(text).ok());
+        let uuid =
+            minted.id().as_str().strip_prefix("req-").and_then(|text| Uuid::parse_str(text).ok());
         assert_eq!(uuid.map(|uuid| uuid.get_version_num()), Some(4));
     }
 
     #[test]
     fn minted_ids_have_their_prefix_and_a_uuid_of_version_4() {
         let id = TaskId::new();
-        let uuid = id.as_str().strip_prefix("tsk-").and_then(|text| uuid::Uuid::parse_str(text).ok());
+        let uuid =
+            id.as_str().strip_prefix("tsk-").and_then(|text| uuid::Uuid::parse_str(text).ok());
         assert_eq!(uuid.map(|uuid| uuid.get_version_num()), Some(4), "{id}");
         assert!(SessionId::new().as_str().starts_with("ses-"));
         assert!(RequestId::new().as_str().starts_with("req-"));

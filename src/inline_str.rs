@@ -8,12 +8,12 @@ use arrayvec::ArrayString;
 
 /// Text that is held in place up to `N` bytes, and else shared: what each event brings, and is nearly always short.
 #[derive(Clone)]
-pub(crate) enum Text<const N: usize> {
+pub(crate) enum InlineStr<const N: usize> {
     Short(ArrayString<N>),
     Long(Arc<str>),
 }
 
-impl<const N: usize> Deref for Text<N> {
+impl<const N: usize> Deref for InlineStr<N> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -24,22 +24,22 @@ impl<const N: usize> Deref for Text<N> {
     }
 }
 
-impl<const N: usize> From<&str> for Text<N> {
+impl<const N: usize> From<&str> for InlineStr<N> {
     fn from(text: &str) -> Self {
         ArrayString::from(text).map_or_else(|_| Self::Long(text.into()), Self::Short)
     }
 }
 
-impl<const N: usize> PartialEq for Text<N> {
+impl<const N: usize> PartialEq for InlineStr<N> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
     }
 }
 
-impl<const N: usize> Eq for Text<N> {}
+impl<const N: usize> Eq for InlineStr<N> {}
 
 /// As that of the text alone.
-impl<const N: usize> Hash for Text<N> {
+impl<const N: usize> Hash for InlineStr<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
     }

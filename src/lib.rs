@@ -4,10 +4,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(test),
-    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice)
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::string_slice
+    )
 )]
 
-mod alarm;
 mod ask;
 mod auth;
 mod client;
@@ -19,12 +24,15 @@ mod delivery;
 #[cfg(feature = "emulator")]
 #[cfg_attr(docsrs, doc(cfg(feature = "emulator")))]
 pub mod emulator;
+mod endpoint;
 mod error;
 mod event;
 mod ids;
+mod inline_str;
+mod policy;
 mod reply;
 mod stream;
-mod text;
+mod time;
 mod transport;
 pub mod web;
 mod wire;
@@ -39,15 +47,16 @@ pub use auth::store::redis::RedisTokenStore;
 pub use auth::store::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
 pub use auth::token::{AccessToken, TokenFailure, TokenInfo, TokenSource, TokenStatus};
 pub use client::Client;
-pub use config::{Config, Environment};
+pub use config::Config;
 #[cfg(feature = "emulator")]
 pub use emulator::{Emulator, EmulatorBuilder, EmulatorState};
+pub use endpoint::Environment;
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
 pub use ids::{RequestId, SessionId, TaskId};
+pub use policy::RetryPolicy;
 pub use reply::{RawReply, Reply};
 pub use stream::{AskStream, RawStream, TextStream};
-pub use transport::retry::RetryPolicy;
 pub use wire::Metadata;
 pub use wire::jsonrpc::RpcError;
 pub use wire::part::{DataPart, FilePart, Part, TextPart};

@@ -50,7 +50,7 @@ impl Reply {
         self.task.state()
     }
 
-    /// The session, to [resume](crate::Client::session) it later. `None` only for a looked-up task whose server does not say.
+    /// The session, to [resume](crate::Client::with_session) it later. `None` only for a looked-up task whose server does not say.
     #[must_use]
     pub fn session_id(&self) -> Option<&SessionId> {
         self.task.session_id.as_ref()
@@ -125,7 +125,8 @@ impl Reply {
 
     /// An ask that answers the agent's question: in the same task and session.
     pub fn answer(&self, text: impl Into<String>) -> Ask {
-        let ask = Ask::new(text).continue_since(self.task.id.clone(), self.task.status.timestamp.clone());
+        let ask =
+            Ask::new(text).continue_since(self.task.id.clone(), self.task.status.timestamp.clone());
         match self.session_id() {
             Some(session) => ask.session(session),
             None => ask,
@@ -135,8 +136,13 @@ impl Reply {
 
 impl From<Task> for Reply {
     fn from(task: Task) -> Self {
-        let status_message = task.status.message.as_ref().map(|message| message.text().into_owned());
-        Self { status_message: status_message.filter(|text| !text.is_empty()), task, request_id: None }
+        let status_message =
+            task.status.message.as_ref().map(|message| message.text().into_owned());
+        Self {
+            status_message: status_message.filter(|text| !text.is_empty()),
+            task,
+            request_id: None,
+        }
     }
 }
 
@@ -148,8 +154,11 @@ impl fmt::Display for Reply {
 
 impl Serialize for Reply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let artifacts: Vec<_> =
-            self.artifacts().iter().map(|artifact| Formatted { artifact, at: self.timestamp() }).collect();
+        let artifacts: Vec<_> = self
+            .artifacts()
+            .iter()
+            .map(|artifact| Formatted { artifact, at: self.timestamp() })
+            .collect();
         let mut out = serializer.serialize_struct("Reply", 8)?;
         out.serialize_field("taskId", self.task_id())?;
         out.serialize_field("requestId", &self.request_id)?;

@@ -19,7 +19,7 @@ async fn a_request_is_what_the_protocol_says() {
         .message_metadata("tags", ["a", "b"])
         .part_metadata("currency", "USD");
     let id = ask.task_id().clone();
-    client(&server).session("ses-1").ask(ask).await.unwrap();
+    client(&server).with_session("ses-1").ask(ask).await.unwrap();
 
     let request = requests_to(&server, SEND).await.remove(0);
     assert_eq!(request.headers["x-payman-access-token"], "access-token");
@@ -54,7 +54,10 @@ async fn what_is_not_set_is_left_out() {
 #[tokio::test]
 async fn a_reply_is_formatted_as_the_platforms_sdks_do() {
     let server = MockServer::start().await;
-    Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "You have $5.")).mount(&server).await;
+    Mock::given(path(SEND))
+        .respond_with(task_reply("COMPLETED", "You have $5."))
+        .mount(&server)
+        .await;
     let ask = Ask::new("How much?");
     let id = ask.task_id().clone();
     let reply = client(&server).ask(ask).await.unwrap();
@@ -105,14 +108,19 @@ async fn a_raw_reply_is_the_servers_own_bytes() {
     let raw = client(&server).ask_raw("hi").await.unwrap();
     assert_eq!(raw.json().get(), text);
     let result = raw.result().unwrap().get();
-    assert_eq!(result, "{\"status\":{\"state\":\"COMPLETED\"},\"n\":123456789012345678901234567890, \"id\":\"t\"}");
+    assert_eq!(
+        result,
+        "{\"status\":{\"state\":\"COMPLETED\"},\"n\":123456789012345678901234567890, \"id\":\"t\"}"
+    );
 }
 
 #[tokio::test]
 async fn a_task_that_failed_is_a_reply_until_one_asks_for_a_completed_one() {
-    for (wire, state) in
-        [("FAILED", TaskState::Failed), ("cancelled", TaskState::Canceled), ("REJECTED", TaskState::Rejected)]
-    {
+    for (wire, state) in [
+        ("FAILED", TaskState::Failed),
+        ("cancelled", TaskState::Canceled),
+        ("REJECTED", TaskState::Rejected),
+    ] {
         let server = MockServer::start().await;
         Mock::given(path(SEND)).respond_with(task_reply(wire, "no")).mount(&server).await;
         let reply = client(&server).ask("hi").await.unwrap();
@@ -129,7 +137,10 @@ async fn a_task_that_failed_is_a_reply_until_one_asks_for_a_completed_one() {
 #[tokio::test]
 async fn an_answer_goes_to_the_same_task_and_session() {
     let server = MockServer::start().await;
-    Mock::given(path(SEND)).respond_with(task_reply("INPUT_REQUIRED", "which one?")).mount(&server).await;
+    Mock::given(path(SEND))
+        .respond_with(task_reply("INPUT_REQUIRED", "which one?"))
+        .mount(&server)
+        .await;
     let client = client(&server);
     let question = client.ask("Pay John").await.unwrap();
     client.ask(question.answer("the second one")).await.unwrap();
@@ -157,12 +168,16 @@ async fn bad_input_is_refused_before_any_network() {
         Client::with_token(config().session_id(" "), token()).err(),
         Client::with_token(Config::new("id").base_url("http://example.com"), token()).err(),
         Client::with_token(Config::new("id").base_url("not a url"), token()).err(),
-        Client::with_token(Config::new("id").base_url("https://user:pw@agent.payman.ai"), token()).err(),
+        Client::with_token(Config::new("id").base_url("https://user:pw@agent.payman.ai"), token())
+            .err(),
         client(&server).ask(" \n").await.err(),
         client(&server).ask_stream("").await.err(),
         client(&server).ask(Ask::new("x").session("")).await.err(),
         client(&server).ask(Ask::new("x").continue_task(" ")).await.err(),
-        client(&server).ask(Ask::new("x").metadata("k", std::collections::HashMap::from([((1, 2), 3)]))).await.err(),
+        client(&server)
+            .ask(Ask::new("x").metadata("k", std::collections::HashMap::from([((1, 2), 3)])))
+            .await
+            .err(),
     ];
     for (number, error) in refused.into_iter().enumerate() {
         let error = error.unwrap_or_else(|| panic!("case {number} was let through"));
@@ -234,7 +249,7 @@ async fn asks_and_streams_can_be_spawned() {
     // They borrow nothing: not the client, not the text, not the id.
     let (asking, streaming, looking) = {
         let (client, text, id) = (client(&server), String::from("hi"), TaskId::new());
-        (client.ask(&text), client.ask_stream(text.as_str()), client.task(&id))
+        (client.ask(&text), client.ask_stream(text.as_str()), client.get_task(&id))
     };
     assert_eq!(asking.await.unwrap().text(), "ok");
     assert!(streaming.await.is_err() && looking.await.is_err());
@@ -255,14 +270,18 @@ async fn a_body_of_an_error_is_kept_up_to_its_limit() {
 async fn how_little_of_an_error_is_kept_changes_nothing_of_what_it_says() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(400).set_body_json(rpc_error(-32603))).await;
-    let error = client_with(config(&server.uri()).max_error_body_bytes(0)).ask("hi").await.unwrap_err();
+    let error =
+        client_with(config(&server.uri()).max_error_body_bytes(0)).ask("hi").await.unwrap_err();
     assert_eq!((error.rpc_code(), error.is_outcome_unknown()), (Some(-32603), true));
 }
 
 #[tokio::test]
 async fn a_reply_over_the_limit_is_a_typed_error() {
     let server = MockServer::start().await;
-    Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "0123456789")).mount(&server).await;
+    Mock::given(path(SEND))
+        .respond_with(task_reply("COMPLETED", "0123456789"))
+        .mount(&server)
+        .await;
     let error = client(&server).ask(Ask::new("hi").max_reply_bytes(100)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.is_outcome_unknown());

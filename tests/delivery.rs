@@ -80,9 +80,12 @@ async fn another_4xx_and_refusing_codes_are_not_sent_again() {
 }
 
 fn may_have_run() -> Vec<ResponseTemplate> {
-    let mut answers: Vec<_> = [301, 408, 500, 501, 502, 503, 504, 599].map(ResponseTemplate::new).into();
+    let mut answers: Vec<_> =
+        [301, 408, 500, 501, 502, 503, 504, 599].map(ResponseTemplate::new).into();
     answers.extend([-32603, -32001, -32000, -1, 0, 7].map(|code| json_answer(rpc_error(code))));
-    answers.extend([-32603, -32000].map(|code| ResponseTemplate::new(400).set_body_json(rpc_error(code))));
+    answers.extend(
+        [-32603, -32000].map(|code| ResponseTemplate::new(400).set_body_json(rpc_error(code))),
+    );
     answers.push(ResponseTemplate::new(503).insert_header("retry-after", "0"));
     answers.push(ResponseTemplate::new(204));
     answers.push(ResponseTemplate::new(200).set_body_string("garbage"));
@@ -90,7 +93,9 @@ fn may_have_run() -> Vec<ResponseTemplate> {
     answers.push(json_answer(json!({"jsonrpc": "2.0", "id": 1})));
     answers.push(json_answer(json!({"result": {}})));
     answers.push(json_answer(json!({"result": "done"})));
-    answers.push(json_answer(json!({"result": {"status": {"state": "COMPLETED"}, "artifacts": "odd"}})));
+    answers.push(json_answer(
+        json!({"result": {"status": {"state": "COMPLETED"}, "artifacts": "odd"}}),
+    ));
     answers.push(json_answer(json!({"error": {}})));
     answers
 }
@@ -102,8 +107,15 @@ async fn what_may_have_run_is_never_sent_again_and_its_answer_is_found() {
         on(&server, SEND, answer.clone()).await;
         on(&server, STREAM, answer).await;
         Mock::given(path(GET)).respond_with(task_reply("COMPLETED", "found")).mount(&server).await;
-        let reply = client(&server).ask("hi").await.unwrap_or_else(|error| panic!("case {number}: {error:?}"));
-        assert_eq!((reply.text().as_str(), reply.state()), ("found", &TaskState::Completed), "case {number}");
+        let reply = client(&server)
+            .ask("hi")
+            .await
+            .unwrap_or_else(|error| panic!("case {number}: {error:?}"));
+        assert_eq!(
+            (reply.text().as_str(), reply.state()),
+            ("found", &TaskState::Completed),
+            "case {number}"
+        );
         assert_eq!(count(&server, SEND).await, 1, "case {number}");
         let stream = client(&server).ask_stream("hi").await.unwrap();
         assert_eq!(stream.into_reply().await.unwrap().text(), "found", "case {number}");
@@ -129,7 +141,10 @@ async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
         let ask = Ask::new("hi");
         let id = ask.task_id().clone();
         let error = client(&server).ask(ask).await.unwrap_err();
-        assert!(error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "case {number}: {error:?}");
+        assert!(
+            error.is_outcome_unknown() && !error.is_safe_to_ask_again(),
+            "case {number}: {error:?}"
+        );
         assert_eq!(error.task_id(), Some(&id));
         assert_eq!(count(&server, SEND).await, 1, "case {number}");
         let error = client(&server).ask_stream("hi").await.unwrap_err();
@@ -142,14 +157,16 @@ async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
 async fn looking_can_be_turned_off() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(500)).await;
-    let error = client_with(config(&server.uri()).retry(RetryPolicy::none())).ask("hi").await.unwrap_err();
+    let error =
+        client_with(config(&server.uri()).retry(RetryPolicy::none())).ask("hi").await.unwrap_err();
     assert!(error.is_outcome_unknown());
     assert_eq!(error.status(), Some(500));
     assert_eq!(server.received_requests().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
-async fn a_busy_server_is_waited_for_then_looked_at_then_sent_to_again_if_it_does_not_know_the_task() {
+async fn a_busy_server_is_waited_for_then_looked_at_then_sent_to_again_if_it_does_not_know_the_task()
+ {
     let server = MockServer::start().await;
     first(&server, SEND, 1, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "second")).mount(&server).await;
@@ -199,7 +216,8 @@ async fn a_server_that_stays_busy_is_given_up_and_the_ask_was_surely_not_done() 
 async fn a_wait_past_the_deadline_is_that_error_at_once() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(429).insert_header("retry-after", "3600")).await;
-    let error = client(&server).ask(Ask::new("hi").deadline(Duration::from_secs(30))).await.unwrap_err();
+    let error =
+        client(&server).ask(Ask::new("hi").deadline(Duration::from_secs(30))).await.unwrap_err();
     assert!(error.is_rate_limited());
     assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(server.received_requests().await.unwrap().len(), 1);
@@ -212,7 +230,10 @@ async fn unavailable_with_a_wait_is_sent_again_only_when_opted_in() {
         first(&server, SEND, 1, ResponseTemplate::new(503).insert_header("retry-after", "0")).await;
         Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "again")).mount(&server).await;
         on(&server, GET, json_answer(rpc_error(-32001))).await;
-        let result = client_with(config(&server.uri()).retry(impatient().resend_when_busy(opted_in))).ask("hi").await;
+        let result =
+            client_with(config(&server.uri()).retry(impatient().resend_when_busy(opted_in)))
+                .ask("hi")
+                .await;
         assert_eq!(result.is_ok(), opted_in);
         assert_eq!(count(&server, SEND).await, sends);
     }
@@ -222,7 +243,11 @@ async fn unavailable_with_a_wait_is_sent_again_only_when_opted_in() {
 async fn a_task_that_still_runs_is_followed_to_its_end() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("SUBMITTED", "")).mount(&server).await;
-    Mock::given(path(GET)).respond_with(task_reply("WORKING", "half")).up_to_n_times(2).mount(&server).await;
+    Mock::given(path(GET))
+        .respond_with(task_reply("WORKING", "half"))
+        .up_to_n_times(2)
+        .mount(&server)
+        .await;
     Mock::given(path(GET)).respond_with(task_reply("COMPLETED", "whole")).mount(&server).await;
     assert_eq!(client(&server).ask("hi").await.unwrap().text(), "whole");
     assert_eq!((count(&server, SEND).await, count(&server, GET).await), (1, 3));
@@ -245,11 +270,15 @@ async fn a_task_that_runs_past_the_deadline_is_an_unknown_outcome() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("WORKING", "half")).mount(&server).await;
     Mock::given(path(GET)).respond_with(task_reply("WORKING", "half")).mount(&server).await;
-    let error = client(&server).ask(Ask::new("hi").deadline(Duration::from_millis(700))).await.unwrap_err();
+    let error =
+        client(&server).ask(Ask::new("hi").deadline(Duration::from_millis(700))).await.unwrap_err();
     assert!(error.is_timeout() && error.is_outcome_unknown() && error.task_id().is_some());
 }
 
-fn with_history(said: &'static str, at: &'static str) -> impl Fn(&wiremock::Request) -> ResponseTemplate {
+fn with_history(
+    said: &'static str,
+    at: &'static str,
+) -> impl Fn(&wiremock::Request) -> ResponseTemplate {
     move |request: &wiremock::Request| {
         let body: Value = request.body_json().unwrap();
         assert!(body["params"]["historyLength"].as_u64().unwrap() > 0);
@@ -268,7 +297,9 @@ fn with_history(said: &'static str, at: &'static str) -> impl Fn(&wiremock::Requ
 async fn looking_at_a_continued_task_proves_something_only_with_the_message_in_its_history() {
     let before = "2025-06-27T16:31:41.510422505Z";
     let later = "2025-06-27T16:32:00Z";
-    for (said, at, found) in [("the second", later, true), ("the first", later, false), ("the second", before, false)] {
+    for (said, at, found) in
+        [("the second", later, true), ("the first", later, false), ("the second", before, false)]
+    {
         let server = MockServer::start().await;
         Mock::given(path(SEND))
             .respond_with(task_reply("INPUT_REQUIRED", "which one?"))
@@ -291,7 +322,8 @@ async fn looking_at_a_continued_task_proves_something_only_with_the_message_in_i
 #[tokio::test]
 async fn a_refused_token_without_a_way_to_renew_it_is_an_auth_error() {
     let server = MockServer::start().await;
-    on(&server, SEND, ResponseTemplate::new(401).set_body_string("Missing x-payman-access-token")).await;
+    on(&server, SEND, ResponseTemplate::new(401).set_body_string("Missing x-payman-access-token"))
+        .await;
     let error = client(&server).ask("hi").await.unwrap_err();
     assert!(error.is_auth() && error.is_safe_to_ask_again(), "{error:?}");
     assert_eq!(count(&server, SEND).await, 1);
@@ -301,11 +333,19 @@ async fn a_refused_token_without_a_way_to_renew_it_is_an_auth_error() {
 async fn a_refused_token_is_renewed_once_and_the_ask_sent_once_more() {
     for (refusals, ok) in [(1, true), (2, false), (9, false)] {
         let server = MockServer::start().await;
-        let token = json!({"accessToken": "new", "tokenType": "Bearer", "expiresIn": 3600, "scope": "s"});
+        let token =
+            json!({"accessToken": "new", "tokenType": "Bearer", "expiresIn": 3600, "scope": "s"});
         on(&server, TOKEN, json_answer(token)).await;
-        first(&server, SEND, refusals, ResponseTemplate::new(401).set_body_json(json!({"error": "no"}))).await;
+        first(
+            &server,
+            SEND,
+            refusals,
+            ResponseTemplate::new(401).set_body_json(json!({"error": "no"})),
+        )
+        .await;
         Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
-        let client = payman_sdk::Client::with_credentials(config(&server.uri()).client_secret("s")).unwrap();
+        let client =
+            payman_sdk::Client::with_credentials(config(&server.uri()).client_secret("s")).unwrap();
         let result = client.ask("hi").await;
         assert_eq!(result.is_ok(), ok, "{result:?}");
         if let Err(error) = result {
@@ -337,10 +377,10 @@ async fn looking_and_canceling_are_repeated_within_the_limits() {
     first(&server, CANCEL, 1, ResponseTemplate::new(500)).await;
     on(&server, CANCEL, json_answer(rpc_error(-32002))).await;
     let client = client(&server);
-    assert_eq!(client.task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
+    assert_eq!(client.get_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, GET).await, 3);
     // The first cancel's answer was lost; the second finds nothing left to cancel, and the task shows why.
-    assert_eq!(client.cancel("tsk-1").await.unwrap().state(), &TaskState::Canceled);
+    assert_eq!(client.cancel_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, CANCEL).await, 2);
 }
 
@@ -355,10 +395,10 @@ async fn what_a_server_lacks_is_a_typed_error() {
         on(&server, GET, answer.clone()).await;
         on(&server, CANCEL, answer).await;
         let client = client(&server);
-        assert!(client.task("t").await.unwrap_err().is_unsupported());
-        assert!(client.cancel("t").await.unwrap_err().is_unsupported());
+        assert!(client.get_task("t").await.unwrap_err().is_unsupported());
+        assert!(client.cancel_task("t").await.unwrap_err().is_unsupported());
     }
     let server = MockServer::start().await;
     on(&server, GET, json_answer(rpc_error(-32001))).await;
-    assert_eq!(client(&server).task("t").await.unwrap_err().kind(), ErrorKind::TaskNotFound);
+    assert_eq!(client(&server).get_task("t").await.unwrap_err().kind(), ErrorKind::TaskNotFound);
 }

@@ -36,12 +36,21 @@ async fn endless(path: &'static str, head: String, again: String) -> Endless {
             let (head, again, sent) = (head.clone(), again.clone(), Arc::clone(&counted));
             tokio::spawn(async move {
                 let Some(request) = read_request(&mut socket).await else { return };
-                if request.split(' ').nth(1).and_then(|target| target.split('?').next()) != Some(path) {
-                    let _ = socket.write_all(b"HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                if request.split(' ').nth(1).and_then(|target| target.split('?').next())
+                    != Some(path)
+                {
+                    let _ = socket
+                        .write_all(
+                            b"HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                        )
+                        .await;
                     return;
                 }
-                let id =
-                    request.split("\"id\":\"tsk-").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+                let id = request
+                    .split("\"id\":\"tsk-")
+                    .nth(1)
+                    .and_then(|rest| rest.split('"').next())
+                    .unwrap_or_default();
                 let again = again.replace("TASK", &format!("tsk-{id}"));
                 let block = again.repeat((16 * 1024 / again.len()).max(1));
                 if socket.write_all(head.as_bytes()).await.is_err() {
@@ -66,7 +75,9 @@ async fn read_request(socket: &mut TcpStream) -> Option<String> {
         let text = String::from_utf8_lossy(&request);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
         let length = head.to_ascii_lowercase();
-        let length = length.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let length = length
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
         if body.len() >= length.unwrap_or(0usize) {
             return Some(text.into_owned());
         }
@@ -81,11 +92,12 @@ fn config(url: &str) -> Config {
         .max_reply_bytes(256 * 1024)
         .max_event_bytes(64 * 1024)
         .max_error_body_bytes(4 * 1024)
-        .retry(RetryPolicy::default().look_limit(Duration::from_millis(300)))
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_millis(300)))
 }
 
 fn client(url: &str) -> Client {
-    Client::with_token(config(url), TokenInfo::access("access-token", Duration::from_secs(3600))).unwrap()
+    Client::with_token(config(url), TokenInfo::access("access-token", Duration::from_secs(3600)))
+        .unwrap()
 }
 
 /// What is read of a stream until it ends.
@@ -145,15 +157,35 @@ async fn a_server_that_sends_for_ever_meets_the_limits() {
 async fn whole_replies() {
     let json = head(200, "application/json");
     let cases = [
-        ("headers", "HTTP/1.1 200 OK\r\n".to_owned(), "x-header: y\r\n".to_owned(), Ends(Interrupted, true)),
-        ("one header", "HTTP/1.1 200 OK\r\nx: ".to_owned(), "y".to_owned(), Ends(Interrupted, true)),
+        (
+            "headers",
+            "HTTP/1.1 200 OK\r\n".to_owned(),
+            "x-header: y\r\n".to_owned(),
+            Ends(Interrupted, true),
+        ),
+        (
+            "one header",
+            "HTTP/1.1 200 OK\r\nx: ".to_owned(),
+            "y".to_owned(),
+            Ends(Interrupted, true),
+        ),
         ("a status line", "HTTP/1.1 200 ".to_owned(), "O".to_owned(), Ends(Interrupted, true)),
-        ("1xx", String::new(), "HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n".to_owned(), Ends(Timeout, false)),
+        (
+            "1xx",
+            String::new(),
+            "HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n".to_owned(),
+            Ends(Timeout, false),
+        ),
         ("spaces", json.clone(), " ".to_owned(), Ends(TooLarge, true)),
         ("a text", format!("{json}{{\"result\":{{\"id\":\""), "x".to_owned(), Ends(TooLarge, true)),
         ("brackets", json.clone(), "[".to_owned(), Ends(TooLarge, true)),
         ("a 500", head(500, "text/html"), "<p>sorry</p>".to_owned(), Ends(ErrorKind::Http, true)),
-        ("a 400", head(400, "application/json"), "{\"error\":".to_owned(), Ends(ErrorKind::Http, true)),
+        (
+            "a 400",
+            head(400, "application/json"),
+            "{\"error\":".to_owned(),
+            Ends(ErrorKind::Http, true),
+        ),
         ("a 401", head(401, "application/json"), " ".to_owned(), Ends(ErrorKind::Auth, true)),
     ];
     for (what, head, again, ends) in cases {
@@ -161,12 +193,24 @@ async fn whole_replies() {
         let started = Instant::now();
         let error = client(&server.url).ask("hi").await.unwrap_err();
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        judge(&format!("a reply, {what}"), &error, &ends, started.elapsed(), server.sent.load(Ordering::SeqCst));
+        judge(
+            &format!("a reply, {what}"),
+            &error,
+            &ends,
+            started.elapsed(),
+            server.sent.load(Ordering::SeqCst),
+        );
     }
     let server = endless(common::GET, json, " ".to_owned()).await;
     let started = Instant::now();
-    let error = client(&server.url).task("tsk-1").await.unwrap_err();
-    judge("a look", &error, &Ends(TooLarge, true), started.elapsed(), server.sent.load(Ordering::SeqCst));
+    let error = client(&server.url).get_task("tsk-1").await.unwrap_err();
+    judge(
+        "a look",
+        &error,
+        &Ends(TooLarge, true),
+        started.elapsed(),
+        server.sent.load(Ordering::SeqCst),
+    );
 }
 
 async fn streams() {
@@ -186,7 +230,12 @@ async fn streams() {
         ("one event of empty lines", sse(), "data\n".to_owned(), Ends(TooLarge, true)),
         ("a field of another name", sse() + "retry: ", "1".to_owned(), Ends(TooLarge, true)),
         ("words", sse(), piece("0", "true"), Ends(TooLarge, true)),
-        ("artifacts of no index", sse(), piece("0", "true").replace("\"index\":0,", ""), Ends(TooLarge, true)),
+        (
+            "artifacts of no index",
+            sse(),
+            piece("0", "true").replace("\"index\":0,", ""),
+            Ends(TooLarge, true),
+        ),
         ("words that replace", sse(), piece("0", "false"), Ends(Timeout, false)),
         ("states", sse(), working.clone(), Ends(Timeout, false)),
         ("events of unknown shape", sse(), event("{\"novelty\":1}"), Ends(Timeout, false)),
@@ -209,7 +258,13 @@ async fn streams() {
         let started = Instant::now();
         let error = read(&client(&server.url)).await;
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        judge(&format!("a stream, {what}"), &error, &ends, started.elapsed(), server.sent.load(Ordering::SeqCst));
+        judge(
+            &format!("a stream, {what}"),
+            &error,
+            &ends,
+            started.elapsed(),
+            server.sent.load(Ordering::SeqCst),
+        );
     }
     for (what, again) in [("into_reply", piece("0", "true")), ("text", piece("0", "true"))] {
         let server = endless(STREAM, sse(), again).await;
@@ -231,12 +286,16 @@ async fn tokens() {
     ] {
         let server = endless(TOKEN, head, again.to_owned()).await;
         let started = Instant::now();
-        let error = Client::with_credentials(config(&server.url)).unwrap().ask("hi").await.unwrap_err();
+        let error =
+            Client::with_credentials(config(&server.url)).unwrap().ask("hi").await.unwrap_err();
         assert!(error.is_safe_to_ask_again(), "{what}: {error:?}");
         // It is asked for up to three times.
         let sent = server.sent.load(Ordering::SeqCst) / 3;
         let ends = Ends(error.kind(), true);
-        assert!(matches!(error.kind(), TooLarge | ErrorKind::Http | Interrupted), "{what}: {error:?}");
+        assert!(
+            matches!(error.kind(), TooLarge | ErrorKind::Http | Interrupted),
+            "{what}: {error:?}"
+        );
         judge(&format!("a token, {what}"), &error, &ends, started.elapsed(), sent);
     }
 }

@@ -12,7 +12,13 @@ fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--offline", "--features", "full"]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--features",
+            "full",
+        ]);
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
         // Where the tests were built, not wherever cargo's settings say now.
@@ -30,9 +36,12 @@ fn directory() -> &'static PathBuf {
 }
 
 fn program(example: &str) -> Command {
-    let mut command = Command::new(directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX)));
+    let mut command =
+        Command::new(directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX)));
     // Nothing of this machine's own settings: on the emulator there is nothing to set.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PAYMAN_") || name == "RUST_LOG") {
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("PAYMAN_") || name == "RUST_LOG")
+    {
         command.env_remove(name);
     }
     command
@@ -41,7 +50,8 @@ fn program(example: &str) -> Command {
 /// What it prints, where it ended well.
 fn printed_by(example: &str) -> String {
     let output = program(example).output().unwrap();
-    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    let (out, err) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{example} ended with {}: {out}\n{err}", output.status);
     assert!(err.contains("on the emulator"), "{err}");
     out
@@ -76,13 +86,33 @@ fn quickstart() {
 #[test]
 fn streaming() {
     let printed = printed_by("streaming");
-    says(&printed, &["[working]", "  \"You have", "[completed]", "1. Main wallet", "(completed)", "\"final\":true"]);
+    says(
+        &printed,
+        &[
+            "[working]",
+            "  \"You have",
+            "[completed]",
+            "1. Main wallet",
+            "(completed)",
+            "\"final\":true",
+        ],
+    );
 }
 
 #[test]
 fn metadata() {
     let printed = printed_by("metadata");
-    says(&printed, &["$1,000,000.00", "You have no payees", "Main wallet", "agentId", "The server saw", "\"milk\""]);
+    says(
+        &printed,
+        &[
+            "$1,000,000.00",
+            "You have no payees",
+            "Main wallet",
+            "agentId",
+            "The server saw",
+            "\"milk\"",
+        ],
+    );
     says(&printed, &["The server saw", "\"source\": \"mobile-app\"", "\"userId\": \"user123\""]);
 }
 
@@ -90,7 +120,18 @@ fn metadata() {
 fn sessions() {
     let printed = printed_by("sessions");
     let asked = "You said \"How much money do I have in my wallet?\"";
-    says(&printed, &["the session is ses-", asked, asked, "Alice: ", "List all payees", "Bob: ", "List all wallets"]);
+    says(
+        &printed,
+        &[
+            "the session is ses-",
+            asked,
+            asked,
+            "Alice: ",
+            "List all payees",
+            "Bob: ",
+            "List all wallets",
+        ],
+    );
 }
 
 #[test]
@@ -138,18 +179,39 @@ fn tracing() {
     let ends_of = |span: &str| -> Vec<&str> {
         let innermost = |line: &&str| {
             let Some((spans, _)) = line.split_once(": close ") else { return false };
-            spans.rsplit_once('{').is_some_and(|(names, _)| names.rsplit([' ', ':']).next() == Some(span))
+            spans
+                .rsplit_once('{')
+                .is_some_and(|(names, _)| names.rsplit([' ', ':']).next() == Some(span))
         };
         printed.lines().filter(innermost).collect()
     };
     for (span, fields) in [
-        ("ask", &["task_id=tsk-", "session_id=ses-", "request_id=req-", "state=\"completed\"", "duration_ms="][..]),
-        ("stream", &["task_id=tsk-", "session_id=ses-", "request_id=req-", "state=\"completed\"", "duration_ms="]),
+        (
+            "ask",
+            &[
+                "task_id=tsk-",
+                "session_id=ses-",
+                "request_id=req-",
+                "state=\"completed\"",
+                "duration_ms=",
+            ][..],
+        ),
+        (
+            "stream",
+            &[
+                "task_id=tsk-",
+                "session_id=ses-",
+                "request_id=req-",
+                "state=\"completed\"",
+                "duration_ms=",
+            ],
+        ),
         ("attempt", &["attempt=1", "status=200", "duration_ms="]),
         ("attempt", &["attempt=2", "status=200", "duration_ms="]),
         ("token", &["generation=", "outcome=\"", "duration_ms="]),
     ] {
-        let found = ends_of(span).into_iter().any(|line| fields.iter().all(|field| line.contains(field)));
+        let found =
+            ends_of(span).into_iter().any(|line| fields.iter().all(|field| line.contains(field)));
         assert!(found, "no span {span} with {fields:?} in:\n{printed}");
     }
     for hidden in ["emu-", "wallet", "payee", "Tyllen", "emulator:emulator"] {
@@ -160,7 +222,11 @@ fn tracing() {
 #[test]
 fn worker() {
     let printed = printed_by("worker");
-    assert_eq!(printed.lines().filter(|line| line.contains(r#""event":"done""#)).count(), 10, "{printed}");
+    assert_eq!(
+        printed.lines().filter(|line| line.contains(r#""event":"done""#)).count(),
+        10,
+        "{printed}"
+    );
     says(&printed, &["Paid $"]);
 }
 
@@ -187,7 +253,9 @@ fn worker_stops_on_sigterm() {
     says(&line, &[r#""event":"done""#, "Paid $5.00 to Tyllen"]);
     assert!(worker.try_wait().unwrap().is_none(), "it ended before it was told to");
 
-    assert!(Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success()
+    );
     assert!(worker.wait().unwrap().success());
     drop(input);
     says(&std::fs::read_to_string(queue).unwrap(), &["queued", "asking", "done"]);

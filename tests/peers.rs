@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use payman_sdk::{Ask, Client, Config, Emulator, ErrorKind, Event, RetryPolicy, TaskState, TokenInfo};
+use payman_sdk::{
+    Ask, Client, Config, Emulator, ErrorKind, Event, RetryPolicy, TaskState, TokenInfo,
+};
 
 /// The interpreter with the peers installed; without one, the tests that need it are skipped.
 fn python() -> Option<PathBuf> {
@@ -48,7 +50,10 @@ impl Reference {
         let server = Self { process, address };
         let started = Instant::now();
         while TcpStream::connect(address).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(60), "the reference server did not start");
+            assert!(
+                started.elapsed() < Duration::from_secs(60),
+                "the reference server did not start"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         server
@@ -74,7 +79,10 @@ async fn the_reference_server_is_understood() {
     let client = server.client();
 
     let reply = client.ask("echo hi").await.unwrap();
-    assert_eq!((reply.state(), reply.text().trim()), (&TaskState::Completed, "[0]hi \n[1]hi \n[2]hi"));
+    assert_eq!(
+        (reply.state(), reply.text().trim()),
+        (&TaskState::Completed, "[0]hi \n[1]hi \n[2]hi")
+    );
     assert_eq!(reply.session_id(), Some(&client.session_id()));
     let raw = client.ask_raw("echo hi").await.unwrap();
     assert!(raw.result().unwrap().get().contains("\"state\":\"completed\""), "{raw}");
@@ -90,11 +98,20 @@ async fn the_reference_server_is_understood() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((states.as_slice(), chunks), ([TaskState::Working, TaskState::Completed].as_slice(), 3));
+    assert_eq!(
+        (states.as_slice(), chunks),
+        ([TaskState::Working, TaskState::Completed].as_slice(), 3)
+    );
     assert_eq!(events.into_reply().await.unwrap().text(), "[0]hi [1]hi [2]hi ");
 
-    let words: Vec<String> =
-        client.ask_stream("multi x").await.unwrap().text().map(|words| words.unwrap()).collect().await;
+    let words: Vec<String> = client
+        .ask_stream("multi x")
+        .await
+        .unwrap()
+        .text()
+        .map(|words| words.unwrap())
+        .collect()
+        .await;
     assert_eq!(words.concat(), "x-ax-b");
     let raw: Vec<_> = client.ask_stream_raw("multi x").await.unwrap().collect().await;
     assert_eq!(raw.len(), 5);
@@ -108,14 +125,18 @@ async fn the_reference_server_asks_back_and_is_answered() {
     let server = Reference::start(python);
     let client = server.client();
     let question = client.ask("ask me").await.unwrap();
-    assert_eq!((question.state(), question.text().as_str()), (&TaskState::InputRequired, "which one?"));
+    assert_eq!(
+        (question.state(), question.text().as_str()),
+        (&TaskState::InputRequired, "which one?")
+    );
     let reply = client.ask(question.answer("the second")).await.unwrap();
     assert!(reply.text().contains("answer=the second"), "{reply}");
     assert_eq!(reply.task_id(), question.task_id());
 
     let question = client.ask_stream("ask me").await.unwrap().into_reply().await.unwrap();
     assert_eq!(question.state(), &TaskState::InputRequired);
-    let reply = client.ask_stream(question.answer("the third")).await.unwrap().into_reply().await.unwrap();
+    let reply =
+        client.ask_stream(question.answer("the third")).await.unwrap().into_reply().await.unwrap();
     assert!(reply.text().contains("answer=the third"), "{reply}");
     println!("input required and answered, whole and streamed");
 }
@@ -137,11 +158,16 @@ async fn the_reference_servers_errors_are_typed_or_looked_into() {
     let events: Vec<_> = blunt.ask_stream("fail now").await.unwrap().collect().await;
     assert_eq!(events.last().unwrap().as_ref().unwrap_err().rpc_code(), Some(-32603));
 
-    let stranger = Client::with_token(server.config(), TokenInfo::access("wrong", Duration::from_secs(60))).unwrap();
+    let stranger =
+        Client::with_token(server.config(), TokenInfo::access("wrong", Duration::from_secs(60)))
+            .unwrap();
     let error = stranger.ask("echo hi").await.unwrap_err();
     assert!(error.is_auth() && error.is_safe_to_ask_again(), "{error:?}");
     assert!(stranger.ask_stream("echo hi").await.unwrap_err().is_auth());
-    assert_eq!(server.client().task("tsk-nobody").await.unwrap_err().kind(), ErrorKind::TaskNotFound);
+    assert_eq!(
+        server.client().get_task("tsk-nobody").await.unwrap_err().kind(),
+        ErrorKind::TaskNotFound
+    );
     println!("failed task, error in a stream, wrong token, unknown task: typed");
 }
 
@@ -155,7 +181,7 @@ async fn the_reference_server_cancels_and_resubscribes() {
     events.cancel().await.unwrap();
     let reply = events.into_reply().await.unwrap();
     assert_eq!(reply.state(), &TaskState::Canceled);
-    assert_eq!(client.task(reply.task_id()).await.unwrap().state(), &TaskState::Canceled);
+    assert_eq!(client.get_task(reply.task_id()).await.unwrap().state(), &TaskState::Canceled);
 
     // Given up as silent between two chunks; the rest is seen by resubscribing and looking.
     let ask = Ask::new("slow 5").idle_timeout(Duration::from_millis(250));
@@ -182,10 +208,14 @@ async fn the_platforms_python_sdk_runs_against_the_emulator() {
         ])
         .output()
         .unwrap();
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (said, failed) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success(), "{said}\n{failed}");
     let state = payman.state();
     assert_eq!(state.payments.len(), 1);
-    assert_eq!((state.payments[0].payee.as_str(), state.payments[0].amount.to_string().as_str()), ("Tyllen", "50.00"));
+    assert_eq!(
+        (state.payments[0].payee.as_str(), state.payments[0].amount.to_string().as_str()),
+        ("Tyllen", "50.00")
+    );
 }

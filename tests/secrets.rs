@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::{
-    Ask, AuthCode, Client, Config, ConnectUrl, Emulator, Error, FileTokenStore, MemoryTokenStore, RetryPolicy,
-    TokenInfo,
+    Ask, AuthCode, Client, Config, ConnectUrl, Emulator, Error, FileTokenStore, MemoryTokenStore,
+    RetryPolicy, TokenInfo,
 };
 use secrecy::ExposeSecret;
 
@@ -66,12 +66,15 @@ impl std::io::Write for Written {
 }
 
 fn config(base_url: &str) -> Config {
-    let retry = RetryPolicy::default().look_limit(Duration::from_millis(200));
+    let retry = RetryPolicy::default().recovery_timeout(Duration::from_millis(200));
     Config::new("client-id").client_secret(SECRET).base_url(base_url).retry(retry)
 }
 
 fn ask() -> Ask {
-    Ask::new(ASKED).metadata("key", ASKED).message_metadata("key", ASKED).part_metadata("key", ASKED)
+    Ask::new(ASKED)
+        .metadata("key", ASKED)
+        .message_metadata("key", ASKED)
+        .part_metadata("key", ASKED)
 }
 
 /// Success and failure of everything that a client does; results are written down as a program would.
@@ -96,10 +99,10 @@ async fn use_everything(client: &Client, written: &Written) {
         }
         Err(error) => written.error(&error),
     }
-    if let Err(error) = client.task(payman_sdk::TaskId::new()).await {
+    if let Err(error) = client.get_task(payman_sdk::TaskId::new()).await {
         written.error(&error);
     }
-    if let Err(error) = client.cancel(payman_sdk::TaskId::new()).await {
+    if let Err(error) = client.cancel_task(payman_sdk::TaskId::new()).await {
         written.error(&error);
     }
     match client.access_token().await {
@@ -122,7 +125,8 @@ async fn no_secret_is_written_down() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .init();
-    let mut secrets: Vec<String> = [SECRET, ASKED, REFRESH, ACCESS, CODE, STATE].map(str::to_owned).to_vec();
+    let mut secrets: Vec<String> =
+        [SECRET, ASKED, REFRESH, ACCESS, CODE, STATE].map(str::to_owned).to_vec();
 
     // An answer that does not echo: the emulator's agent repeats nothing of what it does not understand.
     let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
@@ -139,7 +143,10 @@ async fn no_secret_is_written_down() {
 
     let code = payman.issue_code(["read_balance"]);
     secrets.push(code.clone());
-    let user = Client::with_auth_code(config(base).subject("alice").token_store(store.clone()), code).await.unwrap();
+    let user =
+        Client::with_auth_code(config(base).subject("alice").token_store(store.clone()), code)
+            .await
+            .unwrap();
     use_everything(&user, &written).await;
     secrets.push(user.refresh_token().unwrap().expose_secret().to_owned());
     payman.expire_access_tokens();
@@ -181,7 +188,11 @@ async fn no_secret_is_written_down() {
 
     // No server at all.
     let nowhere = "http://127.0.0.1:9";
-    use_everything(&Client::with_token(config(nowhere), TokenInfo::refresh_only(REFRESH)).unwrap(), &written).await;
+    use_everything(
+        &Client::with_token(config(nowhere), TokenInfo::refresh_only(REFRESH)).unwrap(),
+        &written,
+    )
+    .await;
     written.error(&Client::with_auth_code(config(nowhere), CODE).await.unwrap_err());
     let with_password = format!("https://user:{SECRET}@host.test/");
     written.error(&Client::with_credentials(config(&with_password)).unwrap_err());
@@ -190,19 +201,26 @@ async fn no_secret_is_written_down() {
     // Connecting.
     let url = ConnectUrl::new("client-id", "http://127.0.0.1:9/").state(STATE);
     written.debug(&url);
-    for redirect in [format!("?code={CODE}&state=x"), format!("?state={STATE}"), format!("?code={CODE}&code={CODE}")] {
+    for redirect in [
+        format!("?code={CODE}&state=x"),
+        format!("?state={STATE}"),
+        format!("?code={CODE}&code={CODE}"),
+    ] {
         written.error(&ConnectUrl::parse_redirect(redirect, STATE).unwrap_err());
     }
-    written.debug(&ConnectUrl::parse_redirect(format!("?code={CODE}&state={STATE}"), STATE).unwrap());
+    written
+        .debug(&ConnectUrl::parse_redirect(format!("?code={CODE}&state={STATE}"), STATE).unwrap());
 
     let text = written.text();
     // It listened indeed: to this crate, to what carries the requests, and to what is written here.
     for target in ["payman_sdk::token", "hyper", "TokenStatus", "ReauthorizationRequired"] {
         assert!(text.contains(target), "nothing of {target} was heard");
     }
-    let encoded = secrets.iter().map(|secret| base64_of(&format!("client-id:{secret}"))).collect::<Vec<_>>();
+    let encoded =
+        secrets.iter().map(|secret| base64_of(&format!("client-id:{secret}"))).collect::<Vec<_>>();
     for secret in secrets.iter().chain(&encoded) {
-        let found: Vec<_> = text.lines().filter(|line| line.contains(secret.as_str())).take(5).collect();
+        let found: Vec<_> =
+            text.lines().filter(|line| line.contains(secret.as_str())).take(5).collect();
         assert!(found.is_empty(), "{secret} is in:\n{}", found.join("\n"));
     }
     println!("{} canaries in none of {} lines", secrets.len(), text.lines().count());

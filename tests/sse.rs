@@ -34,7 +34,8 @@ fn breathing(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>
 /// All that comes out: the data of each event, and how it ended.
 fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option<ErrorKind>) {
     let mut collecting = frames.collect::<Vec<_>>().boxed_local();
-    let items = std::iter::repeat_with(|| (&mut collecting).now_or_never()).take(1 << 20).flatten().next();
+    let items =
+        std::iter::repeat_with(|| (&mut collecting).now_or_never()).take(1 << 20).flatten().next();
     let items = items.expect("the source ends");
     let mut data = Vec::new();
     let mut end = None;
@@ -70,7 +71,8 @@ fn frames(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
 #[test]
 fn comments_without_end_or_pause_let_the_reader_have_a_say() {
     for chunk in [": ping\n", ": ping\n\n", ":", "data: {}\n\n", "id: 1\n\n"] {
-        let comments = stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
+        let comments =
+            stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
         assert!(decode::frames(comments, 64).next().now_or_never().is_none(), "{chunk:?}");
     }
 }
@@ -97,14 +99,34 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
         "retry",
         "data: 1\ndata: 2\n",
     ];
-    let events = [event, "data:{}\n\n", "data:\n\n", "data: x\r\n\n", "data: x\n\r\n\n", "\n\n", "data: \u{e9}\n\n"];
+    let events = [
+        event,
+        "data:{}\n\n",
+        "data:\n\n",
+        "data: x\r\n\n",
+        "data: x\n\r\n\n",
+        "\n\n",
+        "data: \u{e9}\n\n",
+    ];
     for before in befores {
         for event in events {
-            let chunks = [before, event, event].map(|chunk| Bytes::copy_from_slice(chunk.as_bytes()));
+            let chunks =
+                [before, event, event].map(|chunk| Bytes::copy_from_slice(chunk.as_bytes()));
             let whole = frames([before, event, event].concat());
-            for parts in [chunks.to_vec(), chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect()] {
-                assert_eq!(run(decode::frames(source(parts.clone()), LIMIT)), whole, "{before:?}, then {event:?}");
-                assert_eq!(run(decode::frames(breathing(parts), LIMIT)), whole, "{before:?}, then {event:?}");
+            for parts in [
+                chunks.to_vec(),
+                chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect(),
+            ] {
+                assert_eq!(
+                    run(decode::frames(source(parts.clone()), LIMIT)),
+                    whole,
+                    "{before:?}, then {event:?}"
+                );
+                assert_eq!(
+                    run(decode::frames(breathing(parts), LIMIT)),
+                    whole,
+                    "{before:?}, then {event:?}"
+                );
             }
         }
     }
@@ -129,7 +151,10 @@ fn every_line_end_and_any_mix_of_them_ends_a_line() {
             assert_eq!(data(&text), ["1", "2", "3\n4", "5"], "{text:?}");
         }
     }
-    assert_eq!(data("data: 1\r\n\ndata: 2\n\rdata: 3\r\n\rdata: 4\r\ndata: 5\r\r\n"), ["1", "2", "3", "4\n5"]);
+    assert_eq!(
+        data("data: 1\r\n\ndata: 2\n\rdata: 3\r\n\rdata: 4\r\ndata: 5\r\r\n"),
+        ["1", "2", "3", "4\n5"]
+    );
 }
 
 #[test]
@@ -137,7 +162,10 @@ fn a_byte_order_mark_is_taken_off_the_very_start_only() {
     assert_eq!(data("\u{feff}data: 1\n\n"), ["1"]);
     assert_eq!(data("\u{feff}data: 1\ndata: 2\n\n"), ["1\n2"]);
     assert_eq!(data("\u{feff}\u{feff}data: 1\n\ndata: 2\n\n"), ["2"]);
-    assert_eq!(data("data: 1\n\n\u{feff}data: 2\ndata: 2\n\ndata: \u{feff}3\n\n"), ["1", "2", "\u{feff}3"]);
+    assert_eq!(
+        data("data: 1\n\n\u{feff}data: 2\ndata: 2\n\ndata: \u{feff}3\n\n"),
+        ["1", "2", "\u{feff}3"]
+    );
     assert_eq!(data(b"\xEF\xBB"), [""; 0]);
 }
 
@@ -156,8 +184,7 @@ fn only_one_space_is_taken_off() {
 
 #[test]
 fn an_event_that_says_nothing_is_skipped() {
-    let nothing =
-        "data:\n\ndata\n\ndata: \n\ndata:   \t\n\ndata\ndata\n\ndata: {}\n\ndata: { }\n\ndata: {\ndata:\ndata: }\n\n";
+    let nothing = "data:\n\ndata\n\ndata: \n\ndata:   \t\n\ndata\ndata\n\ndata: {}\n\ndata: { }\n\ndata: {\ndata:\ndata: }\n\n";
     assert_eq!(data(nothing), [""; 0]);
     assert_eq!(data("data: {} {}\n\ndata: {\"a\":1}\n\n"), ["{} {}", "{\"a\":1}"]);
 }
@@ -206,7 +233,10 @@ fn an_event_over_the_limit_is_an_error_and_the_ones_before_it_come() {
         }
     }
     for limit in [0, 1, 2] {
-        assert_eq!(frames_in(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit), (vec![], Some(ErrorKind::TooLarge)));
+        assert_eq!(
+            frames_in(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit),
+            (vec![], Some(ErrorKind::TooLarge))
+        );
     }
 }
 
@@ -252,14 +282,26 @@ fn then_waits(text: &str) -> impl Stream<Item = Result<Bytes, std::io::Error>> +
 
 #[test]
 fn an_event_comes_as_soon_as_it_is_whole() {
-    for text in ["data: 1\n\n", "data: 1\r\r", "data: 1\r\n\r", "data: 1\n\r", "data: 1\ndata: 2\r\r", "data: 1\n\nda"]
-    {
+    for text in [
+        "data: 1\n\n",
+        "data: 1\r\r",
+        "data: 1\r\n\r",
+        "data: 1\n\r",
+        "data: 1\ndata: 2\r\r",
+        "data: 1\n\nda",
+    ] {
         let mut frames = decode::frames(then_waits(text), LIMIT);
-        assert!(frames.next().now_or_never().flatten().is_some_and(|item| item.is_ok()), "{text:?}");
+        assert!(
+            frames.next().now_or_never().flatten().is_some_and(|item| item.is_ok()),
+            "{text:?}"
+        );
         assert!(frames.next().now_or_never().is_none(), "{text:?}: the source waits");
     }
     for text in ["data: 1\n", "data: 1\r\n", "data: 1\r", "\u{feff}"] {
-        assert!(decode::frames(then_waits(text), LIMIT).next().now_or_never().is_none(), "{text:?}");
+        assert!(
+            decode::frames(then_waits(text), LIMIT).next().now_or_never().is_none(),
+            "{text:?}"
+        );
     }
 }
 
@@ -306,13 +348,23 @@ fn events_are_told_apart_by_what_they_hold() {
     assert_eq!(status.task_id().map(|id| id.as_str()), Some("tsk-1"));
     assert_eq!(status.state(), Some(&TaskState::Completed));
     assert!(status.is_final());
-    let artifact = event(json!({"id": "tsk-1", "artifact": {"parts": [{"text": "hi"}], "append": true, "index": 2}}));
+    let artifact = event(
+        json!({"id": "tsk-1", "artifact": {"parts": [{"text": "hi"}], "append": true, "index": 2}}),
+    );
     let Event::Artifact(update) = &artifact else { panic!("not an artifact") };
-    assert_eq!((update.text().as_str(), update.artifact.index, update.artifact.append), ("hi", 2, true));
-    let task = event(json!({"result": {"id": "tsk-1", "status": {"state": "working"}, "history": []}}));
+    assert_eq!(
+        (update.text().as_str(), update.artifact.index, update.artifact.append),
+        ("hi", 2, true)
+    );
+    let task =
+        event(json!({"result": {"id": "tsk-1", "status": {"state": "working"}, "history": []}}));
     assert!(matches!(&task, Event::Task(task) if task.state() == &TaskState::Working));
     for event in [status, artifact, task] {
-        assert_eq!(self::event(serde_json::to_value(&event).unwrap()), event, "written and read back");
+        assert_eq!(
+            self::event(serde_json::to_value(&event).unwrap()),
+            event,
+            "written and read back"
+        );
     }
 }
 
@@ -377,7 +429,9 @@ fn an_error_event_is_an_error() {
 
 #[test]
 fn no_error_shows_what_the_server_sent() {
-    for text in [r#"{"result":{"status":"hush"}}"#, "hush", r#"{"result":{"artifact":{"parts":"hush"}}}"#] {
+    for text in
+        [r#"{"result":{"status":"hush"}}"#, "hush", r#"{"result":{"artifact":{"parts":"hush"}}}"#]
+    {
         let error = decode::event(text.as_bytes()).unwrap_err();
         let source = std::error::Error::source(&error).map(ToString::to_string);
         assert!(!format!("{error} {error:?} {source:?}").contains("hush"), "{error:?}");

@@ -43,7 +43,9 @@ fn cut(bytes: &[u8], places: &[prop::sample::Index]) -> Vec<Bytes> {
     places.sort_unstable();
     places.push(bytes.len());
     let mut from = 0;
-    let cuts = places.into_iter().map(|to| Bytes::copy_from_slice(&bytes[std::mem::replace(&mut from, to)..to]));
+    let cuts = places
+        .into_iter()
+        .map(|to| Bytes::copy_from_slice(&bytes[std::mem::replace(&mut from, to)..to]));
     cuts.collect()
 }
 
@@ -81,12 +83,17 @@ fn valid_stream() -> impl Strategy<Value = String> {
         // A CR before an event that starts with nothing would join the LF of the next.
         format!("{lines}{end}:{end}")
     });
-    (any::<bool>(), prop::collection::vec(event, 0..8))
-        .prop_map(|(mark, events)| format!("{}{}", if mark { "\u{feff}" } else { "" }, events.concat()))
+    (any::<bool>(), prop::collection::vec(event, 0..8)).prop_map(|(mark, events)| {
+        format!("{}{}", if mark { "\u{feff}" } else { "" }, events.concat())
+    })
 }
 
 /// The seed is printed, so that a run can be had again: `SSE_SEED=<hex> cargo test --test sse_any`.
-fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+fn check<S: Strategy>(
+    cases: u32,
+    strategy: S,
+    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
+) {
     let seed = match std::env::var("SSE_SEED") {
         Ok(text) => u64::from_str_radix(&text, 16).expect("SSE_SEED is a hexadecimal number"),
         Err(_) => std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
@@ -96,24 +103,37 @@ fn check<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value) -> Result
     full[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &full);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new_with_rng(config, rng).run(&strategy, test).unwrap_or_else(|failure| panic!("{failure}"));
+    TestRunner::new_with_rng(config, rng)
+        .run(&strategy, test)
+        .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]
 fn any_bytes_in_any_chunks_give_what_they_give_at_once() {
-    check(2000, (bytes(), cuts(), prop::sample::select(vec![0, 5, 20, 100, 1 << 20])), |(bytes, cuts, limit)| {
-        let whole = plain(vec![Bytes::from(bytes.clone())], limit);
-        prop_assert_eq!(&plain(cut(&bytes, &cuts), limit), &whole);
-        Ok(())
-    });
+    check(
+        2000,
+        (bytes(), cuts(), prop::sample::select(vec![0, 5, 20, 100, 1 << 20])),
+        |(bytes, cuts, limit)| {
+            let whole = plain(vec![Bytes::from(bytes.clone())], limit);
+            prop_assert_eq!(&plain(cut(&bytes, &cuts), limit), &whole);
+            Ok(())
+        },
+    );
 }
 
 #[test]
 fn the_plain_way_and_the_librarys_agree() {
-    check(2000, (bytes(), cuts(), prop::sample::select(vec![5, 20, 100, 1 << 20])), |(bytes, cuts, limit)| {
-        prop_assert_eq!(by_library(cut(&bytes, &cuts), limit), plain(cut(&bytes, &cuts), limit));
-        Ok(())
-    });
+    check(
+        2000,
+        (bytes(), cuts(), prop::sample::select(vec![5, 20, 100, 1 << 20])),
+        |(bytes, cuts, limit)| {
+            prop_assert_eq!(
+                by_library(cut(&bytes, &cuts), limit),
+                plain(cut(&bytes, &cuts), limit)
+            );
+            Ok(())
+        },
+    );
 }
 
 /// What this crate does not hand on.
@@ -127,16 +147,28 @@ fn two_other_readers_see_the_same_in_valid_streams() {
     check(1000, (valid_stream(), cuts()), |(text, cuts)| {
         let (ours, end) = plain(cut(text.as_bytes(), &cuts), 1 << 20);
         prop_assert_eq!(end, None);
-        let ours: Vec<_> = ours.into_iter().map(|data| String::from_utf8(data.to_vec()).unwrap()).collect();
+        let ours: Vec<_> =
+            ours.into_iter().map(|data| String::from_utf8(data.to_vec()).unwrap()).collect();
 
-        let read = SseByteStream::new(source(cut(text.as_bytes(), &cuts))).collect::<Vec<_>>().now_or_never().unwrap();
-        let theirs = read.into_iter().filter_map(|event| event.unwrap().data).filter(|data| says_something(data));
+        let read = SseByteStream::new(source(cut(text.as_bytes(), &cuts)))
+            .collect::<Vec<_>>()
+            .now_or_never()
+            .unwrap();
+        let theirs = read
+            .into_iter()
+            .filter_map(|event| event.unwrap().data)
+            .filter(|data| says_something(data));
         prop_assert_eq!(&ours, &theirs.collect::<Vec<_>>(), "sse-stream");
 
         // On its own it panics on a byte-order mark, and waits for more after a CR at the very end.
         let bare = format!("{}\n", text.trim_start_matches('\u{feff}'));
-        let read = source(vec![Bytes::from(bare)]).eventsource().collect::<Vec<_>>().now_or_never().unwrap();
-        let theirs = read.into_iter().map(|event| event.unwrap().data).filter(|data| says_something(data));
+        let read = source(vec![Bytes::from(bare)])
+            .eventsource()
+            .collect::<Vec<_>>()
+            .now_or_never()
+            .unwrap();
+        let theirs =
+            read.into_iter().map(|event| event.unwrap().data).filter(|data| says_something(data));
         prop_assert_eq!(&ours, &theirs.collect::<Vec<_>>(), "eventsource-stream");
         Ok(())
     });
@@ -149,7 +181,8 @@ fn json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<i32>().prop_map(Value::from),
         any::<i32>().prop_map(|number| Value::from(f64::from(number) / 8.0)),
-        prop::sample::select(vec!["", "text", "COMPLETED", "true", "-32603", "é\n"]).prop_map(Value::from),
+        prop::sample::select(vec!["", "text", "COMPLETED", "true", "-32603", "é\n"])
+            .prop_map(Value::from),
     ];
     let name = prop::sample::select(vec![
         "id",
@@ -189,7 +222,9 @@ fn json() -> impl Strategy<Value = Value> {
 #[test]
 fn any_json_is_read_as_event_and_reply_without_panic() {
     check(4000, json(), |value| {
-        for text in [value.to_string(), json!({"jsonrpc": "2.0", "id": 1, "result": value}).to_string()] {
+        for text in
+            [value.to_string(), json!({"jsonrpc": "2.0", "id": 1, "result": value}).to_string()]
+        {
             let event = decode::event(text.as_bytes());
             if decode::response(text.as_bytes()).is_ok() {
                 prop_assert!(event.is_ok(), "a reply and no event");
@@ -197,7 +232,11 @@ fn any_json_is_read_as_event_and_reply_without_panic() {
             if let Ok(event) = event {
                 let written = serde_json::to_string(&event).unwrap();
                 if event.task_id().is_some() {
-                    prop_assert_eq!(decode::event(written.as_bytes()).unwrap(), event, "written and read back");
+                    prop_assert_eq!(
+                        decode::event(written.as_bytes()).unwrap(),
+                        event,
+                        "written and read back"
+                    );
                 }
             }
         }

@@ -77,10 +77,16 @@ async fn events_are_typed_and_put_together_are_the_reply() {
     })
     .await;
     let mut events = stream(&server).await;
-    assert!(matches!(events.next().await, Some(Ok(Event::Status(update))) if *update.state() == TaskState::Working));
-    assert!(matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.text() == "Hel"));
+    assert!(
+        matches!(events.next().await, Some(Ok(Event::Status(update))) if *update.state() == TaskState::Working)
+    );
+    assert!(
+        matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.text() == "Hel")
+    );
     assert_eq!(events.reply_so_far().text(), "Hel");
-    assert!(matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.artifact.append));
+    assert!(
+        matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.artifact.append)
+    );
     assert!(
         matches!(events.next().await, Some(Ok(Event::Unknown(value))) if value["result"]["novelty"] == 1 || value["novelty"] == 1)
     );
@@ -89,7 +95,10 @@ async fn events_are_typed_and_put_together_are_the_reply() {
     assert!(events.next().await.is_none());
     let (task_id, session) = (events.task_id().clone(), events.session_id().clone());
     let reply = events.into_reply().await.unwrap();
-    assert_eq!((reply.text().as_str(), reply.task_id(), reply.session_id()), ("Hello", &task_id, Some(&session)));
+    assert_eq!(
+        (reply.text().as_str(), reply.task_id(), reply.session_id()),
+        ("Hello", &task_id, Some(&session))
+    );
 }
 
 #[tokio::test]
@@ -100,9 +109,17 @@ async fn every_spelling_of_an_end_is_an_end() {
         |id| status(id, "failed", false),
         |id| status(id, "INPUT_REQUIRED", false),
         |id| wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "isFinal": true})),
-        |id| wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "is_final": true, "final": null})),
+        |id| {
+            wrapped(
+                json!({"id": id, "status": {"state": "COMPLETED"}, "is_final": true, "final": null}),
+            )
+        },
         |id| event(&json!({"id": id, "status": {"state": "COMPLETED"}, "final": true})),
-        |id| wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "artifacts": [], "history": null})),
+        |id| {
+            wrapped(
+                json!({"id": id, "status": {"state": "COMPLETED"}, "artifacts": [], "history": null}),
+            )
+        },
     ];
     for (number, end) in ends.into_iter().enumerate() {
         let server = plain(move |id| words(id, 0, "hi", false) + &end(id)).await;
@@ -154,7 +171,9 @@ async fn garbled_events_are_typed_errors() {
     ];
     for bytes in odd {
         let text = bytes.clone();
-        let server = plain(move |id| words(id, 0, "hi", false) + &text + &status(id, "COMPLETED", true)).await;
+        let server =
+            plain(move |id| words(id, 0, "hi", false) + &text + &status(id, "COMPLETED", true))
+                .await;
         let (events, error) = all(stream(&server).await).await;
         assert_eq!(events.len(), 1, "{bytes}");
         assert_eq!(error.unwrap().kind(), ErrorKind::Protocol, "{bytes}");
@@ -198,10 +217,16 @@ async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
 async fn streamed_words_put_together_are_the_replys_text() {
     let streams: [fn(&str) -> String; 5] = [
         |id| words(id, 0, "Hel", false) + &words(id, 0, "lo ", true) + &words(id, 0, "you", true),
-        |id| words(id, 0, "a", false) + &words(id, 1, "X", false) + &words(id, 0, "b", true) + &words(id, 1, "Y", true),
         |id| {
-            wrapped(json!({"id": id, "artifact": {"parts": [{"text": "one"}, {"text": "two"}], "lastChunk": true}}))
-                + &words(id, 1, "three", false)
+            words(id, 0, "a", false)
+                + &words(id, 1, "X", false)
+                + &words(id, 0, "b", true)
+                + &words(id, 1, "Y", true)
+        },
+        |id| {
+            wrapped(
+                json!({"id": id, "artifact": {"parts": [{"text": "one"}, {"text": "two"}], "lastChunk": true}}),
+            ) + &words(id, 1, "three", false)
         },
         |id| {
             wrapped(json!({"id": id, "artifact": {"parts": [{"data": [1]}]}}))
@@ -212,7 +237,8 @@ async fn streamed_words_put_together_are_the_replys_text() {
     ];
     for (number, bytes) in streams.into_iter().enumerate() {
         let server = plain(move |id| bytes(id) + &status(id, "COMPLETED", true)).await;
-        let pieces: Vec<String> = stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+        let pieces: Vec<String> =
+            stream(&server).await.text().map(|words| words.unwrap()).collect().await;
         let reply = stream(&server).await.into_reply().await.unwrap();
         assert_eq!(pieces.concat(), reply.text(), "case {number}");
         assert!(pieces.len() > 1, "case {number}: {pieces:?}");
@@ -221,8 +247,10 @@ async fn streamed_words_put_together_are_the_replys_text() {
 
 #[tokio::test]
 async fn words_that_were_given_and_then_rewritten_are_an_error() {
-    let server =
-        plain(|id| words(id, 0, "yes", false) + &words(id, 0, "no", false) + &status(id, "COMPLETED", true)).await;
+    let server = plain(|id| {
+        words(id, 0, "yes", false) + &words(id, 0, "no", false) + &status(id, "COMPLETED", true)
+    })
+    .await;
     let pieces: Vec<_> = stream(&server).await.text().collect().await;
     assert_eq!(pieces[0].as_ref().unwrap(), "yes");
     assert_eq!(pieces.last().unwrap().as_ref().unwrap_err().kind(), ErrorKind::Protocol);
@@ -235,7 +263,8 @@ async fn without_artifacts_the_words_are_the_status_message() {
             + &wrapped(json!({"id": id, "status": {"state": "input-required", "message": {"role": "agent", "parts": [{"type": "text", "text": "which one?"}]}}, "final": true}))
     })
     .await;
-    let pieces: Vec<String> = stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+    let pieces: Vec<String> =
+        stream(&server).await.text().map(|words| words.unwrap()).collect().await;
     assert_eq!(pieces, ["which one?"]);
     let mut words = stream(&server).await.text();
     while let Some(word) = words.next().await {
@@ -285,7 +314,8 @@ async fn an_error_in_a_running_stream_is_looked_into() {
             STREAM => vec![
                 events_head(),
                 Step::Say(
-                    (status(&id, "WORKING", false) + &event(&json!({"error": {"code": -32602, "message": "boom"}})))
+                    (status(&id, "WORKING", false)
+                        + &event(&json!({"error": {"code": -32602, "message": "boom"}})))
                         .into_bytes(),
                 ),
             ],
@@ -303,23 +333,36 @@ async fn an_error_in_a_running_stream_is_looked_into() {
 }
 
 /// A stream that is cut after "Hel"; the task then works once more before it has ended.
-async fn cut_then_found(whole: &'static str, resubscribe: bool, ending: fn() -> Vec<Step>) -> RawServer {
+async fn cut_then_found(
+    whole: &'static str,
+    resubscribe: bool,
+    ending: fn() -> Vec<Step>,
+) -> RawServer {
     let looks = std::sync::atomic::AtomicUsize::new(0);
     serve(move |asked: Asked| {
         let id = asked.task_id().to_owned();
         match asked.path.as_str() {
             STREAM => {
-                let mut steps = vec![events_head_of(100_000), Step::Say(words(&id, 0, "Hel", false).into_bytes())];
+                let mut steps = vec![
+                    events_head_of(100_000),
+                    Step::Say(words(&id, 0, "Hel", false).into_bytes()),
+                ];
                 steps.extend(ending());
                 steps
             }
             GET => {
-                let (state, text) =
-                    if looks.fetch_add(1, Ordering::SeqCst) < 2 { ("WORKING", "Hel") } else { ("COMPLETED", whole) };
+                let (state, text) = if looks.fetch_add(1, Ordering::SeqCst) < 2 {
+                    ("WORKING", "Hel")
+                } else {
+                    ("COMPLETED", whole)
+                };
                 vec![json_reply(&json!({"result": task(&id, state, text)}))]
             }
             _ if resubscribe => {
-                vec![events_head(), Step::Say(words(&id, 0, "never to be appended", true).into_bytes())]
+                vec![
+                    events_head(),
+                    Step::Say(words(&id, 0, "never to be appended", true).into_bytes()),
+                ]
             }
             _ => not_found(),
         }
@@ -345,7 +388,8 @@ async fn after_a_cut_come_only_whole_snapshots_up_to_the_last() {
 #[tokio::test]
 async fn after_a_cut_the_words_go_on_only_where_they_fit() {
     let server = cut_then_found("Hello", false, Vec::new).await;
-    let pieces: Vec<String> = stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+    let pieces: Vec<String> =
+        stream(&server).await.text().map(|words| words.unwrap()).collect().await;
     assert_eq!(pieces, ["Hel", "lo"]);
     let server = cut_then_found("Goodbye", false, Vec::new).await;
     let pieces: Vec<_> = stream(&server).await.text().collect().await;
@@ -361,7 +405,10 @@ async fn a_stream_in_a_session_of_its_own_knows_it() {
     let events = client.ask_stream(Ask::new("hi").session("ses-of-its-own")).await.unwrap();
     assert_eq!(events.session_id(), "ses-of-its-own");
     let (request, so_far) = (events.request_id(), events.reply_so_far());
-    assert_eq!((so_far.request_id(), so_far.session_id().unwrap().as_str()), (Some(&request), "ses-of-its-own"));
+    assert_eq!(
+        (so_far.request_id(), so_far.session_id().unwrap().as_str()),
+        (Some(&request), "ses-of-its-own")
+    );
     let reply = events.into_reply().await.unwrap();
     assert_eq!((reply.text().as_str(), reply.request_id()), ("Hello", Some(&request)));
 }
@@ -370,8 +417,12 @@ async fn a_stream_in_a_session_of_its_own_knows_it() {
 async fn a_silent_stream_is_given_up_and_looked_at() {
     let server = cut_then_found("Hello", false, || vec![Step::Stall]).await;
     let client = client(&server);
-    let reply =
-        client.ask_stream(Ask::new("hi").idle_timeout(Duration::from_millis(100))).await.unwrap().into_reply().await;
+    let reply = client
+        .ask_stream(Ask::new("hi").idle_timeout(Duration::from_millis(100)))
+        .await
+        .unwrap()
+        .into_reply()
+        .await;
     assert_eq!(reply.unwrap().text(), "Hello");
     assert_eq!(server.left.load(Ordering::SeqCst), 1, "its connection was closed");
 }
@@ -379,7 +430,10 @@ async fn a_silent_stream_is_given_up_and_looked_at() {
 #[tokio::test]
 async fn a_streams_deadline_is_a_timeout_with_an_unknown_outcome() {
     let server = cut_then_found("Hello", false, || vec![Step::Stall]).await;
-    let mut events = client(&server).ask_stream(Ask::new("hi").deadline(Duration::from_millis(300))).await.unwrap();
+    let mut events = client(&server)
+        .ask_stream(Ask::new("hi").deadline(Duration::from_millis(300)))
+        .await
+        .unwrap();
     assert!(events.next().await.unwrap().is_ok());
     let error = events.next().await.unwrap().unwrap_err();
     assert!(error.is_timeout() && error.is_outcome_unknown());
@@ -400,9 +454,10 @@ async fn dropping_a_stream_closes_its_connection_and_sends_nothing() {
 
 #[tokio::test]
 async fn a_whole_reply_instead_of_events_is_a_stream_of_one() {
-    let server =
-        serve(|asked: Asked| vec![json_reply(&json!({"result": task(asked.task_id(), "COMPLETED", "all of it")}))])
-            .await;
+    let server = serve(|asked: Asked| {
+        vec![json_reply(&json!({"result": task(asked.task_id(), "COMPLETED", "all of it")}))]
+    })
+    .await;
     let (events, error) = all(stream(&server).await).await;
     assert!(error.is_none());
     assert!(matches!(events.as_slice(), [Event::Task(task)] if task.text() == "all of it"));
@@ -410,7 +465,10 @@ async fn a_whole_reply_instead_of_events_is_a_stream_of_one() {
 
 #[tokio::test]
 async fn what_a_stream_gathers_is_bounded() {
-    let server = plain(|id| words(id, 0, &"x".repeat(1000), true).repeat(100) + &status(id, "COMPLETED", true)).await;
+    let server = plain(|id| {
+        words(id, 0, &"x".repeat(1000), true).repeat(100) + &status(id, "COMPLETED", true)
+    })
+    .await;
     let client = client(&server);
     let stream = client.ask_stream(Ask::new("hi").max_reply_bytes(50_000)).await.unwrap();
     let error = stream.into_reply().await.unwrap_err();
@@ -419,7 +477,13 @@ async fn what_a_stream_gathers_is_bounded() {
     assert_eq!(stream.into_reply().await.unwrap_err().kind(), ErrorKind::TooLarge);
 
     // An artifact that is replaced time and again costs what it holds, not what it held.
-    let server = plain(|id| words(id, 0, &"x".repeat(1000), false).repeat(100) + &status(id, "COMPLETED", true)).await;
-    let stream = client_with(config(&server.url)).ask_stream(Ask::new("hi").max_reply_bytes(50_000)).await.unwrap();
+    let server = plain(|id| {
+        words(id, 0, &"x".repeat(1000), false).repeat(100) + &status(id, "COMPLETED", true)
+    })
+    .await;
+    let stream = client_with(config(&server.url))
+        .ask_stream(Ask::new("hi").max_reply_bytes(50_000))
+        .await
+        .unwrap();
     assert_eq!(stream.into_reply().await.unwrap().text().len(), 1000);
 }

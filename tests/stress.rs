@@ -47,7 +47,8 @@ impl Director for Arc<Chance> {
 
     fn act(&self, path: &str) -> Act {
         let mut rng = self.rng.lock().unwrap();
-        let (roll, at, wait) = (rng.u32(..100), rng.usize(..2500), Duration::from_millis(rng.u64(..300)));
+        let (roll, at, wait) =
+            (rng.u32(..100), rng.usize(..2500), Duration::from_millis(rng.u64(..300)));
         let failing = [500, 502, 503, 504, 408, 599][rng.usize(..6)];
         let refusing = [400, 401, 403, 404, 409, 422, 429, 429, 429][rng.usize(..9)];
         let body = [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603)][rng.usize(..4)];
@@ -65,12 +66,21 @@ impl Director for Arc<Chance> {
             73..77 => self.note("dribble", Act::After(replies::dribbled())),
             77..81 => self.note("pause", Act::After(replies::hesitating(wait))),
             81..84 => self.note("garbage", Act::After(replies::raw("SSH-2.0-OpenSSH_9.6\r\n"))),
-            84..87 => self.note("wrong length", Act::After(replies::length_off_by(at as i64 - 1250))),
+            84..87 => {
+                self.note("wrong length", Act::After(replies::length_off_by(at as i64 - 1250)))
+            }
             87..90 => self.note("chunks without end", Act::After(replies::chunked(50, b"", false))),
-            90..93 => self.note("fails after acting", Act::After(replies::status(failing, body, ""))),
-            93..96 => self.note("fails before acting", Act::Instead(replies::status(failing, body, ""))),
+            90..93 => {
+                self.note("fails after acting", Act::After(replies::status(failing, body, "")))
+            }
+            93..96 => {
+                self.note("fails before acting", Act::Instead(replies::status(failing, body, "")))
+            }
             // Without acting: a server that refuses what it then does is beyond help.
-            _ => self.note("refuses", Act::Instead(replies::status(refusing, body, "retry-after: 0\r\n"))),
+            _ => self.note(
+                "refuses",
+                Act::Instead(replies::status(refusing, body, "retry-after: 0\r\n")),
+            ),
         }
     }
 
@@ -106,7 +116,8 @@ async fn ask(client: Client, ask: Ask, number: i64) -> Result<(String, Option<Ta
             Ok((reply.text(), Some(reply.state().clone())))
         }
         _ => {
-            let words: Vec<Result<String, Error>> = client.ask_stream(ask).await?.text().collect().await;
+            let words: Vec<Result<String, Error>> =
+                client.ask_stream(ask).await?.text().collect().await;
             words.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
         }
     }
@@ -145,12 +156,18 @@ fn amount(number: i64) -> Decimal {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_nothing_is_paid_twice_and_no_success_is_made_up() {
-    let seed =
-        std::env::var("PAYMAN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("PAYMAN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     println!("PAYMAN_SEED={seed}, {ASKS} asks");
-    let emulator = Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
+    let emulator =
+        Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
     emulator.client().ask("Create a payee named Tyllen").await.unwrap();
-    let chance = Arc::new(Chance { rng: Mutex::new(fastrand::Rng::with_seed(seed)), faults: Mutex::default() });
+    let chance = Arc::new(Chance {
+        rng: Mutex::new(fastrand::Rng::with_seed(seed)),
+        faults: Mutex::default(),
+    });
     let proxy = Proxy::start(emulator.base_url(), Arc::clone(&chance)).await;
     let config = Config::new("client-id")
         .client_secret("client-secret")
@@ -158,7 +175,7 @@ async fn whatever_happens_nothing_is_paid_twice_and_no_success_is_made_up() {
         .reply_timeout(Duration::from_secs(2))
         .idle_timeout(Duration::from_secs(2))
         .deadline(DEADLINE)
-        .retry(RetryPolicy::default().look_limit(Duration::from_secs(6)));
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_secs(6)));
     let client = Client::with_credentials(config).unwrap();
 
     let mut rng = fastrand::Rng::with_seed(seed ^ 1);
@@ -198,7 +215,10 @@ fn audit(emulator: &Emulator, chance: &Chance, came: &[(TaskId, Came)]) {
     for (number, (id, came)) in came.iter().enumerate() {
         let times = paid.get(&amount(number as i64)).copied().unwrap_or(0);
         assert!(times <= 1, "paid {times} times");
-        assert!(state.sends.get(id).copied().unwrap_or(0) <= 1, "it reached the agent more than once");
+        assert!(
+            state.sends.get(id).copied().unwrap_or(0) <= 1,
+            "it reached the agent more than once"
+        );
         match came {
             Came::Done(text) => {
                 assert_eq!(times, 1, "called done, and not paid");
@@ -213,7 +233,9 @@ fn audit(emulator: &Emulator, chance: &Chance, came: &[(TaskId, Came)]) {
                 *reasons.entry(why).or_default() += 1;
                 count(if times == 1 { "unknown, paid once" } else { "unknown, not paid" });
             }
-            Came::Dropped => count(if times == 1 { "dropped, paid once" } else { "dropped, not paid" }),
+            Came::Dropped => {
+                count(if times == 1 { "dropped, paid once" } else { "dropped, not paid" })
+            }
         }
     }
     println!("faults: {:?}", chance.faults.lock().unwrap());

@@ -34,11 +34,18 @@ async fn processes_share_a_file(lost: Lost) {
     let size = Size::from_env();
     let server = Server::start(lost, size).await;
     let directory = directory();
-    let plan = serde_json::json!({"path": directory.path().join("tokens.json"), "plan": server.plan}).to_string();
-    let processes: Vec<_> = futures::future::join_all((0..size.holders).map(|_| start(&plan))).await;
+    let plan =
+        serde_json::json!({"path": directory.path().join("tokens.json"), "plan": server.plan})
+            .to_string();
+    let processes: Vec<_> =
+        futures::future::join_all((0..size.holders).map(|_| start(&plan))).await;
     server.misbehave().await;
     let limit = Duration::from_secs(60);
-    let reports = tokio::time::timeout(limit, futures::future::join_all(processes.into_iter().map(report_of))).await;
+    let reports = tokio::time::timeout(
+        limit,
+        futures::future::join_all(processes.into_iter().map(report_of)),
+    )
+    .await;
     server.judge(&reports.expect("a holder does not come to its end"));
 }
 
@@ -64,7 +71,10 @@ async fn start(plan: &str) -> Child {
 async fn report_of(process: Child) -> Report {
     let output = process.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let report = text.lines().find_map(|line| line.split_once(MARK)).unwrap_or_else(|| panic!("no report: {text}"));
+    let report = text
+        .lines()
+        .find_map(|line| line.split_once(MARK))
+        .unwrap_or_else(|| panic!("no report: {text}"));
     serde_json::from_str(report.1).unwrap()
 }
 

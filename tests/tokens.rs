@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::{
-    Client, Config, ConnectUrl, Emulator, ErrorKind, FileTokenStore, MemoryTokenStore, Scope, TokenInfo, TokenSource,
+    Client, Config, ConnectUrl, Emulator, ErrorKind, FileTokenStore, MemoryTokenStore, Scope,
+    TokenInfo, TokenSource,
 };
 use secrecy::ExposeSecret;
 use wiremock::{MockServer, ResponseTemplate};
@@ -35,7 +36,8 @@ async fn ask_at_once(client: &Client, asks: usize) {
 #[tokio::test]
 async fn ten_thousand_asks_at_expiry_make_one_token_request() {
     let payman = Emulator::start().await.unwrap();
-    let token = TokenInfo::access("long-expired", Duration::ZERO).refresh(payman.issue_refresh_token(ALL));
+    let token =
+        TokenInfo::access("long-expired", Duration::ZERO).refresh(payman.issue_refresh_token(ALL));
     let client = Client::with_token(on_one_connection(config(&payman)), token).unwrap();
     assert!(client.is_access_token_expired());
     ask_at_once(&client, 10_000).await;
@@ -46,7 +48,8 @@ async fn ten_thousand_asks_at_expiry_make_one_token_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_asks_that_are_refused_at_once_make_one_token_request() {
     let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
-    let token = TokenInfo::access("unknown to the server", HOUR).refresh(payman.issue_refresh_token(ALL));
+    let token =
+        TokenInfo::access("unknown to the server", HOUR).refresh(payman.issue_refresh_token(ALL));
     let client = Client::with_token(on_one_connection(config(&payman)), token).unwrap();
     ask_at_once(&client, 1000).await;
     let state = payman.state();
@@ -58,17 +61,25 @@ async fn a_thousand_asks_that_are_refused_at_once_make_one_token_request() {
 #[tokio::test]
 async fn a_second_refusal_is_an_error() {
     let server = MockServer::start().await;
-    common::on(&server, common::SEND, ResponseTemplate::new(401).set_body_string("Missing x-payman-access-token"))
-        .await;
+    common::on(
+        &server,
+        common::SEND,
+        ResponseTemplate::new(401).set_body_string("Missing x-payman-access-token"),
+    )
+    .await;
     let granted = common::json_answer(serde_json::json!({"accessToken": "new", "expiresIn": 3600}));
     common::on(&server, common::TOKEN, granted).await;
     let token = TokenInfo::access("old", HOUR).refresh("refresh");
     let client = Client::with_token(common::config(&server.uri()), token).unwrap();
     let error = client.ask("hello").await.unwrap_err();
-    assert!(error.is_auth() && error.is_safe_to_ask_again() && error.status() == Some(401), "{error:?}");
+    assert!(
+        error.is_auth() && error.is_safe_to_ask_again() && error.status() == Some(401),
+        "{error:?}"
+    );
     assert_eq!(common::count(&server, common::TOKEN).await, 1);
     let sends = common::requests_to(&server, common::SEND).await;
-    let tokens: Vec<_> = sends.iter().map(|send| send.headers["x-payman-access-token"].to_str().unwrap()).collect();
+    let tokens: Vec<_> =
+        sends.iter().map(|send| send.headers["x-payman-access-token"].to_str().unwrap()).collect();
     assert_eq!(tokens, ["old", "new"]);
     assert_eq!(sends[0].body, sends[1].body, "the same ids");
 }
@@ -76,8 +87,7 @@ async fn a_second_refusal_is_an_error() {
 #[tokio::test]
 async fn a_token_request_is_as_the_platform_expects_it() {
     let server = MockServer::start().await;
-    let granted =
-        serde_json::json!({"accessToken": "a", "tokenType": "Bearer", "expiresIn": 600, "scope": "read_balance"});
+    let granted = serde_json::json!({"accessToken": "a", "tokenType": "Bearer", "expiresIn": 600, "scope": "read_balance"});
     common::on(&server, common::TOKEN, common::json_answer(granted)).await;
     let config = Config::new("client-id").client_secret("client-secret").base_url(server.uri());
     let client = Client::with_credentials(config).unwrap();
@@ -95,11 +105,14 @@ async fn a_redirect_is_not_followed() {
     let other = MockServer::start().await;
     let server = MockServer::start().await;
     for status in [301, 302, 307, 308] {
-        let answer =
-            ResponseTemplate::new(status).insert_header("location", format!("{}/api/oauth2/token", other.uri()));
+        let answer = ResponseTemplate::new(status)
+            .insert_header("location", format!("{}/api/oauth2/token", other.uri()));
         common::first(&server, common::TOKEN, 1, answer).await;
-        let client =
-            Client::with_token(common::config(&server.uri()), TokenInfo::refresh_only("refresh-token")).unwrap();
+        let client = Client::with_token(
+            common::config(&server.uri()),
+            TokenInfo::refresh_only("refresh-token"),
+        )
+        .unwrap();
         let error = client.access_token().await.unwrap_err();
         assert_eq!(error.status(), Some(status), "{error:?}");
     }
@@ -109,8 +122,14 @@ async fn a_redirect_is_not_followed() {
 #[tokio::test]
 async fn a_reply_of_any_size_is_read_only_so_far() {
     let server = MockServer::start().await;
-    common::on(&server, common::TOKEN, ResponseTemplate::new(200).set_body_bytes(vec![b' '; 70_000])).await;
-    let client = Client::with_credentials(common::config(&server.uri()).client_secret("s")).unwrap();
+    common::on(
+        &server,
+        common::TOKEN,
+        ResponseTemplate::new(200).set_body_bytes(vec![b' '; 70_000]),
+    )
+    .await;
+    let client =
+        Client::with_credentials(common::config(&server.uri()).client_secret("s")).unwrap();
     assert_eq!(client.access_token().await.unwrap_err().kind(), ErrorKind::TooLarge);
 }
 
@@ -123,7 +142,11 @@ async fn a_user_connects_through_the_consent_page() {
         .scopes([Scope::ReadBalance, Scope::ReadListWallets])
         .scope_text("write_create_payee")
         .state(csrf);
-    let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let browser = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
     let page = browser.get(url.as_str()).send().await.unwrap();
     assert!(page.status().is_success() && page.text().await.unwrap().contains("client-id"));
 
@@ -169,7 +192,11 @@ async fn a_code_whose_reply_is_lost_is_not_sent_again() {
 #[tokio::test]
 async fn a_user_is_never_turned_into_the_app() {
     let payman = Emulator::start().await.unwrap();
-    let users = Client::with_token(config(&payman), TokenInfo::refresh_only(payman.issue_refresh_token(ALL))).unwrap();
+    let users = Client::with_token(
+        config(&payman),
+        TokenInfo::refresh_only(payman.issue_refresh_token(ALL)),
+    )
+    .unwrap();
     users.ask("What's my balance?").await.unwrap();
     payman.revoke_all();
     let requests = payman.state().token_requests;
@@ -183,7 +210,12 @@ async fn a_user_is_never_turned_into_the_app() {
 
 #[tokio::test]
 async fn an_app_comes_back_by_its_credentials() {
-    let payman = Emulator::builder().refresh_tokens_for_apps().rotate_refresh_tokens().start().await.unwrap();
+    let payman = Emulator::builder()
+        .refresh_tokens_for_apps()
+        .rotate_refresh_tokens()
+        .start()
+        .await
+        .unwrap();
     let client = Client::with_credentials(config(&payman)).unwrap();
     client.ask("What's my balance?").await.unwrap();
     assert!(client.refresh_token().is_some());
@@ -199,7 +231,9 @@ async fn an_app_comes_back_by_its_credentials() {
 async fn a_public_client_refreshes_without_a_secret() {
     let payman = Emulator::start().await.unwrap();
     let config = Config::new("client-id").base_url(payman.base_url());
-    let client = Client::with_token(config, TokenInfo::refresh_only(payman.issue_refresh_token(ALL))).unwrap();
+    let client =
+        Client::with_token(config, TokenInfo::refresh_only(payman.issue_refresh_token(ALL)))
+            .unwrap();
     client.ask("What's my balance?").await.unwrap();
 }
 
@@ -229,14 +263,16 @@ async fn a_sign_in_outlives_the_process_in_a_file() {
 async fn users_without_a_subject_do_not_meet_in_a_store() {
     let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
     let store = MemoryTokenStore::new();
-    let with = |token| Client::with_token(config(&payman).token_store(store.clone()), token).unwrap();
+    let with =
+        |token| Client::with_token(config(&payman).token_store(store.clone()), token).unwrap();
     let alice = with(TokenInfo::refresh_only(payman.issue_refresh_token(["read_balance"])));
     let bob = with(TokenInfo::refresh_only(payman.issue_refresh_token(["read_list_payees"])));
     alice.access_token().await.unwrap();
     bob.access_token().await.unwrap();
     assert_eq!(alice.token_status().scopes(), [Scope::ReadBalance]);
     assert_eq!(bob.token_status().scopes(), [Scope::ReadListPayees]);
-    let nowhere = Client::with_token(config(&payman).token_store(store.clone()), TokenInfo::stored());
+    let nowhere =
+        Client::with_token(config(&payman).token_store(store.clone()), TokenInfo::stored());
     assert!(nowhere.unwrap_err().is_invalid_input());
 }
 
@@ -268,8 +304,11 @@ async fn what_is_given_is_checked_before_any_network() {
         assert!(Client::with_token(Config::new("id"), info).unwrap_err().is_invalid_input());
     }
     let past = TokenInfo::access_until("a", SystemTime::UNIX_EPOCH);
-    let client = Client::with_token(Config::new("id").base_url("http://127.0.0.1:9"), past).unwrap();
-    assert!(client.is_access_token_expired() && client.token_status().is_reauthorization_required());
+    let client =
+        Client::with_token(Config::new("id").base_url("http://127.0.0.1:9"), past).unwrap();
+    assert!(
+        client.is_access_token_expired() && client.token_status().is_reauthorization_required()
+    );
     assert!(client.ask("hello").await.unwrap_err().is_reauthorization_required());
 }
 

@@ -32,7 +32,10 @@ async fn axum_stream(State(client): State<Client>, text: String) -> Result<AskSt
     client.ask_stream(text).await
 }
 
-async fn axum_events(State(client): State<Client>, text: String) -> Result<axum::response::Response, Problem> {
+async fn axum_events(
+    State(client): State<Client>,
+    text: String,
+) -> Result<axum::response::Response, Problem> {
     use axum::response::IntoResponse;
     let events = ServerEvents::from(client.ask_stream(text).await?);
     Ok(sse(events).keep_alive(Duration::from_millis(50)).into_response())
@@ -46,7 +49,10 @@ async fn actix_stream(client: web::Data<Client>, text: String) -> Result<AskStre
     client.ask_stream(text).await
 }
 
-async fn actix_events(client: web::Data<Client>, text: String) -> Result<impl actix_web::Responder> {
+async fn actix_events(
+    client: web::Data<Client>,
+    text: String,
+) -> Result<impl actix_web::Responder> {
     let events = ServerEvents::from(client.ask_stream(text).await?);
     Ok(sse(events).keep_alive(Duration::from_millis(50)))
 }
@@ -88,14 +94,18 @@ async fn service_that(framework: Framework, client: Client, half_closed: bool) -
                     .run()
             };
             // Runs on a thread of its own, as it would in a program of its own.
-            std::thread::spawn(move || actix_web::rt::System::new().block_on(async { server().await }));
+            std::thread::spawn(move || {
+                actix_web::rt::System::new().block_on(async { server().await })
+            });
         }
     }
     url
 }
 
 fn client(url: &str) -> Client {
-    let config = Config::new("id").base_url(url).retry(RetryPolicy::default().look_limit(Duration::from_millis(200)));
+    let config = Config::new("id")
+        .base_url(url)
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_millis(200)));
     Client::with_token(config, TokenInfo::access("token", Duration::from_secs(600))).unwrap()
 }
 
@@ -124,7 +134,11 @@ async fn a_reply_is_json_and_a_stream_is_events() {
 
         let reply = say(&url, "/ask", "List all payees").await;
         assert_eq!(
-            (reply.status().as_u16(), header(&reply, "content-type"), header(&reply, "cache-control")),
+            (
+                reply.status().as_u16(),
+                header(&reply, "content-type"),
+                header(&reply, "cache-control")
+            ),
             (200, "application/json", "no-store"),
             "{framework:?}"
         );
@@ -135,13 +149,22 @@ async fn a_reply_is_json_and_a_stream_is_events() {
         );
 
         let stream = say(&url, "/stream", "List all payees").await;
-        assert_eq!((stream.status().as_u16(), header(&stream, "content-type")), (200, "text/event-stream"));
+        assert_eq!(
+            (stream.status().as_u16(), header(&stream, "content-type")),
+            (200, "text/event-stream")
+        );
         assert_eq!(header(&stream, "cache-control"), "no-store, no-transform");
         let stream = text_of(stream).await;
-        assert!(stream.starts_with("event: status\ndata: {\"taskId\":\"tsk-"), "{framework:?}: {stream}");
+        assert!(
+            stream.starts_with("event: status\ndata: {\"taskId\":\"tsk-"),
+            "{framework:?}: {stream}"
+        );
         assert_eq!(stream.matches("event: artifact\n").count(), 3, "{framework:?}: {stream}");
         let last = stream.trim_end().rsplit("\n\n").next().unwrap();
-        assert!(last.starts_with("event: done\n") && last.contains("\"state\":\"completed\""), "{framework:?}: {last}");
+        assert!(
+            last.starts_with("event: done\n") && last.contains("\"state\":\"completed\""),
+            "{framework:?}: {last}"
+        );
     }
 }
 
@@ -152,24 +175,40 @@ async fn an_error_at_set_up_is_a_status_and_a_problem() {
         let url = service(framework, payman.client()).await;
         for path in ["/ask", "/stream", "/events"] {
             let blank = say(&url, path, "  ").await;
-            assert_eq!((blank.status().as_u16(), header(&blank, "content-type")), (400, "application/problem+json"));
+            assert_eq!(
+                (blank.status().as_u16(), header(&blank, "content-type")),
+                (400, "application/problem+json")
+            );
             assert_eq!(header(&blank, "cache-control"), "no-store");
             let blank = json_of(blank).await;
-            assert_eq!((&blank["code"], &blank["status"]), (&json!("invalid-input"), &json!(400)), "{framework:?}");
+            assert_eq!(
+                (&blank["code"], &blank["status"]),
+                (&json!("invalid-input"), &json!(400)),
+                "{framework:?}"
+            );
         }
-        payman.fault(Fault::status(400).on(Operation::Send).body("a secret of the platform", "text/plain"));
+        payman.fault(
+            Fault::status(400).on(Operation::Send).body("a secret of the platform", "text/plain"),
+        );
         let refused = text_of(say(&url, "/ask", "hi").await).await;
-        assert!(refused.contains("\"code\":\"refused\"") && !refused.contains("secret"), "{framework:?}: {refused}");
+        assert!(
+            refused.contains("\"code\":\"refused\"") && !refused.contains("secret"),
+            "{framework:?}: {refused}"
+        );
     }
 }
 
 /// Too busy for any ask, for so many seconds; does not know the task.
 async fn busy_for(seconds: &'static str) -> RawServer {
     serve(move |asked: Asked| match asked.path.ends_with("get") {
-        true => vec![raw::json_reply(&json!({"jsonrpc": "2.0", "error": {"code": -32001, "message": "no"}}))],
+        true => vec![raw::json_reply(
+            &json!({"jsonrpc": "2.0", "error": {"code": -32001, "message": "no"}}),
+        )],
         false => {
             let head = format!("HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds}\r\n");
-            vec![Step::Say(format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").into_bytes())]
+            vec![Step::Say(
+                format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").into_bytes(),
+            )]
         }
     })
     .await
@@ -179,21 +218,34 @@ async fn busy_for(seconds: &'static str) -> RawServer {
 async fn busy_is_a_429_only_where_surely_nothing_was_done() {
     for framework in [Axum, Actix] {
         // Waited and looked, a few times: the platform never took the ask.
-        let busy = say(&service(framework, client(&busy_for("0").await.url)).await, "/ask", "hi").await;
-        assert_eq!((busy.status().as_u16(), header(&busy, "retry-after")), (429, "0"), "{framework:?}");
+        let busy =
+            say(&service(framework, client(&busy_for("0").await.url)).await, "/ask", "hi").await;
+        assert_eq!(
+            (busy.status().as_u16(), header(&busy, "retry-after")),
+            (429, "0"),
+            "{framework:?}"
+        );
         let busy = json_of(busy).await;
         assert_eq!((&busy["retryAfter"], &busy["safeToAskAgain"]), (&json!(0), &json!(true)));
 
         // Longer than anybody waits: nobody looked.
-        let doubt = say(&service(framework, client(&busy_for("3600").await.url)).await, "/ask", "hi").await;
-        assert_eq!((doubt.status().as_u16(), header(&doubt, "retry-after")), (502, ""), "{framework:?}");
+        let doubt =
+            say(&service(framework, client(&busy_for("3600").await.url)).await, "/ask", "hi").await;
+        assert_eq!(
+            (doubt.status().as_u16(), header(&doubt, "retry-after")),
+            (502, ""),
+            "{framework:?}"
+        );
         assert_eq!(json_of(doubt).await["outcomeUnknown"], true);
     }
 }
 
 fn working(id: &str) -> Step {
     let result = json!({"id": id, "status": {"state": "WORKING"}});
-    Step::Say(format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result})).into_bytes())
+    Step::Say(
+        format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result}))
+            .into_bytes(),
+    )
 }
 
 async fn begins_and(then: fn() -> Vec<Step>) -> RawServer {
@@ -208,7 +260,9 @@ async fn begins_and(then: fn() -> Vec<Step>) -> RawServer {
 async fn a_cut_is_an_error_event_and_never_done() {
     for framework in [Axum, Actix] {
         let upstream = begins_and(Vec::new).await;
-        let text = text_of(say(&service(framework, client(&upstream.url)).await, "/stream", "Pay").await).await;
+        let text =
+            text_of(say(&service(framework, client(&upstream.url)).await, "/stream", "Pay").await)
+                .await;
         assert!(!text.contains("event: done"), "{framework:?}: {text}");
         let data = text.rsplit("event: error\ndata: ").next().unwrap();
         let data: Value = serde_json::from_str(data.trim_end()).unwrap();
@@ -259,7 +313,8 @@ async fn keeping_alive_finds_out_who_left() {
 async fn a_silent_stream_says_that_it_is_alive() {
     for framework in [Axum, Actix] {
         let upstream = begins_and(|| vec![Step::Stall]).await;
-        let mut visitor = say(&service(framework, client(&upstream.url)).await, "/events", "Pay").await;
+        let mut visitor =
+            say(&service(framework, client(&upstream.url)).await, "/events", "Pay").await;
         let mut all = Vec::new();
         while !all.ends_with(b":\n\n:\n\n") {
             let chunk = tokio::time::timeout(Duration::from_secs(10), visitor.chunk()).await;

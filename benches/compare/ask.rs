@@ -43,7 +43,8 @@ fn measure() -> Measured {
         }
     }
     let median = |of: fn(&(Cost, Cost)) -> Duration| {
-        let mut all: Vec<f64> = turns.iter().map(|turn| of(turn).as_secs_f64() * 1e6 / f64::from(ASKS)).collect();
+        let mut all: Vec<f64> =
+            turns.iter().map(|turn| of(turn).as_secs_f64() * 1e6 / f64::from(ASKS)).collect();
         all.sort_by(f64::total_cmp);
         all[all.len() / 2]
     };
@@ -55,7 +56,10 @@ fn measure() -> Measured {
         "ask: {:.1} against {:.1} µs of processor time, {:.1} against {:.1} µs in all",
         cpu.0, cpu.1, wall.0, wall.1
     );
-    let pairs = turns.iter().map(|(ours, other)| (ours.cpu.as_secs_f64(), other.cpu.as_secs_f64())).collect();
+    let pairs = turns
+        .iter()
+        .map(|(ours, other)| (ours.cpu.as_secs_f64(), other.cpu.as_secs_f64()))
+        .collect();
     Measured { pairs, bytes: None }
 }
 

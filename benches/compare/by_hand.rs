@@ -46,7 +46,8 @@ impl ByHand {
         let part = json!({"type": "text", "text": TEXT});
         let message = json!({"role": "user", "parts": [part]});
         let params = json!({"id": TaskId::new(), "sessionId": self.session, "message": message});
-        let body = json!({"jsonrpc": "2.0", "id": RequestId::new(), "method": method, "params": params});
+        let body =
+            json!({"jsonrpc": "2.0", "id": RequestId::new(), "method": method, "params": params});
         self.http
             .post(format!("{}{path}", self.base_url))
             .header(CONTENT_TYPE, "application/json")
@@ -64,7 +65,11 @@ impl ByHand {
     }
 
     pub async fn stream(&self) -> Response {
-        let request = self.request("/api/a2a/tasks/sendSubscribe", "tasks/sendSubscribe", "text/event-stream");
+        let request = self.request(
+            "/api/a2a/tasks/sendSubscribe",
+            "tasks/sendSubscribe",
+            "text/event-stream",
+        );
         let response = request.send().await.expect("an answer");
         assert!(response.status().is_success());
         response

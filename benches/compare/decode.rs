@@ -34,7 +34,10 @@ pub fn rows() -> Vec<Row> {
             let name = format!("decode/{event_name}/{chunk_name}");
             rows.push(Row::new(name, goal, move || {
                 let stream = Input::new(&plain(&event_of(event)), STREAM, chunk);
-                Measured { pairs: in_turns(|| stream.ours(), || stream.plain_loop()), bytes: Some(stream.bytes) }
+                Measured {
+                    pairs: in_turns(|| stream.ours(), || stream.plain_loop()),
+                    bytes: Some(stream.bytes),
+                }
             }));
         }
     }
@@ -45,10 +48,14 @@ pub fn rows() -> Vec<Row> {
     rows.push(Row::new("decode-many-lines/1MiB", 2.0, || variant(&many_lines_of(MIB), in_lines)));
     // By way of `eventsource-stream`, for which there is no goal.
     let mixed = |data: &str| format!("event: message\nid: 7\n{}", in_lines(data));
-    rows.push(Row::untargeted("decode-many-lines-event-id/1MiB", move || variant(&many_lines_of(MIB), mixed)));
+    rows.push(Row::untargeted("decode-many-lines-event-id/1MiB", move || {
+        variant(&many_lines_of(MIB), mixed)
+    }));
     rows.push(Row::new("growth/decode", 1.3, || growth(event_of, plain, Input::ours)));
     // Without the JSON: a tree of a hundred thousand values costs more than a small one, however it came.
-    rows.push(Row::new("growth/frames-many-lines", 1.3, || growth(many_lines_of, in_lines, Input::our_frames)));
+    rows.push(Row::new("growth/frames-many-lines", 1.3, || {
+        growth(many_lines_of, in_lines, Input::our_frames)
+    }));
     rows.push(Row::new("growth/frames-many-lines-event-id", 1.3, move || {
         growth(many_lines_of, mixed, Input::our_frames)
     }));

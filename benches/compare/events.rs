@@ -7,7 +7,8 @@ pub fn event_of(size: usize) -> String {
     let json = |text: &str| {
         let part = json!({"type": "text", "text": text});
         let artifact = json!({"parts": [part], "index": 0, "append": true});
-        json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "artifact": artifact}}).to_string()
+        json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "artifact": artifact}})
+            .to_string()
     };
     let words = "You have $1,204.33 in your main wallet. ";
     let room = size.saturating_sub(json("").len());

@@ -26,7 +26,10 @@ fn measure() -> Measured {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let warm = our_client(&base_url, |http| http.http2_prior_knowledge());
     let herd = |lifetime| {
-        let config = Config::new("client-id").client_secret("secret").base_url(&base_url).share_connections(&warm);
+        let config = Config::new("client-id")
+            .client_secret("secret")
+            .base_url(&base_url)
+            .share_connections(&warm);
         let token = TokenInfo::access("an-access-token", lifetime).refresh("a-refresh-token");
         ask_at_once(&runtime, &Client::with_token(config, token).expect("a valid config"))
     };

@@ -10,32 +10,19 @@
 //! rows `decode/…` a plot, `target/compare-decode.svg`. A row that is slower by more than a fifth than its
 //! stored ratio is said so, loudly; nothing fails.
 
-#[path = "compare/ask.rs"]
 mod ask;
-#[path = "compare/by_hand.rs"]
 mod by_hand;
-#[path = "compare/decode.rs"]
 mod decode;
 #[allow(dead_code)] // shared with the bench `decode`, which uses the rest
-#[path = "compare/events.rs"]
 mod events;
-#[path = "compare/herd.rs"]
 mod herd;
-#[path = "compare/memory.rs"]
 mod memory;
-#[path = "compare/plain.rs"]
 mod plain;
-#[path = "compare/plot.rs"]
 mod plot;
-#[path = "compare/row.rs"]
 mod row;
-#[path = "compare/server.rs"]
 mod server;
-#[path = "compare/stored.rs"]
 mod stored;
-#[path = "compare/streams.rs"]
 mod streams;
-#[path = "compare/token.rs"]
 mod token;
 
 use row::{Outcome, Row};
@@ -49,20 +36,25 @@ fn main() {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let store = arguments.iter().any(|argument| argument == "--store");
-    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
-    if let Some(unknown) =
-        arguments.iter().find(|argument| argument.starts_with("--") && !FLAGS.contains(&argument.as_str()))
+    let filters: Vec<&String> =
+        arguments.iter().filter(|argument| !argument.starts_with("--")).collect();
+    if let Some(unknown) = arguments
+        .iter()
+        .find(|argument| argument.starts_with("--") && !FLAGS.contains(&argument.as_str()))
     {
         eprintln!("no such flag: {unknown}; there is --store");
         std::process::exit(2);
     }
-    let wanted = |row: &Row| filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()));
+    let wanted = |row: &Row| {
+        filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()))
+    };
 
-    let rows: Vec<Row> = [decode::rows(), ask::rows(), streams::rows(), herd::rows(), token::rows()]
-        .into_iter()
-        .flatten()
-        .filter(wanted)
-        .collect();
+    let rows: Vec<Row> =
+        [decode::rows(), ask::rows(), streams::rows(), herd::rows(), token::rows()]
+            .into_iter()
+            .flatten()
+            .filter(wanted)
+            .collect();
     let outcomes: Vec<Outcome> = rows.into_iter().map(Row::run).collect();
 
     row::print_table(&outcomes);

@@ -20,7 +20,10 @@ pub fn start(answer: fn(&mut TcpStream, &[u8]) -> io::Result<()>) -> String {
     format!("http://{address}")
 }
 
-fn serve(connection: &TcpStream, answer: fn(&mut TcpStream, &[u8]) -> io::Result<()>) -> io::Result<()> {
+fn serve(
+    connection: &TcpStream,
+    answer: fn(&mut TcpStream, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     connection.set_nodelay(true)?;
     let mut requests = BufReader::new(connection.try_clone()?);
     let mut answers = connection.try_clone()?;
@@ -67,14 +70,15 @@ pub fn reply() -> String {
     let metadata = json!({"timestamp": "2025-06-27T16:31:30.892Z", "agentId": "ai-5c3b1f9e", "orgId": "org-77a1d2c4"});
     let task = json!({"id": "tsk-3f0f7a52-53a5-4b4e-8a60-6f1c6d2f9c11", "sessionId": "ses-9f9a7c1e-2a47-4be8-b7d1-0d9e1a6b7c55",
         "status": status, "artifacts": [artifact], "metadata": metadata});
-    json!({"jsonrpc": "2.0", "id": "req-1b4e28ba-2fa1-41d2-883f-0016d3cca427", "result": task}).to_string()
+    json!({"jsonrpc": "2.0", "id": "req-1b4e28ba-2fa1-41d2-883f-0016d3cca427", "result": task})
+        .to_string()
 }
 
 /// A status event for the task that a request is for.
 pub fn status_event(request: &[u8], state: &str) -> String {
     let request: Value = serde_json::from_slice(request).expect("a request is JSON");
-    let status =
-        json!({"state": state, "message": "Looking up your wallets", "timestamp": "2025-06-27T16:31:41.510422505Z"});
-    let result = json!({"id": request["params"]["id"], "status": status, "final": state != "WORKING"});
+    let status = json!({"state": state, "message": "Looking up your wallets", "timestamp": "2025-06-27T16:31:41.510422505Z"});
+    let result =
+        json!({"id": request["params"]["id"], "status": status, "final": state != "WORKING"});
     format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
 }

@@ -19,8 +19,10 @@ const HIGHEST: f64 = 4.0;
 
 /// Nothing is drawn where no row of that kind was run.
 pub fn draw(outcomes: &[Outcome]) {
-    let known: BTreeMap<&str, (f64, f64)> =
-        outcomes.iter().filter_map(|outcome| Some((outcome.name.as_str(), outcome.throughput?))).collect();
+    let known: BTreeMap<&str, (f64, f64)> = outcomes
+        .iter()
+        .filter_map(|outcome| Some((outcome.name.as_str(), outcome.throughput?)))
+        .collect();
     if !known.keys().any(|name| name.starts_with("decode/")) {
         return;
     }
@@ -51,7 +53,8 @@ pub fn draw(outcomes: &[Outcome]) {
 }
 
 fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into(), PathBuf::from)
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/target").into(), PathBuf::from)
 }
 
 fn x(at: usize) -> f64 {
@@ -78,7 +81,11 @@ fn frame() -> String {
         );
     }
     for (at, (event, _)) in EVENTS.iter().enumerate() {
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"432\" text-anchor=\"middle\">{event}</text>", x(at));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"432\" text-anchor=\"middle\">{event}</text>",
+            x(at)
+        );
     }
     for (at, ((chunk, _, _), color)) in CHUNKS.iter().zip(COLORS).enumerate() {
         let y = TOP + 20.0 * at as f64;

@@ -32,12 +32,19 @@ pub struct Outcome {
 }
 
 impl Row {
-    pub fn new(name: impl Into<String>, goal: f64, measure: impl FnOnce() -> Measured + 'static) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        goal: f64,
+        measure: impl FnOnce() -> Measured + 'static,
+    ) -> Self {
         Self { name: name.into(), goal: Some(goal), measure: Box::new(measure) }
     }
 
     /// A row that is only told.
-    pub fn untargeted(name: impl Into<String>, measure: impl FnOnce() -> Measured + 'static) -> Self {
+    pub fn untargeted(
+        name: impl Into<String>,
+        measure: impl FnOnce() -> Measured + 'static,
+    ) -> Self {
         Self { name: name.into(), goal: None, measure: Box::new(measure) }
     }
 
@@ -49,7 +56,9 @@ impl Row {
         let goal = self.goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.2}"));
         println!("RATIO {} {median:.3} {min:.3} {max:.3} {goal}", self.name);
         let throughput = measured.bytes.map(|bytes| {
-            let of = |side: fn(&(f64, f64)) -> f64| bytes * 1e3 / spread(measured.pairs.iter().map(side).collect()).1;
+            let of = |side: fn(&(f64, f64)) -> f64| {
+                bytes * 1e3 / spread(measured.pairs.iter().map(side).collect()).1
+            };
             (of(|pair| pair.0), of(|pair| pair.1))
         });
         Outcome { name: self.name, goal: self.goal, median, throughput }
@@ -113,13 +122,20 @@ pub fn thread_time() -> Duration {
 
 /// The table for people.
 pub fn print_table(outcomes: &[Outcome]) {
-    println!("\n{:<34} {:>7} {:>6}      {:>10} {:>10}", "row", "ratio", "goal", "ours MB/s", "other MB/s");
+    println!(
+        "\n{:<34} {:>7} {:>6}      {:>10} {:>10}",
+        "row", "ratio", "goal", "ours MB/s", "other MB/s"
+    );
     for outcome in outcomes {
         let goal = outcome.goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.2}"));
-        let verdict = if outcome.goal.is_some_and(|goal| outcome.median > goal) { "OVER" } else { "" };
-        let (ours, other) = outcome
-            .throughput
-            .map_or_else(Default::default, |(ours, other)| (format!("{ours:.0}"), format!("{other:.0}")));
-        println!("{:<34} {:>7.3} {goal:>6} {verdict:<4} {ours:>10} {other:>10}", outcome.name, outcome.median);
+        let verdict =
+            if outcome.goal.is_some_and(|goal| outcome.median > goal) { "OVER" } else { "" };
+        let (ours, other) = outcome.throughput.map_or_else(Default::default, |(ours, other)| {
+            (format!("{ours:.0}"), format!("{other:.0}"))
+        });
+        println!(
+            "{:<34} {:>7.3} {goal:>6} {verdict:<4} {ours:>10} {other:>10}",
+            outcome.name, outcome.median
+        );
     }
 }

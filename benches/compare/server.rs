@@ -128,7 +128,9 @@ fn json(body: impl Into<Body>) -> Response {
 
 fn token(requests: &TokenRequests) -> Response {
     requests.0.fetch_add(1, Ordering::Relaxed);
-    json(r#"{"accessToken":"a-new-token","tokenType":"Bearer","expiresIn":3600,"refreshToken":"the-next"}"#)
+    json(
+        r#"{"accessToken":"a-new-token","tokenType":"Bearer","expiresIn":3600,"refreshToken":"the-next"}"#,
+    )
 }
 
 /// One event, and then nothing for as long as anyone waits.

@@ -22,7 +22,9 @@ fn stored() -> BTreeMap<String, f64> {
 pub fn compare(outcomes: &[Outcome]) {
     let stored = stored();
     for outcome in outcomes {
-        let Some(before) = stored.get(&outcome.name).filter(|before| outcome.median > *before * TOLERATED) else {
+        let Some(before) =
+            stored.get(&outcome.name).filter(|before| outcome.median > *before * TOLERATED)
+        else {
             continue;
         };
         println!(

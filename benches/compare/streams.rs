@@ -88,7 +88,8 @@ fn first_event(reads: bool) -> Measured {
         all[all.len() / 2] as f64
     };
     let turn = || {
-        let (ours, other): (Vec<u64>, Vec<u64>) = (0..STREAMS_A_TURN).map(|_| (ours(), other())).unzip();
+        let (ours, other): (Vec<u64>, Vec<u64>) =
+            (0..STREAMS_A_TURN).map(|_| (ours(), other())).unzip();
         (median(ours), median(other))
     };
     turn();
@@ -100,8 +101,11 @@ fn first_event(reads: bool) -> Measured {
 }
 
 fn answer(to: &mut TcpStream, request: &[u8]) -> io::Result<()> {
-    let (first, last) = (plain::status_event(request, "WORKING"), plain::status_event(request, "COMPLETED"));
-    to.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    let (first, last) =
+        (plain::status_event(request, "WORKING"), plain::status_event(request, "COMPLETED"));
+    to.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+    )?;
     thread::sleep(LEAD);
     WRITTEN.store(now(), Ordering::Release);
     plain::write_chunk(to, &first)?;

@@ -1,6 +1,6 @@
 //! Reading a fresh token from 64 tasks while it is replaced every millisecond: the 99.9th percentile of a read.
 //!
-//! A read is all that an ask does to get a token to send: ours through `decode::lend`, the other side by no more than
+//! A read is all that an ask does to get a token to send: ours through `decode::request_token`, the other side by no more than
 //! an atomic pointer load. Both look at the clock for whether the token has expired, and take the header that it is sent
 //! in, for that is what it is read for. The tasks share two threads, and a third replaces the token on both sides.
 //!
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use futures::future::{BoxFuture, join_all};
 use payman_sdk::{
-    Claim, Claimed, Client, Committed, Config, StoreError, StoredToken, TokenInfo, TokenKey, TokenStore, decode,
+    Claim, Claimed, Client, Committed, Config, StoreError, StoredToken, TokenInfo, TokenKey,
+    TokenStore, decode,
 };
 use reqwest::header::HeaderValue;
 use serde_json::json;
@@ -40,13 +41,15 @@ pub fn rows() -> Vec<Row> {
 }
 
 fn measure() -> Measured {
-    let readers = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let readers =
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let renewed = Renewed::start();
     let ours = || {
         percentile(&readers, || {
             let (client, deadline) = (renewed.client.clone(), far_off());
             move || {
-                let lent = pin!(decode::lend(&client, deadline)).poll(&mut Context::from_waker(Waker::noop()));
+                let lent = pin!(decode::request_token(&client, deadline))
+                    .poll(&mut Context::from_waker(Waker::noop()));
                 assert!(matches!(black_box(lent), Poll::Ready(Ok(_))), "the token is fresh");
             }
         })
@@ -65,7 +68,9 @@ fn measure() -> Measured {
     let renewals = renewed.stop();
     assert!(renewals > PAIRS as u64 * 50, "the token was replaced all the time");
     if let Some((ours, other)) = pairs.get(PAIRS / 2) {
-        println!("four reads, 99.9th percentile: about {ours:.0} against {other:.0} ns; {renewals} renewals");
+        println!(
+            "four reads, 99.9th percentile: about {ours:.0} against {other:.0} ns; {renewals} renewals"
+        );
     }
     Measured { pairs, bytes: None }
 }
@@ -89,7 +94,10 @@ impl Renewed {
         let renewals = Arc::new(AtomicU64::new(0));
         let pointer = Arc::new(ArcSwap::from_pointee(Held::new(0)));
         let store = Renewing { renewals: Arc::clone(&renewals), pointer: Arc::clone(&pointer) };
-        let config = Config::new("client-id").subject("alice").base_url("http://127.0.0.1:1").token_store(store);
+        let config = Config::new("client-id")
+            .subject("alice")
+            .base_url("http://127.0.0.1:1")
+            .token_store(store);
         let client = Client::with_token(config, TokenInfo::stored()).expect("a valid config");
         // Whoever comes first gives the token's own task its runtime: this one.
         let stop = Arc::new(AtomicBool::new(false));
@@ -97,9 +105,10 @@ impl Renewed {
         let keeper = {
             let (client, stop) = (client.clone(), Arc::clone(&stop));
             thread::spawn(move || {
-                let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let runtime =
+                    Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async {
-                    decode::lend(&client, far_off()).await.expect("a token");
+                    decode::request_token(&client, far_off()).await.expect("a token");
                     ready.send(()).expect("someone waits");
                     while !stop.load(Ordering::Relaxed) {
                         tokio::time::sleep(EVERY * 5).await;
@@ -126,7 +135,8 @@ struct Held {
 
 impl Held {
     fn new(generation: u64) -> Self {
-        let header = HeaderValue::from_str(&format!("access-token-{generation}")).expect("a header's value");
+        let header =
+            HeaderValue::from_str(&format!("access-token-{generation}")).expect("a header's value");
         Self { header, expires: Instant::now() + Duration::from_secs(60), generation }
     }
 }
@@ -135,7 +145,10 @@ impl Held {
 fn percentile<Read: FnMut() + Send + 'static>(readers: &Runtime, read: impl Fn() -> Read) -> f64 {
     let until = Instant::now() + TURN;
     let tasks: Vec<_> = (0..TASKS).map(|_| readers.spawn(time_reads(read(), until))).collect();
-    let times = readers.block_on(join_all(tasks)).into_iter().flat_map(|times| times.expect("a task that ends"));
+    let times = readers
+        .block_on(join_all(tasks))
+        .into_iter()
+        .flat_map(|times| times.expect("a task that ends"));
     let mut times: Vec<u32> = times.collect();
     let at = times.len() * 999 / 1000;
     f64::from(*times.select_nth_unstable(at).1)
@@ -166,8 +179,9 @@ impl Renewing {
     /// It is time to renew it, and it is valid for most of a second.
     fn token(generation: u64) -> StoredToken {
         let now = SystemTime::now();
-        let millis =
-            |at: SystemTime| u64::try_from(at.duration_since(UNIX_EPOCH).expect("today").as_millis()).expect("today");
+        let millis = |at: SystemTime| {
+            u64::try_from(at.duration_since(UNIX_EPOCH).expect("today").as_millis()).expect("today")
+        };
         let token = json!({
             "generation": generation,
             "access_token": format!("access-token-{generation}"),
@@ -180,11 +194,18 @@ impl Renewing {
 }
 
 impl TokenStore for Renewing {
-    fn load<'a>(&'a self, _: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        _: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         Box::pin(async { Ok((self.renewals.load(Ordering::Relaxed) == 0).then(|| Self::token(1))) })
     }
 
-    fn claim<'a>(&'a self, _: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        _: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move {
             // Blocking: the thread has nothing else to do, and timers are no finer than this.
             thread::sleep(EVERY);
@@ -194,7 +215,11 @@ impl TokenStore for Renewing {
         })
     }
 
-    fn commit<'a>(&'a self, _: &'a Claim, _: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        _: &'a Claim,
+        _: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         Box::pin(async { Ok(Committed::Saved) })
     }
 }

@@ -49,7 +49,10 @@ async fn ask(client: web::Data<Client>, question: web::Json<Question>) -> actix_
 /// The answer as it comes, as server-sent events. A POST, for a page's `fetch`: an `EventSource` comes back by itself
 /// after every end, and would ask again.
 #[post("/stream")]
-async fn stream(client: web::Data<Client>, question: web::Json<Question>) -> Result<AskStream, Error> {
+async fn stream(
+    client: web::Data<Client>,
+    question: web::Json<Question>,
+) -> Result<AskStream, Error> {
     client.ask_stream(question.into_inner()).await
 }
 
@@ -57,7 +60,9 @@ async fn stream(client: web::Data<Client>, question: web::Json<Question>) -> Res
 async fn health(client: web::Data<Client>) -> HttpResponse {
     let token = client.token_status();
     let failure = token.last_failure().map(|failure| failure.error().to_string());
-    HttpResponse::Ok().json(json!({ "token": token.is_usable(), "generation": token.generation(), "failure": failure }))
+    HttpResponse::Ok().json(
+        json!({ "token": token.is_usable(), "generation": token.generation(), "failure": failure }),
+    )
 }
 
 fn routes(config: &mut web::ServiceConfig) {

@@ -30,7 +30,8 @@ impl Backend {
         let (tell, told) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let app = move || App::new().app_data(client.clone()).configure(routes).service(worker);
+                let app =
+                    move || App::new().app_data(client.clone()).configure(routes).service(worker);
                 let server = HttpServer::new(app).workers(workers).bind(("127.0.0.1", 0)).unwrap();
                 let address = server.addrs()[0];
                 let server = server.run();
@@ -55,7 +56,12 @@ impl Backend {
 
 /// One connection, kept: one worker serves it.
 fn connection() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(1).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .pool_max_idle_per_host(1)
+        .build()
+        .unwrap()
 }
 
 async fn post(http: &reqwest::Client, url: String, question: Value) -> reqwest::Response {
@@ -76,7 +82,8 @@ async fn all_workers_share_one_token_request() {
     // Connections go to the workers in turn.
     for _ in 0..16 {
         let http = connection();
-        workers.insert(http.get(backend.url("/worker")).send().await.unwrap().text().await.unwrap());
+        workers
+            .insert(http.get(backend.url("/worker")).send().await.unwrap().text().await.unwrap());
         let url = backend.url("/ask");
         asks.push(async move { post(&http, url, json!({"text": "List all wallets"})).await });
     }
@@ -94,11 +101,18 @@ async fn a_session_goes_on_and_others_do_not_see_it() {
     let emulator = Emulator::start().await.unwrap();
     let backend = Backend::start(&emulator.client(), 2).await;
     let http = connection();
-    let first = json_of(post(&http, backend.url("/ask"), json!({"text": "List all payees"})).await).await;
+    let first =
+        json_of(post(&http, backend.url("/ask"), json!({"text": "List all payees"})).await).await;
     let again = json!({"text": "What did we talk about earlier?", "session": first["sessionId"]});
     let same = json_of(post(&http, backend.url("/ask"), again).await).await;
-    assert!(same["artifacts"][0]["content"].as_str().unwrap().contains("List all payees"), "{same}");
-    let new = json_of(post(&http, backend.url("/ask"), json!({"text": "What did we talk about earlier?"})).await).await;
+    assert!(
+        same["artifacts"][0]["content"].as_str().unwrap().contains("List all payees"),
+        "{same}"
+    );
+    let new = json_of(
+        post(&http, backend.url("/ask"), json!({"text": "What did we talk about earlier?"})).await,
+    )
+    .await;
     assert!(!new["artifacts"][0]["content"].as_str().unwrap().contains("List all payees"), "{new}");
     backend.stop().await;
 }
@@ -111,7 +125,10 @@ async fn streams_are_server_sent_events_and_errors_are_problems() {
     let answer = post(&http, backend.url("/stream"), json!({"text": "List all wallets"})).await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let events = answer.text().await.unwrap();
-    assert!(events.starts_with("event: status\n") && events.matches("event: artifact\n").count() > 1, "{events}");
+    assert!(
+        events.starts_with("event: status\n") && events.matches("event: artifact\n").count() > 1,
+        "{events}"
+    );
     assert!(events.ends_with("\n\n") && events.contains("event: done\n"), "{events}");
 
     let blank = post(&http, backend.url("/ask"), json!({"text": " "})).await;
@@ -129,10 +146,13 @@ async fn streams_are_server_sent_events_and_errors_are_problems() {
 
 #[tokio::test]
 async fn an_ask_outlives_its_visitor() {
-    let emulator = Emulator::builder().agent_delay(Duration::from_millis(300)).start().await.unwrap();
+    let emulator =
+        Emulator::builder().agent_delay(Duration::from_millis(300)).start().await.unwrap();
     let backend = Backend::start(&emulator.client(), 1).await;
     let leaving = connection().post(backend.url("/ask")).header("content-type", "application/json");
-    let leaving = leaving.body(json!({"text": "Create payee Tyllen"}).to_string()).timeout(Duration::from_millis(100));
+    let leaving = leaving
+        .body(json!({"text": "Create payee Tyllen"}).to_string())
+        .timeout(Duration::from_millis(100));
     assert!(leaving.send().await.unwrap_err().is_timeout());
     while emulator.state().tasks.iter().all(|task| *task.state() != TaskState::Completed) {
         sleep(Duration::from_millis(10)).await;
@@ -145,7 +165,8 @@ async fn an_ask_outlives_its_visitor() {
 /// The background task lives on the runtime of whoever came first. When that worker is gone, another takes over.
 #[tokio::test]
 async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
-    let emulator = Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
+    let emulator =
+        Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
     let client = emulator.client();
     let question = || json!({"text": "List all wallets"});
 

@@ -30,7 +30,10 @@ impl Stream for Answering {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
         if !self.begun {
             self.begun = true;
-            return Poll::Ready(Some(ServerEvent::new("turn", &json!({ "id": self.ticket.turn() }))));
+            return Poll::Ready(Some(ServerEvent::new(
+                "turn",
+                &json!({ "id": self.ticket.turn() }),
+            )));
         }
         let this = &mut *self;
         let Some(events) = &mut this.events else {

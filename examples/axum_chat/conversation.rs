@@ -75,7 +75,8 @@ pub struct Conversation(Arc<Mutex<Said>>);
 
 impl Conversation {
     pub fn new() -> Self {
-        let said = Said { session: SessionId::new(), turns: VecDeque::new(), next_id: 1, waiting: None };
+        let said =
+            Said { session: SessionId::new(), turns: VecDeque::new(), next_id: 1, waiting: None };
         Self(Arc::new(Mutex::new(said)))
     }
 
@@ -97,12 +98,23 @@ impl Conversation {
 
     /// The task under way.
     pub fn running_task(&self) -> Option<TaskId> {
-        self.said().turns.iter().rev().find(|turn| turn.is_running()).map(|turn| turn.task_id.clone())
+        self.said()
+            .turns
+            .iter()
+            .rev()
+            .find(|turn| turn.is_running())
+            .map(|turn| turn.task_id.clone())
     }
 
     /// The tasks of which it is not known how they end, the newest first.
     pub fn open_tasks(&self) -> Vec<TaskId> {
-        self.said().turns.iter().rev().filter(|turn| turn.open).map(|turn| turn.task_id.clone()).collect()
+        self.said()
+            .turns
+            .iter()
+            .rev()
+            .filter(|turn| turn.open)
+            .map(|turn| turn.task_id.clone())
+            .collect()
     }
 
     /// Forgets all that was said, and starts a session of its own. `false` while the agent is at work.
@@ -111,7 +123,12 @@ impl Conversation {
         if said.turns.iter().any(Turn::is_running) {
             return false;
         }
-        *said = Said { session: SessionId::new(), turns: VecDeque::new(), next_id: said.next_id, waiting: None };
+        *said = Said {
+            session: SessionId::new(),
+            turns: VecDeque::new(),
+            next_id: said.next_id,
+            waiting: None,
+        };
         true
     }
 
@@ -150,7 +167,8 @@ impl Conversation {
     /// Takes in what a look at the platform showed.
     pub fn looked(&self, id: &TaskId, looked: Result<Reply, Error>) {
         let mut said = self.said();
-        let Some(turn) = said.turns.iter_mut().rev().find(|turn| turn.open && turn.task_id == *id) else {
+        let Some(turn) = said.turns.iter_mut().rev().find(|turn| turn.open && turn.task_id == *id)
+        else {
             return; // It has ended meanwhile.
         };
         match looked {
@@ -173,14 +191,19 @@ impl Conversation {
     /// A look took too long: it showed nothing.
     pub fn lost_sight(&self, id: &TaskId) {
         let mut said = self.said();
-        let lost = said.turns.iter_mut().rev().find(|turn| turn.open && !turn.attached && turn.task_id == *id);
+        let lost = said
+            .turns
+            .iter_mut()
+            .rev()
+            .find(|turn| turn.open && !turn.attached && turn.task_id == *id);
         lost.into_iter().for_each(Turn::lose_sight);
     }
 }
 
 impl Said {
     fn forget_the_oldest(&mut self) {
-        let mut text: usize = self.turns.iter().map(|turn| turn.asked.len() + turn.text.len()).sum();
+        let mut text: usize =
+            self.turns.iter().map(|turn| turn.asked.len() + turn.text.len()).sum();
         while self.turns.len() > MAX_TURNS || (text > MAX_TEXT && self.turns.len() > 1) {
             if let Some(turn) = self.turns.pop_front() {
                 text -= turn.asked.len() + turn.text.len();
@@ -232,7 +255,8 @@ impl Ticket {
                 return;
             }
             turn.open = error.is_outcome_unknown();
-            turn.state = if turn.open { TaskState::Unknown } else { TaskState::Failed }.as_str().to_owned();
+            turn.state =
+                if turn.open { TaskState::Unknown } else { TaskState::Failed }.as_str().to_owned();
             turn.problem = Some(Problem::from(error));
             if error.is_safe_to_ask_again() {
                 restored = turn.continues.take();

@@ -44,7 +44,10 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--live" => options.live = true,
-                "--port" => options.port = arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?,
+                "--port" => {
+                    options.port =
+                        arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?
+                }
                 _ => return Err(USAGE.into()),
             }
         }
@@ -54,12 +57,18 @@ impl Options {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt().with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned())).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()))
+        .init();
     let options = Options::read()?;
     // Kept until the end: an emulator stops when it is dropped.
     let (client, _emulator) = if options.live { (live()?, None) } else { emulated().await? };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
-    println!("Chat with {} on http://{}", if options.live { "Payman" } else { "the emulator" }, listener.local_addr()?);
+    println!(
+        "Chat with {} on http://{}",
+        if options.live { "Payman" } else { "the emulator" },
+        listener.local_addr()?
+    );
     axum::serve(listener, routes::router(client)).await?;
     Ok(())
 }

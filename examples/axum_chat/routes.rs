@@ -36,7 +36,10 @@ pub fn router(client: Client) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/chat.css", get(|| file("text/css; charset=utf-8", include_str!("page/chat.css"))))
-        .route("/chat.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/chat.js"))))
+        .route(
+            "/chat.js",
+            get(|| file("text/javascript; charset=utf-8", include_str!("page/chat.js"))),
+        )
         .route("/conversation", get(conversation))
         .route("/ask", post(ask))
         .route("/stop", post(stop))
@@ -53,13 +56,12 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
 async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let cookie =
-        match app.visitors.find(&headers) {
-            Some(_) => None,
-            None => Some(app.visitors.welcome().ok_or_else(|| {
-                Problem::new(503, "full", "No room", "Everybody is talking. Come again in a minute.")
-            })?),
-        };
+    let cookie = match app.visitors.find(&headers) {
+        Some(_) => None,
+        None => Some(app.visitors.welcome().ok_or_else(|| {
+            Problem::new(503, "full", "No room", "Everybody is talking. Come again in a minute.")
+        })?),
+    };
     let mut response = file("text/html; charset=utf-8", include_str!("page/index.html")).await;
     let cookie = cookie.map(|cookie| (header::SET_COOKIE, cookie));
     let policy = (header::CONTENT_SECURITY_POLICY, POLICY.to_owned());
@@ -74,7 +76,7 @@ async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pr
 /// What was said. Answers of which it is not known how they end are looked at first.
 async fn conversation(State(app): State<App>, conversation: Conversation) -> Json<Value> {
     let looks = conversation.open_tasks().into_iter().take(MAX_LOOKS).map(|id| {
-        let look = app.client.task(id.clone());
+        let look = app.client.get_task(id.clone());
         async { (id, timeout(LOOK, look).await) }
     });
     for (id, looked) in join_all(looks).await {
@@ -99,8 +101,9 @@ async fn ask(
     conversation: Conversation,
     said: Result<Json<Said>, JsonRejection>,
 ) -> Result<SseBody<Answering>, Problem> {
-    let Json(Said { text }) =
-        said.map_err(|error| Problem::new(error.status().as_u16(), "unreadable", "Unreadable", error.body_text()))?;
+    let Json(Said { text }) = said.map_err(|error| {
+        Problem::new(error.status().as_u16(), "unreadable", "Unreadable", error.body_text())
+    })?;
     if text.trim().is_empty() || text.chars().count() > MAX_SAID {
         let detail = format!("Say something of at most {MAX_SAID} characters.");
         return Err(Problem::new(400, "invalid-input", "Bad input", detail));
@@ -117,10 +120,10 @@ async fn ask(
 
 /// Cancels what the visitor's own agent is at. What it has done by then is done.
 async fn stop(State(app): State<App>, conversation: Conversation) -> Result<Json<Value>, Problem> {
-    let id = conversation
-        .running_task()
-        .ok_or_else(|| Problem::new(409, "nothing-to-stop", "Nothing to stop", "The agent is not at work."))?;
-    let task = app.client.cancel(&id).await?;
+    let id = conversation.running_task().ok_or_else(|| {
+        Problem::new(409, "nothing-to-stop", "Nothing to stop", "The agent is not at work.")
+    })?;
+    let task = app.client.cancel_task(&id).await?;
     Ok(Json(json!({ "state": task.state().as_str() })))
 }
 
@@ -133,7 +136,12 @@ async fn start_over(conversation: Conversation) -> Result<Json<Value>, Problem> 
 }
 
 fn busy() -> Problem {
-    Problem::new(409, "one-at-a-time", "One at a time", "The agent is still at work: wait, or stop it.")
+    Problem::new(
+        409,
+        "one-at-a-time",
+        "One at a time",
+        "The agent is still at work: wait, or stop it.",
+    )
 }
 
 /// The conversation of whoever asks.
@@ -141,8 +149,14 @@ impl FromRequestParts<App> for Conversation {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let stranger =
-            || Problem::new(403, "stranger", "Who are you?", "Load the page again: this server does not know you.");
+        let stranger = || {
+            Problem::new(
+                403,
+                "stranger",
+                "Who are you?",
+                "Load the page again: this server does not know you.",
+            )
+        };
         Visitors::from_ref(app).find(&parts.headers).ok_or_else(stranger)
     }
 }

@@ -29,7 +29,9 @@ fn slow() -> EmulatorBuilder {
 
 /// A client that gives up looking soon.
 fn impatient(url: &str) -> Client {
-    let config = Config::new("id").base_url(url).retry(RetryPolicy::default().look_limit(Duration::from_millis(200)));
+    let config = Config::new("id")
+        .base_url(url)
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_millis(200)));
     Client::with_token(config, TokenInfo::access("token", Duration::from_secs(600))).unwrap()
 }
 
@@ -46,7 +48,8 @@ impl Browser {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let page = http.get(url).send().await.unwrap();
         assert_eq!(page.status(), StatusCode::OK);
-        let cookie = page.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let cookie =
+            page.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
         Self { http, url: url.to_owned(), cookie }
     }
 
@@ -69,7 +72,8 @@ impl Browser {
     }
 
     async fn conversation(&self) -> Value {
-        let request = self.http.get(format!("{}/conversation", self.url)).header(COOKIE, &self.cookie);
+        let request =
+            self.http.get(format!("{}/conversation", self.url)).header(COOKIE, &self.cookie);
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
@@ -98,7 +102,9 @@ impl Answer {
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((frame, rest)) = self.pending.split_once("\n\n") {
-                let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+                let field = |name: &str| {
+                    frame.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+                };
                 let event = (field("event: "), field("data: "));
                 self.pending = rest.to_owned();
                 if let (Some(name), Some(data)) = event {
@@ -130,7 +136,11 @@ impl Answer {
 }
 
 fn words(events: &[(String, Value)]) -> String {
-    events.iter().filter(|(name, _)| name == "artifact").filter_map(|(_, data)| data["text"].as_str()).collect()
+    events
+        .iter()
+        .filter(|(name, _)| name == "artifact")
+        .filter_map(|(_, data)| data["text"].as_str())
+        .collect()
 }
 
 async fn problem(response: Response) -> (u16, Value) {
@@ -169,7 +179,10 @@ async fn visitors_do_not_mix() {
     let (first, second) = tokio::join!(one.hear("List all wallets"), two.hear("List all payees"));
     assert!(!first.is_empty() && !second.is_empty());
     let recalled = words(&two.hear("What did we talk about earlier?").await);
-    assert!(recalled.contains("List all payees") && !recalled.contains("List all wallets"), "{recalled}");
+    assert!(
+        recalled.contains("List all payees") && !recalled.contains("List all wallets"),
+        "{recalled}"
+    );
     let text = one.conversation().await.to_string();
     assert!(text.contains("List all wallets") && !text.contains("List all payees"), "{text}");
     let tasks = payman.state().tasks;
@@ -219,7 +232,8 @@ async fn a_question_that_was_surely_not_answered_still_waits() {
     let browser = Browser::open(&site(payman.client()).await).await;
     browser.hear("Pay Tyllen $50").await;
     payman.fault(Fault::status(400).on(Operation::SendSubscribe));
-    let (status, body) = problem(browser.post("/ask", json!({"text": "yes"}).to_string()).await).await;
+    let (status, body) =
+        problem(browser.post("/ask", json!({"text": "yes"}).to_string()).await).await;
     assert_eq!((status, &body["safeToAskAgain"]), (502, &json!(true)));
     browser.hear("yes").await;
     assert_eq!((payman.state().tasks.len(), payman.state().payments.len()), (1, 1));
@@ -291,9 +305,14 @@ async fn leaving_closes_the_stream_upstream() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("the upstream connection is closed");
+    tokio::time::timeout(Duration::from_secs(10), closed)
+        .await
+        .expect("the upstream connection is closed");
     let kept = browser.settled().await;
-    assert_eq!((&kept["turns"][0]["text"], &kept["turns"][0]["state"]), (&json!("Paid."), &json!("completed")));
+    assert_eq!(
+        (&kept["turns"][0]["text"], &kept["turns"][0]["state"]),
+        (&json!("Paid."), &json!("completed"))
+    );
 }
 
 #[tokio::test]
@@ -302,11 +321,17 @@ async fn a_cut_is_told_with_the_task_and_the_doubt() {
     let browser = Browser::open(&site(impatient(&upstream.url)).await).await;
     let events = browser.hear("Pay Tyllen $50").await;
     let (name, data) = events.last().unwrap();
-    assert_eq!((name.as_str(), &data["outcomeUnknown"], &data["status"]), ("error", &json!(true), &json!(502)));
+    assert_eq!(
+        (name.as_str(), &data["outcomeUnknown"], &data["status"]),
+        ("error", &json!(true), &json!(502))
+    );
     assert!(data["taskId"].as_str().unwrap().starts_with("tsk-"), "{data}");
     // It is not known how that ends, and the page says so; nothing is in the way of going on.
     let kept = browser.conversation().await;
-    assert_eq!((&kept["turns"][0]["state"], &kept["turns"][0]["text"]), (&json!("unknown"), &json!("Paying")));
+    assert_eq!(
+        (&kept["turns"][0]["state"], &kept["turns"][0]["text"]),
+        (&json!("unknown"), &json!("Paying"))
+    );
     assert_eq!(kept["running"], false);
     assert!(kept["turns"][0]["problem"]["code"].is_string(), "{kept}");
 }
@@ -326,10 +351,16 @@ async fn errors_have_sensible_statuses() {
     }
     assert!(payman.state().tasks.is_empty());
 
-    let form = browser.http.post(format!("{}/ask", browser.url)).header(COOKIE, &browser.cookie).body("text=Pay");
+    let form = browser
+        .http
+        .post(format!("{}/ask", browser.url))
+        .header(COOKIE, &browser.cookie)
+        .body("text=Pay");
     assert_eq!(form.send().await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    let stranger = Browser { cookie: "visitor=00000000-0000-4000-8000-000000000000".to_owned(), ..browser };
-    let (status, body) = problem(stranger.post("/ask", json!({"text": "hi"}).to_string()).await).await;
+    let stranger =
+        Browser { cookie: "visitor=00000000-0000-4000-8000-000000000000".to_owned(), ..browser };
+    let (status, body) =
+        problem(stranger.post("/ask", json!({"text": "hi"}).to_string()).await).await;
     assert_eq!((status, &body["code"]), (403, &json!("stranger")));
 
     let browser = Browser::open(&stranger.url).await;
@@ -346,8 +377,12 @@ async fn a_platform_that_is_not_there_is_a_503_and_nothing_was_done() {
     let url = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let browser = Browser::open(&site(impatient(&url)).await).await;
-    let (status, body) = problem(browser.post("/ask", json!({"text": "hi"}).to_string()).await).await;
-    assert_eq!((status, &body["code"], &body["safeToAskAgain"]), (503, &json!("unreachable"), &json!(true)));
+    let (status, body) =
+        problem(browser.post("/ask", json!({"text": "hi"}).to_string()).await).await;
+    assert_eq!(
+        (status, &body["code"], &body["safeToAskAgain"]),
+        (503, &json!("unreachable"), &json!(true))
+    );
     assert!(!body.to_string().contains(&url));
     let kept = browser.conversation().await;
     assert_eq!((&kept["turns"][0]["state"], &kept["running"]), (&json!("failed"), &json!(false)));

@@ -55,7 +55,8 @@ impl Visitors {
         if all.len() >= self.limit {
             let idle = all.iter().filter(|(_, visitor)| !visitor.conversation.is_running());
             // Whoever never said anything goes first.
-            let leaver = idle.min_by_key(|(_, visitor)| (!visitor.conversation.is_empty(), visitor.seen))?;
+            let leaver =
+                idle.min_by_key(|(_, visitor)| (!visitor.conversation.is_empty(), visitor.seen))?;
             let leaver = *leaver.0;
             all.remove(&leaver);
         }
@@ -67,8 +68,11 @@ impl Visitors {
 }
 
 fn id_in(headers: &HeaderMap) -> Option<Uuid> {
-    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
+    let cookies =
+        headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE)?.1.parse().ok()
 }
 

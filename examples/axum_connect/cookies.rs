@@ -63,11 +63,15 @@ pub fn random() -> String {
 
 /// No script reads it, and no other site's form sends it.
 pub fn set(name: &str, value: &str, path: &str, seconds: u32) -> [(HeaderName, String); 1] {
-    [(SET_COOKIE, format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax"))]
+    [(
+        SET_COOKIE,
+        format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax"),
+    )]
 }
 
 pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }

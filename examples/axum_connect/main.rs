@@ -75,7 +75,12 @@ async fn connect(State(service): Shared) -> Result<Response> {
     let url = service
         .payman
         .connect_url(&service.redirect_uri)?
-        .scopes([Scope::ReadBalance, Scope::ReadListWallets, Scope::ReadListPayees, Scope::WriteCreatePayee])
+        .scopes([
+            Scope::ReadBalance,
+            Scope::ReadListWallets,
+            Scope::ReadListPayees,
+            Scope::WriteCreatePayee,
+        ])
         .scopes([Scope::WriteSendPayment])
         .state(&state);
     Ok((cookies::set(STATE, &state, "/callback", 600), Redirect::to(url.as_str())).into_response())
@@ -92,7 +97,9 @@ async fn callback(
     let code = match ConnectUrl::parse_redirect(query.unwrap_or_default(), state) {
         Ok(code) => code,
         // The user said no, or this is not the browser that was sent there.
-        Err(error) => return Ok((StatusCode::BAD_REQUEST, pages::not_connected(&error)).into_response()),
+        Err(error) => {
+            return Ok((StatusCode::BAD_REQUEST, pages::not_connected(&error)).into_response());
+        }
     };
     service.users.sign_in(&user, code).await?;
     // The state is used up.
@@ -105,16 +112,22 @@ struct Question {
 }
 
 /// Asks on the user's behalf. Only this site's own pages can post it with the user's cookie: the cookie is `SameSite`.
-async fn ask(State(service): Shared, user: User, Form(question): Form<Question>) -> Result<Response> {
+async fn ask(
+    State(service): Shared,
+    user: User,
+    Form(question): Form<Question>,
+) -> Result<Response> {
     let client = service.users.client(&user)?;
     // In a task of its own: a visitor who leaves drops the handler, and a dropped ask has an unknown outcome.
     let asking = tokio::spawn(client.ask(question.text));
     match asking.await {
         Ok(Ok(reply)) => Ok(pages::connected(Some(&reply)).into_response()),
         Ok(Err(error)) => or_connect(error),
-        Err(_) => {
-            Ok((StatusCode::INTERNAL_SERVER_ERROR, "the outcome is unknown: look before you ask again").into_response())
-        }
+        Err(_) => Ok((
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the outcome is unknown: look before you ask again",
+        )
+            .into_response()),
     }
 }
 

@@ -8,12 +8,19 @@ pub fn stranger() -> Html<String> {
 }
 
 pub fn not_connected(error: &Error) -> Html<String> {
-    page(&format!("<p>{}.</p>\n<p><a href=\"/connect\">Try again</a></p>", escape(&error.to_string())))
+    page(&format!(
+        "<p>{}.</p>\n<p><a href=\"/connect\">Try again</a></p>",
+        escape(&error.to_string())
+    ))
 }
 
 pub fn connected(reply: Option<&Reply>) -> Html<String> {
     let answer = match reply {
-        Some(reply) => format!("<pre>{}</pre>\n<p><small>{}</small></p>\n", escape(&reply.text()), reply.state()),
+        Some(reply) => format!(
+            "<pre>{}</pre>\n<p><small>{}</small></p>\n",
+            escape(&reply.text()),
+            reply.state()
+        ),
         None => String::new(),
     };
     page(&format!(

@@ -17,7 +17,8 @@ impl Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let service = Service::new(Payman::at(emulator.base_url()), store, &address).unwrap();
-        let server = tokio::spawn(async move { axum::serve(listener, router(service)).await.unwrap() });
+        let server =
+            tokio::spawn(async move { axum::serve(listener, router(service)).await.unwrap() });
         Self { address, server }
     }
 
@@ -44,9 +45,10 @@ impl Browser {
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]);
         let http = http.redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let mut request = match form {
-            Some(form) => {
-                http.post(url).header("content-type", "application/x-www-form-urlencoded").body(form.to_owned())
-            }
+            Some(form) => http
+                .post(url)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(form.to_owned()),
             None => http.get(url),
         };
         let path = url::Url::parse(url).unwrap().path().to_owned();
@@ -93,7 +95,8 @@ impl Browser {
     }
 
     async fn ask(&mut self, at: &Running, text: &str) -> Page {
-        self.go(&format!("{}/ask", at.address), Some(&format!("text={}", text.replace(' ', "+")))).await
+        self.go(&format!("{}/ask", at.address), Some(&format!("text={}", text.replace(' ', "+"))))
+            .await
     }
 
     async fn home(&mut self, at: &Running) -> String {
@@ -140,7 +143,12 @@ async fn a_redirect_is_good_only_in_the_browser_that_began() {
     alice.go(&format!("{}/connect", service.address), None).await;
     for _ in 0..2 {
         let refused = alice.go(&mallorys, None).await;
-        assert!(refused.status == 400 && refused.text.contains("state"), "{} {}", refused.status, refused.text);
+        assert!(
+            refused.status == 400 && refused.text.contains("state"),
+            "{} {}",
+            refused.status,
+            refused.text
+        );
         alice = Browser::default();
     }
     assert_eq!(emulator.state().token_requests, 0, "no code was spent");
@@ -149,7 +157,12 @@ async fn a_redirect_is_good_only_in_the_browser_that_began() {
     let mut shy = Browser::default();
     let denied = shy.consent(&service, "deny").await;
     let page = shy.go(&denied, None).await;
-    assert!(page.status == 400 && page.text.contains("access_denied"), "{} {}", page.status, page.text);
+    assert!(
+        page.status == 400 && page.text.contains("access_denied"),
+        "{} {}",
+        page.status,
+        page.text
+    );
     service.stop().await;
 }
 
@@ -167,7 +180,10 @@ async fn sign_ins_survive_a_restart_and_a_sign_out_does_too() {
 
     emulator.expire_access_tokens();
     let second = Running::start(&emulator, store()).await;
-    assert!(alice.ask(&second, BALANCE).await.text.contains("$1,000,000.00"), "renewed from the store");
+    assert!(
+        alice.ask(&second, BALANCE).await.text.contains("$1,000,000.00"),
+        "renewed from the store"
+    );
     alice.go(&format!("{}/disconnect", second.address), Some("")).await;
     second.stop().await;
 
@@ -217,8 +233,11 @@ async fn all_users_share_one_connection_pool() {
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
         }
     });
-    let users =
-        Users::new(Config::new("id").client_secret("s").base_url(base), Arc::new(MemoryTokenStore::new())).unwrap();
+    let users = Users::new(
+        Config::new("id").client_secret("s").base_url(base),
+        Arc::new(MemoryTokenStore::new()),
+    )
+    .unwrap();
     for _ in 0..10 {
         let user = User::new();
         users.sign_in(&user, emulator.issue_code(["read_balance"]).into()).await.unwrap();
@@ -231,7 +250,8 @@ async fn all_users_share_one_connection_pool() {
 async fn only_so_many_clients_are_kept_the_last_used() {
     let client = |name| {
         let token = TokenInfo::refresh_only("r");
-        Client::with_token(Config::new("id").base_url("http://127.0.0.1:1").name(name), token).unwrap()
+        Client::with_token(Config::new("id").base_url("http://127.0.0.1:1").name(name), token)
+            .unwrap()
     };
     let [a, b, c] = [User::new(), User::new(), User::new()];
     let mut ready = users::Ready::new(2);

@@ -82,7 +82,11 @@ impl Ready {
             return client;
         }
         if self.clients.len() >= self.most {
-            let oldest = self.clients.iter().min_by_key(|(_, (_, used))| *used).map(|(user, _)| user.clone());
+            let oldest = self
+                .clients
+                .iter()
+                .min_by_key(|(_, (_, used))| *used)
+                .map(|(user, _)| user.clone());
             oldest.map(|user| self.clients.remove(&user));
         }
         self.clients.insert(user.clone(), (client.clone(), self.uses));

@@ -43,9 +43,12 @@ impl Payman {
     /// The credentials, for a client with settings of its own.
     pub fn config(&self) -> Result<Config> {
         if let Some(base_url) = &self.base_url {
-            return Ok(Config::new(CLIENT_ID).client_secret("your-client-secret").base_url(base_url));
+            return Ok(Config::new(CLIENT_ID)
+                .client_secret("your-client-secret")
+                .base_url(base_url));
         }
-        let config = Config::new(var("PAYMAN_CLIENT_ID")).client_secret(var("PAYMAN_CLIENT_SECRET"));
+        let config =
+            Config::new(var("PAYMAN_CLIENT_ID")).client_secret(var("PAYMAN_CLIENT_SECRET"));
         match env::var("PAYMAN_BASE_URL") {
             Ok(url) => Ok(config.base_url(url)),
             Err(_) => Ok(config.environment(environment()?)),

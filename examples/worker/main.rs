@@ -34,9 +34,12 @@ use worker::{End, Worker};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let payman = support::Payman::start().await?;
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
+    let given =
+        std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let demo = payman.emulator().is_some() && given.is_none();
-    let path = given.unwrap_or_else(|| std::env::temp_dir().join(format!("queue-{}.jsonl", std::process::id())));
+    let path = given.unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("queue-{}.jsonl", std::process::id()))
+    });
     eprintln!("the queue is {}", path.display());
     let journal = Arc::new(Journal::open(path)?);
     if payman.emulator().is_some() {
@@ -74,7 +77,9 @@ async fn take_in(journal: &Journal, demo: bool) -> io::Error {
 
 async fn take_in_demo(journal: &Journal) -> io::Result<()> {
     for dollars in 1..=10 {
-        journal.add(format!("Pay {} ${dollars}", if dollars % 2 == 0 { "Ann" } else { "Tyllen" })).await?;
+        journal
+            .add(format!("Pay {} ${dollars}", if dollars % 2 == 0 { "Ann" } else { "Tyllen" }))
+            .await?;
     }
     Ok(())
 }
@@ -103,7 +108,8 @@ async fn take_in_lines(journal: &Journal) -> io::Result<()> {
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

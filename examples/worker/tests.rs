@@ -133,7 +133,8 @@ async fn killed_at_random_nothing_is_paid_twice() {
     let (_directory, path) = a_queue();
     add_payments(&Journal::open(&path).unwrap(), JOBS).await;
     for _ in 0..15 {
-        let worker = Worker { patience: Duration::ZERO, ..restarted(emulator.client(), &path).await };
+        let worker =
+            Worker { patience: Duration::ZERO, ..restarted(emulator.client(), &path).await };
         worker.journal.close();
         let running = tokio::spawn(async move { worker.run(pending()).await });
         sleep(Duration::from_micros(random.u64(500..20_000))).await;
@@ -149,7 +150,9 @@ async fn killed_at_random_nothing_is_paid_twice() {
     assert!(paid.values().all(|times| *times == 1), "{paid:?}");
     let done = done(&path);
     for job in 1..=u64::from(JOBS) {
-        let unclear = lines(&path).iter().any(|line| matches!(line, Record::Unclear { job: id, .. } if *id == job));
+        let unclear = lines(&path)
+            .iter()
+            .any(|line| matches!(line, Record::Unclear { job: id, .. } if *id == job));
         assert!(done.contains(&job) || unclear, "job {job} is forgotten");
         assert_eq!(paid.contains_key(&job), done.contains(&job), "job {job}");
     }
@@ -231,7 +234,9 @@ async fn what_was_surely_not_done_is_asked_again_and_then_given_up() {
     assert_eq!(worker.run(pending()).await.unwrap(), End::Clean);
     let asked: Vec<_> = lines(&path)
         .into_iter()
-        .filter_map(|line| if let Record::Asking { task_id, .. } = line { Some(task_id) } else { None })
+        .filter_map(
+            |line| if let Record::Asking { task_id, .. } = line { Some(task_id) } else { None },
+        )
         .collect();
     let distinct: std::collections::BTreeSet<_> = asked.iter().collect();
     assert_eq!((asked.len(), distinct.len()), (5, 5));

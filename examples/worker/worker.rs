@@ -106,7 +106,7 @@ impl Worker {
         let mut until = Instant::now() + self.patience;
         let mut wait = FIRST_WAIT / 5;
         loop {
-            let why = match self.client.task(task_id).await {
+            let why = match self.client.get_task(task_id).await {
                 Ok(task) if !task.state().is_running() => return done(job, &Reply::from(task)),
                 Ok(_) => {
                     until = Instant::now() + self.patience;
@@ -126,7 +126,8 @@ impl Worker {
 
 /// No other try would fare better: someone has to change something first.
 fn is_hopeless(error: &Error) -> bool {
-    error.is_auth() || matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Rpc | ErrorKind::Http)
+    error.is_auth()
+        || matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Rpc | ErrorKind::Http)
 }
 
 fn done(job: &Job, reply: &Reply) -> Record {

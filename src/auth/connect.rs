@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use url::Url;
 
-use crate::config::Environment;
+use crate::endpoint::Environment;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 const CONSENT_PATH: &str = "/oauth/connect";
@@ -179,7 +179,8 @@ impl ConnectUrl {
 
     /// Another server, such as an emulator: its page is `{base}/oauth/connect`.
     pub fn base_url(mut self, base: impl AsRef<str>) -> Self {
-        self.page = Cow::Owned(format!("{}{CONSENT_PATH}", base.as_ref().trim().trim_end_matches('/')));
+        self.page =
+            Cow::Owned(format!("{}{CONSENT_PATH}", base.as_ref().trim().trim_end_matches('/')));
         self.written()
     }
 
@@ -240,11 +241,14 @@ impl ConnectUrl {
                 _ => continue,
             };
             if slot.replace(value.into_owned()).is_some() {
-                return Err(Error::invalid_input("the redirect names its code, error or state twice"));
+                return Err(Error::invalid_input(
+                    "the redirect names its code, error or state twice",
+                ));
             }
         }
         let csrf = csrf.as_ref();
-        let same = state.as_deref().is_some_and(|state| state.as_bytes().ct_eq(csrf.as_bytes()).into());
+        let same =
+            state.as_deref().is_some_and(|state| state.as_bytes().ct_eq(csrf.as_bytes()).into());
         if csrf.is_empty() || !same {
             return Err(Error::new(
                 ErrorKind::Auth,
@@ -255,7 +259,9 @@ impl ConnectUrl {
         if let Some(error) = error {
             let code = printable(&error);
             let message = format!("the user was not connected: {code}");
-            return Err(Error::new(ErrorKind::Auth, Outcome::NotDone, message).with_body(code.into()));
+            return Err(
+                Error::new(ErrorKind::Auth, Outcome::NotDone, message).with_body(code.into())
+            );
         }
         code.filter(|code| !code.trim().is_empty())
             .map(AuthCode::from)
@@ -333,9 +339,11 @@ mod tests {
 
     #[test]
     fn a_redirect_is_read_as_url_path_or_query() {
-        for redirect in
-            ["https://my.app/back?code=c%2B1&state=s", "/back?state=s&code=c%2B1#fragment", "code=c%2B1&state=s&new=1"]
-        {
+        for redirect in [
+            "https://my.app/back?code=c%2B1&state=s",
+            "/back?state=s&code=c%2B1#fragment",
+            "code=c%2B1&state=s&new=1",
+        ] {
             let code = ConnectUrl::parse_redirect(redirect, "s").unwrap();
             assert_eq!(code.expose_secret(), "c+1", "{redirect}");
             assert!(!format!("{code:?}").contains("c+1"));
@@ -355,7 +363,11 @@ mod tests {
             let error = ConnectUrl::parse_redirect(redirect, csrf).unwrap_err();
             assert!(error.is_auth() && error.to_string().contains("state"), "{redirect}: {error}");
         }
-        assert!(ConnectUrl::parse_redirect("?code=c&state=x&state=s", "s").unwrap_err().is_invalid_input());
+        assert!(
+            ConnectUrl::parse_redirect("?code=c&state=x&state=s", "s")
+                .unwrap_err()
+                .is_invalid_input()
+        );
     }
 
     #[test]
@@ -363,7 +375,13 @@ mod tests {
         let error = ConnectUrl::parse_redirect("?error=access_denied&state=s", "s").unwrap_err();
         assert!(error.is_auth() && error.to_string().contains("access_denied"));
         assert_eq!(error.body().as_deref(), Some("access_denied"));
-        assert!(ConnectUrl::parse_redirect("https://my.app/?state=s", "s").unwrap_err().is_invalid_input());
-        assert!(ConnectUrl::parse_redirect("?code=%20&state=s", "s").unwrap_err().is_invalid_input());
+        assert!(
+            ConnectUrl::parse_redirect("https://my.app/?state=s", "s")
+                .unwrap_err()
+                .is_invalid_input()
+        );
+        assert!(
+            ConnectUrl::parse_redirect("?code=%20&state=s", "s").unwrap_err().is_invalid_input()
+        );
     }
 }

@@ -26,7 +26,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::config::{Base, Config};
+use crate::config::Config;
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
 use crate::wire::oauth::{TokenRefusal, TokenReply};
@@ -136,12 +137,17 @@ pub(crate) struct HttpExchange {
 }
 
 impl HttpExchange {
-    pub(crate) fn new(config: &Config, base: &Base, http: &Http) -> Result<Self> {
+    pub(crate) fn new(config: &Config, base: &BaseUrl, http: &Http) -> Result<Self> {
         let basic = match &config.client_secret {
             Some(secret) => Some(basic(&config.client_id, secret)?),
             None => None,
         };
-        Ok(Self { http: http.clone(), url: base.join(path::TOKEN), client_id: config.client_id.clone(), basic })
+        Ok(Self {
+            http: http.clone(),
+            url: base.join(path::TOKEN),
+            client_id: config.client_id.clone(),
+            basic,
+        })
     }
 
     fn request(&self, grant: &Grant) -> Request {
@@ -211,8 +217,11 @@ async fn exchange(http: Http, request: Request) -> Result<Granted, ExchangeError
 fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
     // serde reads a struct from an array too.
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    let Some(mut reply) = serde_json::from_slice::<TokenReply>(body).ok().filter(|_| is_object) else {
-        return Err(ExchangeError::garbled("the token endpoint's reply is not the JSON that was expected"));
+    let Some(mut reply) = serde_json::from_slice::<TokenReply>(body).ok().filter(|_| is_object)
+    else {
+        return Err(ExchangeError::garbled(
+            "the token endpoint's reply is not the JSON that was expected",
+        ));
     };
     if let Some(access) = reply.take_access_token() {
         return Ok(Granted {
@@ -235,17 +244,23 @@ fn code_of(body: &[u8]) -> Option<String> {
 
 fn of_failure(failure: Failure) -> ExchangeError {
     match failure {
-        Failure::NotConnected { source, .. } => {
-            ExchangeError::new(Fault::NotSent, ErrorKind::Connect, "the token endpoint could not be reached")
-                .caused_by(source)
-        }
-        Failure::Lost(source) => {
-            ExchangeError::new(Fault::Lost, ErrorKind::Interrupted, "the token endpoint's reply was lost")
-                .caused_by(source)
-        }
-        Failure::TimedOut => {
-            ExchangeError::new(Fault::Lost, ErrorKind::Timeout, "the token endpoint did not reply in time")
-        }
+        Failure::NotConnected { source, .. } => ExchangeError::new(
+            Fault::NotSent,
+            ErrorKind::Connect,
+            "the token endpoint could not be reached",
+        )
+        .caused_by(source),
+        Failure::Lost(source) => ExchangeError::new(
+            Fault::Lost,
+            ErrorKind::Interrupted,
+            "the token endpoint's reply was lost",
+        )
+        .caused_by(source),
+        Failure::TimedOut => ExchangeError::new(
+            Fault::Lost,
+            ErrorKind::Timeout,
+            "the token endpoint did not reply in time",
+        ),
         Failure::TooLarge { .. } => ExchangeError::new(
             Fault::Lost,
             ErrorKind::TooLarge,
@@ -268,15 +283,24 @@ fn of_answer(status: u16, body: ErrorBody, wait: Option<Duration>) -> ExchangeEr
 fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
     use ErrorKind::{Auth, Http, RateLimited, ReauthorizationRequired};
     match (status, code) {
-        (429 | 503, _) => ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy"),
+        (429 | 503, _) => {
+            ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy")
+        }
         (408 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
             ExchangeError::new(Fault::Busy, Http, "the token endpoint failed")
         }
-        (_, Some("invalid_grant")) => {
-            ExchangeError::new(Fault::GrantDead, ReauthorizationRequired, "the token endpoint refused the grant")
-        }
-        (400 | 401 | 403, _) | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
-            ExchangeError::new(Fault::Refused, Auth, "the token endpoint refused the request or the app's credentials")
+        (_, Some("invalid_grant")) => ExchangeError::new(
+            Fault::GrantDead,
+            ReauthorizationRequired,
+            "the token endpoint refused the grant",
+        ),
+        (400 | 401 | 403, _)
+        | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
+            ExchangeError::new(
+                Fault::Refused,
+                Auth,
+                "the token endpoint refused the request or the app's credentials",
+            )
         }
         (300..400, _) => ExchangeError::new(
             Fault::Refused,
@@ -296,7 +320,7 @@ mod tests {
         if let Some(secret) = secret {
             config = config.client_secret(secret);
         }
-        let base = Base::parse("http://127.0.0.1:9").unwrap();
+        let base = BaseUrl::parse("http://127.0.0.1:9").unwrap();
         let http = Http::for_config(&config, &base).unwrap();
         HttpExchange::new(&config, &base, &http).unwrap()
     }
@@ -304,10 +328,16 @@ mod tests {
     #[test]
     fn parameters_travel_percent_encoded_in_the_query() {
         let request = endpoint(Some("s")).request(&Grant::Refresh("a+b c&d=é".to_owned().into()));
-        assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=a%2Bb%20c%26d%3D%C3%A9"));
+        assert_eq!(
+            request.url().query(),
+            Some("grant_type=refresh_token&refresh_token=a%2Bb%20c%26d%3D%C3%A9")
+        );
         let basic = request.headers().get(AUTHORIZATION).unwrap();
         assert!(basic.is_sensitive());
-        assert_eq!(basic.to_str().unwrap(), format!("Basic {}", BASE64_STANDARD.encode("id & co:s")));
+        assert_eq!(
+            basic.to_str().unwrap(),
+            format!("Basic {}", BASE64_STANDARD.encode("id & co:s"))
+        );
         let code = endpoint(Some("s")).request(&Grant::AuthCode("c".to_owned().into()));
         assert_eq!(code.url().query(), Some("grant_type=authorization_code&code=c"));
     }
@@ -315,7 +345,10 @@ mod tests {
     #[test]
     fn an_app_without_a_secret_names_itself() {
         let request = endpoint(None).request(&Grant::Refresh("r".to_owned().into()));
-        assert_eq!(request.url().query(), Some("grant_type=refresh_token&refresh_token=r&client_id=id%20%26%20co"));
+        assert_eq!(
+            request.url().query(),
+            Some("grant_type=refresh_token&refresh_token=r&client_id=id%20%26%20co")
+        );
         assert!(request.headers().get(AUTHORIZATION).is_none());
     }
 
@@ -346,13 +379,19 @@ mod tests {
             assert_eq!(error.fault, fault, "{status} {body}");
             assert!(error.error.is_safe_to_ask_again());
             let cut = of_answer(status, ErrorBody { bytes, is_whole: false }, None);
-            assert!(matches!(cut.fault, Fault::Lost | Fault::Busy), "{status} {body}: {:?}", cut.fault);
+            assert!(
+                matches!(cut.fault, Fault::Lost | Fault::Busy),
+                "{status} {body}: {:?}",
+                cut.fault
+            );
         }
     }
 
     #[test]
     fn garbled_replies_are_lost_and_shown_nowhere() {
-        for body in ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#] {
+        for body in
+            ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#]
+        {
             let error = read_reply(body.as_bytes()).err().unwrap();
             assert_eq!(error.fault, Fault::Lost, "{body}");
             assert!(!format!("{error:?}").contains("hush"));

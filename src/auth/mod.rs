@@ -2,32 +2,42 @@
 
 pub(crate) mod connect;
 pub(crate) mod grant;
-pub(crate) mod keeper;
+pub(crate) mod manager;
 mod sign_in;
 pub(crate) mod store;
 pub(crate) mod token;
 
 use std::sync::Arc;
 
-use crate::config::{Base, Config};
+use crate::config::Config;
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result};
 use crate::transport::Http;
 use connect::AuthCode;
 use grant::HttpExchange;
-use keeper::{Keeper, Options};
+use manager::{Options, TokenManager};
 use store::memory::MemoryTokenStore;
 use store::{Owner, TokenKey, TokenStore};
 use token::{Token, TokenInfo, TokenSource};
 
 /// The app's own token.
-pub(crate) fn for_credentials(config: &Config, base: &Base, http: &Http) -> Result<Keeper> {
+pub(crate) fn for_credentials(
+    config: &Config,
+    base: &BaseUrl,
+    http: &Http,
+) -> Result<TokenManager> {
     config.require_secret()?;
     let subject = config.subject.as_deref().unwrap_or_default();
     keeper(config, base, http, Owner::App, subject, Token::none(TokenSource::ClientCredentials))
 }
 
 /// A user's token, for the code of the redirect: exchanged at once, and never sent twice.
-pub(crate) async fn for_auth_code(config: &Config, base: &Base, http: &Http, code: AuthCode) -> Result<Keeper> {
+pub(crate) async fn for_auth_code(
+    config: &Config,
+    base: &BaseUrl,
+    http: &Http,
+    code: AuthCode,
+) -> Result<TokenManager> {
     if code.expose_secret().trim().is_empty() {
         return Err(Error::invalid_input("the auth code is blank"));
     }
@@ -44,7 +54,12 @@ pub(crate) async fn for_auth_code(config: &Config, base: &Base, http: &Http, cod
 }
 
 /// A user's token that was obtained elsewhere.
-pub(crate) fn for_token(config: &Config, base: &Base, http: &Http, info: TokenInfo) -> Result<Keeper> {
+pub(crate) fn for_token(
+    config: &Config,
+    base: &BaseUrl,
+    http: &Http,
+    info: TokenInfo,
+) -> Result<TokenManager> {
     if info.is_stored() && (config.subject.is_none() || config.token_store.is_none()) {
         return Err(Error::invalid_input(
             "TokenInfo::stored needs a place to look: set Config::token_store and Config::subject",
@@ -55,12 +70,19 @@ pub(crate) fn for_token(config: &Config, base: &Base, http: &Http, info: TokenIn
     keeper(config, base, http, Owner::User, &subject, info.into_token()?)
 }
 
-fn keeper(config: &Config, base: &Base, http: &Http, owner: Owner, subject: &str, mut token: Token) -> Result<Keeper> {
+fn keeper(
+    config: &Config,
+    base: &BaseUrl,
+    http: &Http,
+    owner: Owner,
+    subject: &str,
+    mut token: Token,
+) -> Result<TokenManager> {
     let exchange = Arc::new(HttpExchange::new(config, base, http)?);
     let key = TokenKey::new(owner, &config.client_id, base.as_str(), subject);
     // A store of the caller's is asked first: the newest generation wins.
     token.loaded = config.token_store.is_none();
-    Ok(Keeper::new(options(config, owner), exchange, store_of(config), key, token))
+    Ok(TokenManager::new(options(config, owner), exchange, store_of(config), key, token))
 }
 
 fn options(config: &Config, owner: Owner) -> Options {

@@ -7,12 +7,12 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
 use super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
-use super::keeper::renew::{ask_store, token_of};
-use super::keeper::{Keeper, Options, events};
+use super::manager::refresh::{ask_store, token_of};
+use super::manager::{Options, TokenManager, events};
 use super::store::{Owner, TokenKey, TokenStore, fingerprint};
 use super::token::{Lifetime, Token, TokenSource};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::transport::retry::Backoff;
+use crate::transport::backoff::Backoff;
 
 const TRIES: u32 = 3;
 
@@ -27,16 +27,21 @@ pub(super) struct Place {
 }
 
 /// In a task of its own: a caller who leaves does not take the only copy of a token along.
-pub(super) async fn sign_in(place: Place, code: SecretString) -> Result<Keeper> {
+pub(super) async fn sign_in(place: Place, code: SecretString) -> Result<TokenManager> {
     let task = tokio::spawn(async move {
         let grant = Grant::AuthCode(code);
         let asked = Instant::now();
-        let (granted, asked) = exchange(&*place.exchange, &grant, asked).await.map_err(never_again)?;
+        let (granted, asked) =
+            exchange(&*place.exchange, &grant, asked).await.map_err(never_again)?;
         place.begin(&grant, granted, asked).await
     });
     task.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Interrupted, Outcome::NotDone, "the exchange of the auth code was cut short")
-            .with_source(error))
+        Err(Error::new(
+            ErrorKind::Interrupted,
+            Outcome::NotDone,
+            "the exchange of the auth code was cut short",
+        )
+        .with_source(error))
     })
 }
 
@@ -66,7 +71,8 @@ async fn exchange(
 
 /// Where the code may have been spent, or was refused, only a new one helps.
 fn never_again(failed: ExchangeError) -> Error {
-    let used_up = failed.fault == Fault::Lost || matches!(failed.error.status(), Some(400 | 500..=502 | 504..));
+    let used_up = failed.fault == Fault::Lost
+        || matches!(failed.error.status(), Some(400 | 500..=502 | 504..));
     if !used_up || failed.fault == Fault::GrantDead {
         return failed.error;
     }
@@ -79,7 +85,7 @@ fn never_again(failed: ExchangeError) -> Error {
 }
 
 impl Place {
-    async fn begin(self, grant: &Grant, granted: Granted, asked: Instant) -> Result<Keeper> {
+    async fn begin(self, grant: &Grant, granted: Granted, asked: Instant) -> Result<TokenManager> {
         let seed = fingerprint(granted.refresh.as_ref().unwrap_or(&granted.access));
         let subject = self.subject.as_deref().unwrap_or(&seed);
         let key = TokenKey::new(Owner::User, &self.client_id, &self.base_url, subject);
@@ -92,7 +98,13 @@ impl Place {
         let mut token = token_of(grant, granted, lifetime, before + 1).map_err(never_again)?;
         token.seed = Some(seed);
         events::obtained(grant, &token, asked);
-        let keeper = Keeper::new(self.options, self.exchange, self.store, key, Token::none(TokenSource::AuthCode));
+        let keeper = TokenManager::new(
+            self.options,
+            self.exchange,
+            self.store,
+            key,
+            Token::none(TokenSource::AuthCode),
+        );
         keeper.begin(token, lifetime).await;
         Ok(keeper)
     }

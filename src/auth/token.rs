@@ -86,13 +86,19 @@ impl TokenInfo {
             return Err(Error::invalid_input("the access token is blank"));
         }
         if self.refresh.as_ref().is_some_and(blank) {
-            return Err(Error::invalid_input("the refresh token is blank; leave it out where there is none"));
+            return Err(Error::invalid_input(
+                "the refresh token is blank; leave it out where there is none",
+            ));
         }
         let seed = self.refresh.as_ref().map(fingerprint);
         let access = match self.access {
-            Some((secret, lifetime)) => Some(Arc::new(Access::new(&secret, lifetime, 0).ok_or_else(|| {
-                Error::invalid_input("the access token holds characters that no HTTP header can carry")
-            })?)),
+            Some((secret, lifetime)) => {
+                Some(Arc::new(Access::new(&secret, lifetime, 0).ok_or_else(|| {
+                    Error::invalid_input(
+                        "the access token holds characters that no HTTP header can carry",
+                    )
+                })?))
+            }
             None => None,
         };
         Ok(Token { access, refresh: self.refresh, seed, ..Token::none(TokenSource::Given) })
@@ -139,7 +145,9 @@ impl AccessToken {
 /// By hand: the token is a secret.
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken").field("expires_in", &self.expires_in()).finish_non_exhaustive()
+        f.debug_struct("AccessToken")
+            .field("expires_in", &self.expires_in())
+            .finish_non_exhaustive()
     }
 }
 
@@ -230,7 +238,7 @@ impl TokenStatus {
 #[non_exhaustive]
 pub struct TokenFailure {
     pub(crate) at: SystemTime,
-    pub(crate) error: Arc<Error>,
+    pub(crate) error: Error,
 }
 
 impl TokenFailure {
@@ -267,7 +275,8 @@ impl Lifetime {
 
     /// From seconds as servers write them: absent, zero, negative and absurd ones too.
     pub(crate) fn of_seconds(issued: Instant, seconds: Option<i64>) -> Self {
-        let lifetime = seconds.map_or(UNSTATED, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        let lifetime = seconds
+            .map_or(UNSTATED, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         Self::new(issued, lifetime)
     }
 
@@ -313,8 +322,8 @@ impl Access {
         now < self.lifetime.expires
     }
 
-    pub(crate) fn lend(&self) -> Lent {
-        Lent { header: self.header.clone(), generation: self.serial }
+    pub(crate) fn request_token(&self) -> RequestToken {
+        RequestToken { header: self.header.clone(), generation: self.serial }
     }
 
     pub(crate) fn expires(&self) -> Instant {
@@ -340,7 +349,7 @@ impl Access {
 
 /// A token lent for one send.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub(crate) struct RequestToken {
     /// Marked as sensitive.
     pub(crate) header: HeaderValue,
     /// To be named if the server refuses it.
@@ -360,7 +369,7 @@ pub(crate) struct Token {
     pub(crate) scope: Option<String>,
     pub(crate) source: TokenSource,
     /// Why nothing but the user can renew it.
-    pub(crate) ended: Option<Arc<Error>>,
+    pub(crate) ended: Option<Error>,
     /// False until the store was asked for a newer one.
     pub(crate) loaded: bool,
 }
@@ -415,8 +424,14 @@ impl Token {
         StoredToken {
             generation: self.generation,
             access: self.access.as_ref().map(|access| access.secret()),
-            issued_at: self.access.as_ref().map_or_else(SystemTime::now, |access| to_system(access.lifetime.issued)),
-            expires_at: self.access.as_ref().map_or_else(SystemTime::now, |access| to_system(access.expires())),
+            issued_at: self
+                .access
+                .as_ref()
+                .map_or_else(SystemTime::now, |access| to_system(access.lifetime.issued)),
+            expires_at: self
+                .access
+                .as_ref()
+                .map_or_else(SystemTime::now, |access| to_system(access.expires())),
             refresh: self.refresh.clone(),
             scope: self.scope.clone(),
             seed: self.seed.clone(),
@@ -425,8 +440,14 @@ impl Token {
     }
 
     pub(crate) fn from_stored(stored: &StoredToken) -> Self {
-        let lifetime = Lifetime { issued: from_system(stored.issued_at), expires: from_system(stored.expires_at) };
-        let access = stored.access.as_ref().and_then(|secret| Access::new(secret, lifetime, stored.generation));
+        let lifetime = Lifetime {
+            issued: from_system(stored.issued_at),
+            expires: from_system(stored.expires_at),
+        };
+        let access = stored
+            .access
+            .as_ref()
+            .and_then(|secret| Access::new(secret, lifetime, stored.generation));
         Self {
             generation: stored.generation,
             access: access.map(Arc::new),
@@ -485,7 +506,10 @@ mod tests {
             for _ in 0..200 {
                 let (share, left) = share(Duration::from_secs(seconds)).unwrap();
                 assert!((0.799..=0.901).contains(&share), "{seconds} s: {share}");
-                assert!(seconds < 300 || left >= 59 * SECOND + SECOND.mul_f64(0.99), "{seconds} s: {left:?} left");
+                assert!(
+                    seconds < 300 || left >= 59 * SECOND + SECOND.mul_f64(0.99),
+                    "{seconds} s: {left:?} left"
+                );
             }
         }
     }
@@ -506,7 +530,9 @@ mod tests {
         }
         assert_eq!(Lifetime::of_seconds(now, Some(i64::MAX)).length(), LONGEST);
         assert_eq!(Lifetime::of_seconds(now, None).length(), UNSTATED);
-        let far = TokenInfo::access_until("t", SystemTime::now() + Duration::from_secs(1 << 40)).into_token().unwrap();
+        let far = TokenInfo::access_until("t", SystemTime::now() + Duration::from_secs(1 << 40))
+            .into_token()
+            .unwrap();
         assert!(far.access.unwrap().lifetime() <= LONGEST);
         let past = TokenInfo::access_until("t", SystemTime::UNIX_EPOCH).into_token().unwrap();
         assert!(past.usable(Instant::now()).is_none());
@@ -533,7 +559,12 @@ mod tests {
         let debug = format!("{info:?}");
         let token = info.into_token().unwrap();
         let access = token.access.as_ref().unwrap();
-        let all = format!("{debug}{token:?}{:?}{:?}{:?}", access.lend(), access.to_public(), token.to_stored());
+        let all = format!(
+            "{debug}{token:?}{:?}{:?}{:?}",
+            access.request_token(),
+            access.to_public(),
+            token.to_stored()
+        );
         assert!(!all.contains("hush"), "{all}");
     }
 }

@@ -15,87 +15,12 @@
 //! `tasks/get` and `tasks/cancel` change nothing when repeated: they are repeated within the limits.
 //! Token requests have a table of their own, in `auth::grant`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-
+use crate::policy::RetryPolicy;
 use crate::wire::jsonrpc::{RpcError, code};
-
-/// What may be sent again, and how an answer that was lost is looked for.
-///
-/// ```
-/// use payman_sdk::{Config, RetryPolicy};
-/// use std::time::Duration;
-///
-/// let config = Config::new("client-id").retry(RetryPolicy::default().connect_retries(5).look_limit(Duration::from_secs(5)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct RetryPolicy {
-    pub(crate) connect_retries: u32,
-    pub(crate) resend_when_busy: bool,
-    pub(crate) look: bool,
-    pub(crate) follow: bool,
-    pub(crate) look_limit: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            connect_retries: 2,
-            resend_when_busy: false,
-            look: true,
-            follow: true,
-            look_limit: Duration::from_secs(15),
-        }
-    }
-}
-
-impl RetryPolicy {
-    /// Nothing is sent again, nothing is looked for: every fault is an error at once. Only a refused
-    /// token (HTTP 401) is still renewed, once.
-    pub fn none() -> Self {
-        Self { connect_retries: 0, resend_when_busy: false, look: false, follow: false, look_limit: Duration::ZERO }
-    }
-
-    /// How often to try again where no connection could be made. Default 2.
-    pub fn connect_retries(mut self, times: u32) -> Self {
-        self.connect_retries = times;
-        self
-    }
-
-    /// Whether to send an ask again after 429, or 503 with `Retry-After`, although the server
-    /// does not say whether it knows the task. Default false.
-    ///
-    /// Only for servers that are known to answer so before they do anything: else money may move twice.
-    pub fn resend_when_busy(mut self, resend: bool) -> Self {
-        self.resend_when_busy = resend;
-        self
-    }
-
-    /// Whether an answer that was lost is looked for with `tasks/get`. Default true.
-    pub fn look_for_lost_answers(mut self, look: bool) -> Self {
-        self.look = look;
-        self
-    }
-
-    /// Whether a task that is still submitted or working is followed to its end. Default true.
-    pub fn follow_running_tasks(mut self, follow: bool) -> Self {
-        self.follow = follow;
-        self
-    }
-
-    /// How long to look for a task that the server does not answer for. Default 15 s.
-    ///
-    /// A task that is found and still running is followed until the ask's deadline.
-    pub fn look_limit(mut self, limit: Duration) -> Self {
-        self.look_limit = limit;
-        self
-    }
-}
 
 /// What came of one send of an ask.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Observed<'a> {
+pub(crate) enum Attempt<'a> {
     /// No connection: no byte left.
     NotConnected,
     /// An answer that is no reply.
@@ -106,7 +31,7 @@ pub(crate) enum Observed<'a> {
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum RetryDecision {
     /// Nothing was sent: send, after a wait.
     SendAgain,
     /// The token was refused: renew it, send once more.
@@ -120,23 +45,25 @@ pub(crate) enum Verdict {
 }
 
 /// The table.
-pub(crate) fn verdict(observed: Observed<'_>, policy: &RetryPolicy) -> Verdict {
+pub(crate) fn classify(observed: Attempt<'_>, policy: &RetryPolicy) -> RetryDecision {
     let (status, has_task, rpc, asks_to_wait) = match observed {
-        Observed::NotConnected => return Verdict::SendAgain,
-        Observed::Lost => return Verdict::Look,
-        Observed::Answer { status, has_task, rpc, asks_to_wait } => (status, has_task, rpc, asks_to_wait),
+        Attempt::NotConnected => return RetryDecision::SendAgain,
+        Attempt::Lost => return RetryDecision::Look,
+        Attempt::Answer { status, has_task, rpc, asks_to_wait } => {
+            (status, has_task, rpc, asks_to_wait)
+        }
     };
     if has_task {
-        return Verdict::Look;
+        return RetryDecision::Look;
     }
     match (status, rpc) {
-        (401, _) => Verdict::RenewToken,
-        (429, _) => Verdict::WaitAndLook,
-        (503, _) if asks_to_wait && policy.resend_when_busy => Verdict::WaitAndLook,
-        (_, Some(rpc)) if is_refusal(rpc) => Verdict::Refused,
-        (408, _) | (_, Some(_)) => Verdict::Look,
-        (400..500, None) => Verdict::Refused,
-        _ => Verdict::Look,
+        (401, _) => RetryDecision::RenewToken,
+        (429, _) => RetryDecision::WaitAndLook,
+        (503, _) if asks_to_wait && policy.resend_when_busy => RetryDecision::WaitAndLook,
+        (_, Some(rpc)) if is_refusal(rpc) => RetryDecision::Refused,
+        (408, _) | (_, Some(_)) => RetryDecision::Look,
+        (400..500, None) => RetryDecision::Refused,
+        _ => RetryDecision::Look,
     }
 }
 
@@ -152,53 +79,4 @@ fn is_refusal(rpc: &RpcError) -> bool {
                 | code::CONTENT_TYPE_NOT_SUPPORTED
         )
     )
-}
-
-/// Waits that grow, each drawn at random from nothing to its bound ("full jitter"), so that many
-/// callers who failed together do not come back together.
-#[derive(Clone, Debug)]
-pub(crate) struct Backoff {
-    bound: Duration,
-    most: Duration,
-}
-
-impl Backoff {
-    pub(crate) fn new(first: Duration, most: Duration) -> Self {
-        Self { bound: first, most }
-    }
-
-    pub(crate) fn next_wait(&mut self) -> Duration {
-        let bound = self.bound.min(self.most);
-        self.bound = bound.saturating_mul(2);
-        bound.mul_f64(fastrand::f64())
-    }
-}
-
-/// How many retries all clients of one pool may still make: where everything fails, retries
-/// must not multiply the load. Each exchange that succeeds earns a fraction of a retry back.
-#[derive(Debug)]
-pub(crate) struct RetryBudget(AtomicU32);
-
-const BUDGET: u32 = 500;
-const RETRY_COST: u32 = 5;
-
-impl Default for RetryBudget {
-    fn default() -> Self {
-        Self(AtomicU32::new(BUDGET))
-    }
-}
-
-impl RetryBudget {
-    /// Takes one retry out; false where there is none left.
-    pub(crate) fn take(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(RETRY_COST)).is_ok()
-    }
-
-    /// An exchange succeeded.
-    pub(crate) fn earn(&self) {
-        // A full budget is the usual case: it is only read, so that clones do not fight for the cache line.
-        if self.0.load(Ordering::Relaxed) < BUDGET {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 }

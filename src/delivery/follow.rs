@@ -8,12 +8,14 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 use url::Url;
 
-use super::{Delivered, Found, Platform, Wants, instant_after, request, still_running};
-use crate::ask::Prepared;
-use crate::config::Limits;
+use super::{
+    Delivered, ExpectedResponse, Platform, TaskSnapshot, instant_after, request, still_running,
+};
+use crate::ask::PreparedAsk;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{RequestId, TaskId};
-use crate::transport::retry::Backoff;
+use crate::policy::Limits;
+use crate::transport::backoff::Backoff;
 use crate::wire::jsonrpc::{Request, code};
 use crate::wire::request::{TaskParams, method};
 use crate::wire::state::TaskState;
@@ -31,9 +33,9 @@ fn look_backoff() -> Backoff {
 }
 
 /// The waits between two looks at a running task: growing, not random, for one caller looks at one task.
-pub(crate) struct Pace(Duration);
+pub(crate) struct PollBackoff(Duration);
 
-impl Pace {
+impl PollBackoff {
     pub(crate) fn new() -> Self {
         Self(Duration::from_millis(250))
     }
@@ -47,9 +49,9 @@ impl Pace {
 
 /// What one look showed.
 #[allow(clippy::large_enum_variant)] // lives for a moment, one at a time
-pub(super) enum Sight {
+pub(super) enum LookupResult {
     /// The task, with what was just sent in it.
-    Found(Found),
+    TaskSnapshot(TaskSnapshot),
     /// The server does not know the task.
     NotKnown(Error),
     /// The task is there, but nothing shows that it holds what was just sent.
@@ -64,23 +66,28 @@ impl Platform {
     /// Looks for the answer to an ask that may have been received: `error` says how it was lost.
     ///
     /// Gives the task in whatever state it is; the error, its outcome unknown, where it cannot be found.
-    pub(crate) async fn recover(&self, ask: &Prepared, error: Error, deadline: Instant) -> Result<Found> {
+    pub(crate) async fn recover(
+        &self,
+        ask: &PreparedAsk,
+        error: Error,
+        deadline: Instant,
+    ) -> Result<TaskSnapshot> {
         let lost = error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id);
         // A reply that is over the limit would be so again.
         if !self.policy.look || lost.kind() == ErrorKind::TooLarge || Instant::now() >= deadline {
             return Err(lost);
         }
-        let until = instant_after(self.policy.look_limit).min(deadline);
+        let until = instant_after(self.policy.recovery_timeout).min(deadline);
         let mut backoff = look_backoff();
         for _ in 0..LOOKS {
             match self.sight(ask, until).await {
-                Sight::Found(found) => {
+                LookupResult::TaskSnapshot(found) => {
                     debug!(task_id = %ask.task_id, state = %found.task.state(), "found the lost answer");
                     return Ok(found);
                 }
-                Sight::Unsupported(_) => break,
+                LookupResult::Unsupported(_) => break,
                 // The ask may still be on its way, or the continuation not yet in the history.
-                Sight::NotKnown(_) | Sight::NoProof | Sight::Failed => {}
+                LookupResult::NotKnown(_) | LookupResult::NoProof | LookupResult::Failed => {}
             }
             let wait = backoff.next_wait();
             if instant_after(wait) >= until {
@@ -92,24 +99,33 @@ impl Platform {
     }
 
     /// One look, and what it proves for this ask.
-    pub(super) async fn sight(&self, ask: &Prepared, until: Instant) -> Sight {
+    pub(super) async fn sight(&self, ask: &PreparedAsk, until: Instant) -> LookupResult {
         if !self.policy.look {
             let message = "looking for answers is turned off";
-            return Sight::Unsupported(Error::new(ErrorKind::Unsupported, Outcome::Unknown, message));
+            return LookupResult::Unsupported(Error::new(
+                ErrorKind::Unsupported,
+                Outcome::Unknown,
+                message,
+            ));
         }
         let history = ask.continues.as_ref().map(|_| HISTORY);
         match self.get(&ask.task_id, history, &ask.limits, until).await {
-            Ok(found) if proves(ask, &found.task) => Sight::Found(found),
-            Ok(_) => Sight::NoProof,
-            Err(error) if error.kind() == ErrorKind::TaskNotFound => Sight::NotKnown(error),
-            Err(error) if error.is_unsupported() => Sight::Unsupported(error),
-            Err(_) => Sight::Failed,
+            Ok(found) if proves(ask, &found.task) => LookupResult::TaskSnapshot(found),
+            Ok(_) => LookupResult::NoProof,
+            Err(error) if error.kind() == ErrorKind::TaskNotFound => LookupResult::NotKnown(error),
+            Err(error) if error.is_unsupported() => LookupResult::Unsupported(error),
+            Err(_) => LookupResult::Failed,
         }
     }
 
     /// Follows a task until it no longer runs. A server that cannot be asked leaves `found` as it is.
-    pub(crate) async fn follow(&self, ask: &Prepared, mut found: Found, deadline: Instant) -> Result<Found> {
-        let mut pace = Pace::new();
+    pub(crate) async fn follow(
+        &self,
+        ask: &PreparedAsk,
+        mut found: TaskSnapshot,
+        deadline: Instant,
+    ) -> Result<TaskSnapshot> {
+        let mut pace = PollBackoff::new();
         let mut last_seen = Instant::now();
         while self.is_to_be_followed(ask, &found) {
             let wait = pace.next_wait();
@@ -122,7 +138,7 @@ impl Platform {
                     found = now;
                     last_seen = Instant::now();
                 }
-                Ok(None) if last_seen.elapsed() < self.policy.look_limit => {}
+                Ok(None) if last_seen.elapsed() < self.policy.recovery_timeout => {}
                 Ok(None) => return Err(lost_sight(&ask.task_id)),
                 Err(error) if error.is_unsupported() => break,
                 Err(error) => return Err(error),
@@ -132,16 +148,20 @@ impl Platform {
     }
 
     /// True for a task that still runs. One to which the server gave another id is what the server replied.
-    pub(crate) fn is_to_be_followed(&self, ask: &Prepared, found: &Found) -> bool {
+    pub(crate) fn is_to_be_followed(&self, ask: &PreparedAsk, found: &TaskSnapshot) -> bool {
         self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id
     }
 
     /// Looks at a task that was there before. `None` where this look showed nothing.
-    pub(crate) async fn look_again(&self, ask: &Prepared, deadline: Instant) -> Result<Option<Found>> {
+    pub(crate) async fn look_again(
+        &self,
+        ask: &PreparedAsk,
+        deadline: Instant,
+    ) -> Result<Option<TaskSnapshot>> {
         match self.sight(ask, deadline).await {
-            Sight::Found(found) => Ok(Some(found)),
-            Sight::NoProof | Sight::Failed => Ok(None),
-            Sight::NotKnown(error) | Sight::Unsupported(error) => {
+            LookupResult::TaskSnapshot(found) => Ok(Some(found)),
+            LookupResult::NoProof | LookupResult::Failed => Ok(None),
+            LookupResult::NotKnown(error) | LookupResult::Unsupported(error) => {
                 Err(error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id))
             }
         }
@@ -151,24 +171,30 @@ impl Platform {
         self.policy.follow
     }
 
-    pub(crate) fn look_limit(&self) -> Duration {
-        self.policy.look_limit
+    pub(crate) fn recovery_timeout(&self) -> Duration {
+        self.policy.recovery_timeout
     }
 
     /// `tasks/get`, once.
-    async fn get(&self, id: &TaskId, history_length: Option<u32>, limits: &Limits, until: Instant) -> Result<Found> {
+    async fn get(
+        &self,
+        id: &TaskId,
+        history_length: Option<u32>,
+        limits: &Limits,
+        until: Instant,
+    ) -> Result<TaskSnapshot> {
         self.task_call(&self.urls.get, method::GET, id, history_length, limits, until).await
     }
 
     /// `tasks/get`, repeated within the limits.
-    pub(crate) async fn get_persistently(&self, id: &TaskId) -> Result<Found> {
+    pub(crate) async fn get_persistently(&self, id: &TaskId) -> Result<TaskSnapshot> {
         let deadline = self.reply_deadline(&self.limits);
         let mut backoff = look_backoff();
         let mut left = LOOKS;
         loop {
             left -= 1;
             match self.get(id, Some(HISTORY), &self.limits, deadline).await {
-                Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
+                Err(error) if left > 0 && is_passing(&error) && self.http.budget().withdraw() => {
                     self.wait_to_repeat(error, &mut backoff, deadline).await?;
                 }
                 result => return result,
@@ -179,19 +205,26 @@ impl Platform {
     /// `tasks/cancel`, repeated within the limits.
     ///
     /// Where a repetition finds nothing to cancel, the task tells whether the first did it.
-    pub(crate) async fn cancel(&self, id: &TaskId) -> Result<Found> {
+    pub(crate) async fn cancel(&self, id: &TaskId) -> Result<TaskSnapshot> {
         let deadline = self.reply_deadline(&self.limits);
         let mut backoff = look_backoff();
         let mut repeated = false;
         for left in (0..LOOKS).rev() {
-            match self.task_call(&self.urls.cancel, method::CANCEL, id, None, &self.limits, deadline).await {
-                Err(error) if left > 0 && is_passing(&error) && self.http.budget().take() => {
+            match self
+                .task_call(&self.urls.cancel, method::CANCEL, id, None, &self.limits, deadline)
+                .await
+            {
+                Err(error) if left > 0 && is_passing(&error) && self.http.budget().withdraw() => {
                     self.wait_to_repeat(error, &mut backoff, deadline).await?;
                     repeated = true;
                 }
                 Err(error) if repeated && error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) => {
                     let found = self.get(id, None, &self.limits, deadline).await?;
-                    return if *found.task.state() == TaskState::Canceled { Ok(found) } else { Err(error) };
+                    return if *found.task.state() == TaskState::Canceled {
+                        Ok(found)
+                    } else {
+                        Err(error)
+                    };
                 }
                 result => return result,
             }
@@ -199,7 +232,12 @@ impl Platform {
         Err(lost_sight(id))
     }
 
-    async fn wait_to_repeat(&self, error: Error, backoff: &mut Backoff, deadline: Instant) -> Result<()> {
+    async fn wait_to_repeat(
+        &self,
+        error: Error,
+        backoff: &mut Backoff,
+        deadline: Instant,
+    ) -> Result<()> {
         let wait = error.retry_after().unwrap_or_else(|| backoff.next_wait());
         if instant_after(wait) >= deadline {
             return Err(error);
@@ -212,11 +250,16 @@ impl Platform {
     pub(crate) async fn resubscribe(&self, id: &TaskId, until: Instant) -> Result<Response> {
         let body = task_body(method::RESUBSCRIBE, id, None)?;
         let limits = self.limits;
-        match self.authorised(&self.urls.resubscribe, &body, Wants::Events, id, &limits, until).await? {
+        match self
+            .authorised(&self.urls.resubscribe, &body, ExpectedResponse::Events, id, &limits, until)
+            .await?
+        {
             Delivered::Events(response) => Ok(response),
-            Delivered::Task(_) => {
-                Err(Error::new(ErrorKind::Unsupported, Outcome::Settled, "the platform resubscribes to no events"))
-            }
+            Delivered::Task(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                Outcome::Settled,
+                "the platform resubscribes to no events",
+            )),
         }
     }
 
@@ -228,12 +271,12 @@ impl Platform {
         history_length: Option<u32>,
         limits: &Limits,
         deadline: Instant,
-    ) -> Result<Found> {
+    ) -> Result<TaskSnapshot> {
         let body = task_body(method, id, history_length)?;
         // Half of what is left, so that a server which stalls once can be asked again.
         let half = deadline.saturating_duration_since(Instant::now()) / 2;
         let until = instant_after(LOOK_TIMEOUT.min(half));
-        match self.authorised(url, &body, Wants::Reply, id, limits, until).await {
+        match self.authorised(url, &body, ExpectedResponse::Reply, id, limits, until).await {
             Ok(Delivered::Task(found)) => Ok(found),
             Ok(Delivered::Events(_)) => Err(lost_sight(id)),
             Err(error) => Err(error),
@@ -245,7 +288,7 @@ impl Platform {
         &self,
         url: &Url,
         body: &Bytes,
-        wants: Wants,
+        expected: ExpectedResponse,
         id: &TaskId,
         limits: &Limits,
         until: Instant,
@@ -254,27 +297,30 @@ impl Platform {
         loop {
             // Whatever goes wrong says nothing of the ask whose task it is: that may have been done long ago.
             let settled = |error: Error| error.with_outcome(Outcome::Settled).with_task_id(id);
-            let lent = self.lend(until).await.map_err(settled)?;
-            let unusable = match self.exchange(request(url, body, wants, &lent), wants, id, limits, until).await {
+            let token = self.request_token(until).await.map_err(settled)?;
+            let failed = match self
+                .exchange(request(url, body, expected, &token), expected, id, limits, until)
+                .await
+            {
                 Ok(delivered) => {
-                    self.http.budget().earn();
+                    self.http.budget().deposit();
                     return Ok(delivered);
                 }
-                Err(unusable) => unusable,
+                Err(failed) => failed,
             };
-            if unusable.status == Some(401) && !renewed {
+            if failed.status == Some(401) && !renewed {
                 renewed = true;
-                self.keeper.refuse(lent.generation);
+                self.tokens.refuse(token.generation);
                 continue;
             }
-            return Err(settled(unusable.error));
+            return Err(settled(failed.error));
         }
     }
 }
 
 /// Looking proves something for an id that the ask minted; for a continued task only if its history holds
 /// the message just sent, and it does not stand where it stood before.
-fn proves(ask: &Prepared, task: &Task) -> bool {
+fn proves(ask: &PreparedAsk, task: &Task) -> bool {
     if task.id != ask.task_id || *task.state() == TaskState::Unknown {
         return false;
     }
@@ -291,18 +337,28 @@ fn proves(ask: &Prepared, task: &Task) -> bool {
 fn is_passing(error: &Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::Protocol | ErrorKind::RateLimited
+        ErrorKind::Connect
+            | ErrorKind::Timeout
+            | ErrorKind::Interrupted
+            | ErrorKind::Protocol
+            | ErrorKind::RateLimited
     ) || error.status().is_some_and(|status| status == 408 || (status >= 500 && status != 501))
 }
 
 fn lost_sight(id: &TaskId) -> Error {
-    Error::new(ErrorKind::Interrupted, Outcome::Unknown, "the platform no longer answers for the task").with_task_id(id)
+    Error::new(
+        ErrorKind::Interrupted,
+        Outcome::Unknown,
+        "the platform no longer answers for the task",
+    )
+    .with_task_id(id)
 }
 
 fn task_body(method: &'static str, id: &TaskId, history_length: Option<u32>) -> Result<Bytes> {
     let request_id = RequestId::new();
-    let request: Request<'_, _> = Request::new(&request_id, method, TaskParams { id, history_length });
-    serde_json::to_vec(&request)
-        .map(Bytes::from)
-        .map_err(|error| Error::invalid_input("the request cannot be written as JSON").with_source(error))
+    let request: Request<'_, _> =
+        Request::new(&request_id, method, TaskParams { id, history_length });
+    serde_json::to_vec(&request).map(Bytes::from).map_err(|error| {
+        Error::invalid_input("the request cannot be written as JSON").with_source(error)
+    })
 }

@@ -2,8 +2,9 @@
 //!
 //! [`retry`](crate::transport::retry) decides; this carries it out.
 
-mod answer;
-mod look;
+pub(crate) mod classify;
+mod follow;
+mod response;
 
 use std::time::Duration;
 
@@ -15,26 +16,29 @@ use tracing::field::Empty;
 use tracing::{Instrument, debug, debug_span};
 use url::Url;
 
-use crate::ask::Prepared;
-use crate::auth::keeper::{Keeper, Lent};
-use crate::config::{Base, DEFAULT_DEADLINE, Limits};
+use crate::ask::PreparedAsk;
+use crate::auth::manager::{RequestToken, TokenManager};
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::TaskId;
-use crate::transport::retry::{Backoff, RetryPolicy, Verdict, verdict};
+use crate::policy::{DEFAULT_DEADLINE, Limits, RetryPolicy};
+use crate::time::{instant_after, millis_since};
+use crate::transport::backoff::Backoff;
 use crate::transport::{Failure, Http};
 use crate::wire::{self, path};
 
-pub(crate) use answer::{Found, Wants, rpc_error};
-pub(crate) use look::Pace;
+pub(crate) use follow::PollBackoff;
+pub(crate) use response::{ExpectedResponse, TaskSnapshot, rpc_error};
 
-use answer::Unusable;
-use look::Sight;
+use classify::{RetryDecision, classify};
+use follow::LookupResult;
+use response::SendError;
 
 /// The platform as one identity sees it: shared by all clones and sessions of a client.
 #[derive(Debug)]
 pub(crate) struct Platform {
     pub(crate) http: Http,
-    pub(crate) keeper: Keeper,
+    pub(crate) tokens: TokenManager,
     pub(crate) limits: Limits,
     policy: RetryPolicy,
     urls: Urls,
@@ -52,7 +56,7 @@ struct Urls {
 /// An ask that was received, and what came of it so far.
 pub(crate) enum Delivered {
     /// The task, as the reply or a look showed it.
-    Task(Found),
+    Task(TaskSnapshot),
     /// The head of a stream of events.
     Events(Response),
 }
@@ -72,19 +76,14 @@ fn busy_backoff() -> Backoff {
     Backoff::new(Duration::from_secs(1), Duration::from_secs(30))
 }
 
-/// The point in time, or one so far off that it never comes.
-pub(crate) fn instant_after(wait: Duration) -> Instant {
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-    Instant::now() + wait.min(NEVER)
-}
-
-/// For the spans' field `duration_ms`.
-pub(crate) fn millis_since(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Platform {
-    pub(crate) fn new(http: Http, keeper: Keeper, limits: Limits, policy: RetryPolicy, base: &Base) -> Self {
+    pub(crate) fn new(
+        http: Http,
+        tokens: TokenManager,
+        limits: Limits,
+        policy: RetryPolicy,
+        base: &BaseUrl,
+    ) -> Self {
         let urls = Urls {
             send: base.join(path::SEND),
             send_subscribe: base.join(path::SEND_SUBSCRIBE),
@@ -92,7 +91,7 @@ impl Platform {
             cancel: base.join(path::CANCEL),
             resubscribe: base.join(path::RESUBSCRIBE),
         };
-        Self { http, keeper, limits, policy, urls }
+        Self { http, tokens, limits, policy, urls }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -113,11 +112,18 @@ impl Platform {
     /// Delivers an ask. The one place that sends one.
     ///
     /// Errors carry the ask's task id, and whether it may have been done.
-    pub(crate) async fn deliver(&self, ask: &Prepared, wants: Wants, deadline: Instant) -> Result<Delivered> {
-        let mut tries = Tries::default();
-        let delivered = match self.lend(deadline).await {
+    pub(crate) async fn deliver(
+        &self,
+        ask: &PreparedAsk,
+        expected: ExpectedResponse,
+        deadline: Instant,
+    ) -> Result<Delivered> {
+        let mut tries = RetryState::default();
+        let delivered = match self.request_token(deadline).await {
             // Boxed from here on: thousands may wait for a token, and what sending needs is large.
-            Ok(lent) => Box::pin(self.send_and_decide(ask, wants, lent, deadline, &mut tries)).await,
+            Ok(token) => {
+                Box::pin(self.send_and_decide(ask, expected, token, deadline, &mut tries)).await
+            }
             Err(error) => Err(error),
         };
         delivered.map_err(|error| tries.judge(error).with_task_id(&ask.task_id))
@@ -125,89 +131,111 @@ impl Platform {
 
     async fn send_and_decide(
         &self,
-        ask: &Prepared,
-        wants: Wants,
-        mut lent: Lent,
+        ask: &PreparedAsk,
+        expected: ExpectedResponse,
+        mut token: RequestToken,
         deadline: Instant,
-        tries: &mut Tries,
+        tries: &mut RetryState,
     ) -> Result<Delivered> {
         loop {
             tries.sent += 1;
-            let span = debug_span!("attempt", attempt = tries.sent, status = Empty, duration_ms = Empty);
+            let span =
+                debug_span!("attempt", attempt = tries.sent, status = Empty, duration_ms = Empty);
             let started = Instant::now();
-            let answer = self.send_once(ask, wants, &lent, deadline).instrument(span.clone()).await;
+            let answer =
+                self.send_once(ask, expected, &token, deadline).instrument(span.clone()).await;
             span.record("duration_ms", millis_since(started));
             drop(span);
-            let unusable = match answer {
+            let failed = match answer {
                 Ok(delivered) => {
-                    self.http.budget().earn();
+                    self.http.budget().deposit();
                     return Ok(delivered);
                 }
-                Err(unusable) => unusable,
+                Err(failed) => failed,
             };
-            let verdict = verdict(unusable.observed(), &self.policy);
-            debug!(attempt = tries.sent, ?verdict, kind = ?unusable.error.kind(), "no usable answer");
-            match verdict {
-                Verdict::SendAgain => self.wait_to_connect(unusable.error, tries, deadline).await?,
-                Verdict::RenewToken => self.renew_token(unusable.error, &lent, tries)?,
-                Verdict::WaitAndLook => {
-                    let looking = Box::pin(self.wait_and_look(ask, unusable.error, tries, deadline));
+            let decision = classify(failed.observed(), &self.policy);
+            debug!(attempt = tries.sent, ?decision, kind = ?failed.error.kind(), "no usable answer");
+            match decision {
+                RetryDecision::SendAgain => {
+                    self.wait_to_connect(failed.error, tries, deadline).await?
+                }
+                RetryDecision::RenewToken => self.renew_token(failed.error, &token, tries)?,
+                RetryDecision::WaitAndLook => {
+                    let looking = Box::pin(self.wait_and_look(ask, failed.error, tries, deadline));
                     if let Some(found) = looking.await? {
                         return Ok(Delivered::Task(found));
                     }
                 }
-                Verdict::Refused => return Err(unusable.error.with_outcome(Outcome::NotDone)),
-                Verdict::Look => {
-                    return Box::pin(self.recover(ask, unusable.error, deadline)).await.map(Delivered::Task);
+                RetryDecision::Refused => return Err(failed.error.with_outcome(Outcome::NotDone)),
+                RetryDecision::Look => {
+                    return Box::pin(self.recover(ask, failed.error, deadline))
+                        .await
+                        .map(Delivered::Task);
                 }
             }
-            lent = self.lend(deadline).await?;
+            token = self.request_token(deadline).await?;
         }
     }
 
-    pub(crate) fn lend(&self, deadline: Instant) -> impl Future<Output = Result<Lent>> {
-        self.keeper.lend_until(deadline)
+    pub(crate) fn request_token(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<RequestToken>> {
+        self.tokens.request_token_until(deadline)
     }
 
     fn send_once<'a>(
         &'a self,
-        ask: &'a Prepared,
-        wants: Wants,
-        lent: &Lent,
+        ask: &'a PreparedAsk,
+        expected: ExpectedResponse,
+        token: &RequestToken,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Delivered, Unusable>> + use<'a> {
-        let url = match wants {
-            Wants::Reply => &self.urls.send,
-            Wants::Events => &self.urls.send_subscribe,
+    ) -> impl Future<Output = Result<Delivered, SendError>> + use<'a> {
+        let url = match expected {
+            ExpectedResponse::Reply => &self.urls.send,
+            ExpectedResponse::Events => &self.urls.send_subscribe,
         };
         let until = instant_after(ask.limits.reply_timeout).min(deadline);
-        self.exchange(request(url, &ask.body, wants, lent), wants, &ask.task_id, &ask.limits, until)
+        self.exchange(
+            request(url, &ask.body, expected, token),
+            expected,
+            &ask.task_id,
+            &ask.limits,
+            until,
+        )
     }
 
     /// Sends a request, and reads the answer as far as it is needed to decide.
     fn exchange<'a>(
         &'a self,
         request: Request,
-        wants: Wants,
+        expected: ExpectedResponse,
         task_id: &'a TaskId,
         limits: &'a Limits,
         until: Instant,
-    ) -> impl Future<Output = Result<Delivered, Unusable>> + use<'a> {
+    ) -> impl Future<Output = Result<Delivered, SendError>> + use<'a> {
         let head = self.http.send(request, until);
         async move {
             let mut response = head.await?;
             tracing::Span::current().record("status", response.status().as_u16());
-            if answer::is_events(&response, wants) {
+            if response::is_events(&response, expected) {
                 return Ok(Delivered::Events(response));
             }
-            answer::read(&mut response, wants, task_id, limits, until).await.map(Delivered::Task)
+            response::read(&mut response, expected, task_id, limits, until)
+                .await
+                .map(Delivered::Task)
         }
     }
 
     /// Nothing was sent: a wait, or the error where the tries, the time or the budget are used up.
-    async fn wait_to_connect(&self, error: Error, tries: &mut Tries, deadline: Instant) -> Result<()> {
+    async fn wait_to_connect(
+        &self,
+        error: Error,
+        tries: &mut RetryState,
+        deadline: Instant,
+    ) -> Result<()> {
         let error = error.with_outcome(Outcome::NotDone);
-        if tries.connect == self.policy.connect_retries || !self.http.budget().take() {
+        if tries.connect == self.policy.connect_retries || !self.http.budget().withdraw() {
             return Err(error);
         }
         tries.connect += 1;
@@ -219,23 +247,28 @@ impl Platform {
         Ok(())
     }
 
-    fn renew_token(&self, error: Error, lent: &Lent, tries: &mut Tries) -> Result<()> {
+    fn renew_token(
+        &self,
+        error: Error,
+        token: &RequestToken,
+        tries: &mut RetryState,
+    ) -> Result<()> {
         if tries.renewed {
             return Err(error.with_outcome(Outcome::NotDone));
         }
         tries.renewed = true;
-        self.keeper.refuse(lent.generation);
+        self.tokens.refuse(token.generation);
         Ok(())
     }
 
     /// The server is busy. `None` where it is safe to send again.
     async fn wait_and_look(
         &self,
-        ask: &Prepared,
+        ask: &PreparedAsk,
         error: Error,
-        tries: &mut Tries,
+        tries: &mut RetryState,
         deadline: Instant,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<TaskSnapshot>> {
         let wait = error.retry_after().unwrap_or_else(|| tries.busy_backoff.next_wait());
         let unproven = error.with_outcome(Outcome::Unknown);
         // Without a look nothing can come of the wait, unless the caller opted in.
@@ -245,15 +278,19 @@ impl Platform {
         }
         sleep(wait).await;
         let surely_not_done = match self.sight(ask, deadline).await {
-            Sight::Found(found) => return Ok(Some(found)),
-            Sight::NotKnown(_) => true,
-            Sight::NoProof | Sight::Unsupported(_) | Sight::Failed => false,
+            LookupResult::TaskSnapshot(found) => return Ok(Some(found)),
+            LookupResult::NotKnown(_) => true,
+            LookupResult::NoProof | LookupResult::Unsupported(_) | LookupResult::Failed => false,
         };
         if !surely_not_done && !self.policy.resend_when_busy {
             return Err(unproven);
         }
-        if tries.busy == BUSY_RETRIES || !self.http.budget().take() {
-            return Err(if surely_not_done { unproven.with_outcome(Outcome::NotDone) } else { unproven });
+        if tries.busy == BUSY_RETRIES || !self.http.budget().withdraw() {
+            return Err(if surely_not_done {
+                unproven.with_outcome(Outcome::NotDone)
+            } else {
+                unproven
+            });
         }
         tries.busy += 1;
         tries.unproven = !surely_not_done;
@@ -262,7 +299,7 @@ impl Platform {
 }
 
 /// How often what was tried for one ask.
-struct Tries {
+struct RetryState {
     sent: u32,
     connect: u32,
     busy: u32,
@@ -273,7 +310,7 @@ struct Tries {
     busy_backoff: Backoff,
 }
 
-impl Default for Tries {
+impl Default for RetryState {
     fn default() -> Self {
         Self {
             sent: 0,
@@ -287,23 +324,27 @@ impl Default for Tries {
     }
 }
 
-impl Tries {
+impl RetryState {
     /// What is known of the last send is not known of all.
     fn judge(&self, error: Error) -> Error {
-        if self.unproven && error.is_safe_to_ask_again() { error.with_outcome(Outcome::Unknown) } else { error }
+        if self.unproven && error.is_safe_to_ask_again() {
+            error.with_outcome(Outcome::Unknown)
+        } else {
+            error
+        }
     }
 }
 
-fn request(url: &Url, body: &Bytes, wants: Wants, lent: &Lent) -> Request {
+fn request(url: &Url, body: &Bytes, expected: ExpectedResponse, token: &RequestToken) -> Request {
     let mut request = Request::new(Method::POST, url.clone());
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(ACCESS_TOKEN, lent.header.clone());
+    headers.insert(ACCESS_TOKEN, token.header.clone());
     headers.insert(
         ACCEPT,
-        match wants {
-            Wants::Reply => JSON,
-            Wants::Events => EVENT_STREAM,
+        match expected {
+            ExpectedResponse::Reply => JSON,
+            ExpectedResponse::Events => EVENT_STREAM,
         },
     );
     *request.body_mut() = Some(body.clone().into());
@@ -312,11 +353,15 @@ fn request(url: &Url, body: &Bytes, wants: Wants, lent: &Lent) -> Request {
 
 /// The error of a task that has not ended when the time is up.
 pub(crate) fn still_running(id: &TaskId) -> Error {
-    Error::new(ErrorKind::Timeout, Outcome::Unknown, "the deadline passed while the task was still running")
-        .with_task_id(id)
+    Error::new(
+        ErrorKind::Timeout,
+        Outcome::Unknown,
+        "the deadline passed while the task was still running",
+    )
+    .with_task_id(id)
 }
 
-impl From<Failure> for Unusable {
+impl From<Failure> for SendError {
     fn from(failure: Failure) -> Self {
         let new = |kind, message: &'static str| Error::new(kind, Outcome::Unknown, message);
         let (error, not_connected) = match failure {
@@ -326,13 +371,19 @@ impl From<Failure> for Unusable {
                 } else {
                     "could not connect to the platform"
                 };
-                (Error::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source), true)
+                (
+                    Error::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source),
+                    true,
+                )
             }
             Failure::Lost(source) => (
-                new(ErrorKind::Interrupted, "the connection broke before the answer was whole").with_source(source),
+                new(ErrorKind::Interrupted, "the connection broke before the answer was whole")
+                    .with_source(source),
                 false,
             ),
-            Failure::TimedOut => (new(ErrorKind::Timeout, "the platform did not answer in time"), false),
+            Failure::TimedOut => {
+                (new(ErrorKind::Timeout, "the platform did not answer in time"), false)
+            }
             Failure::TooLarge { limit } => {
                 let message = format!("the answer is larger than the limit of {limit} bytes");
                 (Error::new(ErrorKind::TooLarge, Outcome::Unknown, message), false)

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
 
+use super::intent::{self, Intent, Reaction};
 use super::ledger::{InsufficientFunds, Ledger, Payee, PaymentStatus};
 use super::money::{Money, Problem, dollars};
-use super::words::{self, Intent, Reaction};
 use crate::ids::TaskId;
 use crate::wire::state::TaskState;
 
@@ -90,7 +90,7 @@ impl Desk<'_> {
     pub(super) fn answer(mut self, text: &str) -> Answer {
         match self.question.take() {
             Some(question) => self.go_on(question, text),
-            None => self.act(words::understand(text)),
+            None => self.act(intent::understand(text)),
         }
     }
 
@@ -108,7 +108,9 @@ impl Desk<'_> {
             Intent::Pay { who: None, money: Some(money) } => {
                 self.ask(Question::Whom { money }, format!("Whom shall I pay {money}?"))
             }
-            Intent::Pay { who: None, money: None } => done("Tell me whom to pay, and how much. Nothing was paid."),
+            Intent::Pay { who: None, money: None } => {
+                done("Tell me whom to pay, and how much. Nothing was paid.")
+            }
             Intent::CannotPay(problem) => done(explain(problem)),
             Intent::Transactions { count } => self.transactions(count),
             Intent::Recall => self.recall(),
@@ -118,12 +120,12 @@ impl Desk<'_> {
 
     fn go_on(&mut self, question: Question, text: &str) -> Answer {
         // An order of its own puts the question aside, unless it only repeats what the question is about.
-        let fresh = words::understand(text);
+        let fresh = intent::understand(text);
         if question.is_put_aside_by(&fresh) {
             return self.act(fresh);
         }
         let repeats = matches!(fresh, Intent::Pay { who: Some(_), money: Some(_) });
-        let reaction = if repeats { Reaction::Yes } else { words::react(text, question.named()) };
+        let reaction = if repeats { Reaction::Yes } else { intent::react(text, question.named()) };
         if reaction == Reaction::No {
             return done("All right. Nothing was done.");
         }
@@ -137,13 +139,17 @@ impl Desk<'_> {
                     self.ask(Question::HowMuch { who }, text)
                 }
                 _ => {
-                    let text = format!("I did not understand the amount. How much shall I pay {who}?");
+                    let text =
+                        format!("I did not understand the amount. How much shall I pay {who}?");
                     self.ask(Question::HowMuch { who }, text)
                 }
             },
             Question::Whom { money } => match reaction {
                 Reaction::Words(who) if !who.is_empty() => self.pay(&who, money),
-                _ => self.ask(Question::Whom { money }, format!("I need a name. Whom shall I pay {money}?")),
+                _ => self.ask(
+                    Question::Whom { money },
+                    format!("I need a name. Whom shall I pay {money}?"),
+                ),
             },
             Question::PayeeName => match reaction {
                 Reaction::Words(name) if !name.is_empty() => {
@@ -226,7 +232,8 @@ impl Desk<'_> {
         if self.scopes.contains(scope) {
             return None;
         }
-        let text = format!("This token may not {what}: it lacks the scope {scope}. Nothing was done.");
+        let text =
+            format!("This token may not {what}: it lacks the scope {scope}. Nothing was done.");
         Some(Answer { state: TaskState::Failed, text })
     }
 
@@ -284,7 +291,10 @@ impl Desk<'_> {
             return self.ask(Question::PayeeName, "What is the payee's name or email?");
         };
         if let Some(payee) = self.ledger.same_payee(&name, email.as_deref()) {
-            return done(format!("There is a payee {} already. Nothing was created.", payee.described()));
+            return done(format!(
+                "There is a payee {} already. Nothing was created.",
+                payee.described()
+            ));
         }
         let payee = self.ledger.create_payee(&name, email.as_deref());
         done(format!("Created the payee {}.", payee.described()))
@@ -319,7 +329,10 @@ impl Desk<'_> {
             )),
             Ok(payment) => {
                 let balance = dollars(self.ledger.balance());
-                done(format!("Paid {money} to {name}. Your wallet now holds {balance}. Payment {}.", payment.id))
+                done(format!(
+                    "Paid {money} to {name}. Your wallet now holds {balance}. Payment {}.",
+                    payment.id
+                ))
             }
             Err(InsufficientFunds { balance }) => Answer {
                 state: TaskState::Failed,
@@ -350,7 +363,12 @@ impl Desk<'_> {
                 PaymentStatus::Completed => "completed",
                 PaymentStatus::AwaitingApproval => "awaiting approval",
             };
-            text.push_str(&format!("\n{}. {money} to {}, {status}, {}", place + 1, payment.payee, payment.timestamp));
+            text.push_str(&format!(
+                "\n{}. {money} to {}, {status}, {}",
+                place + 1,
+                payment.payee,
+                payment.timestamp
+            ));
         }
         done(text)
     }
@@ -375,10 +393,16 @@ fn done(text: impl Into<String>) -> Answer {
 
 fn explain(problem: Problem) -> &'static str {
     match problem {
-        Problem::Unreadable => "I cannot read that amount with certainty: write it like $1,234.50. Nothing was paid.",
+        Problem::DecodeError => {
+            "I cannot read that amount with certainty: write it like $1,234.50. Nothing was paid."
+        }
         Problem::NotPositive => "An amount has to be more than zero. Nothing was paid.",
         Problem::TooPrecise => "An amount has at most two decimals. Nothing was paid.",
-        Problem::OtherCurrency => "I can pay only in US dollars (USD) or test dollars (TSD). Nothing was paid.",
-        Problem::Several => "I make one payment at a time: name one payee and one amount. Nothing was paid.",
+        Problem::OtherCurrency => {
+            "I can pay only in US dollars (USD) or test dollars (TSD). Nothing was paid."
+        }
+        Problem::Several => {
+            "I make one payment at a time: name one payee and one amount. Nothing was paid."
+        }
     }
 }

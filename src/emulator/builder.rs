@@ -43,7 +43,11 @@ impl EmulatorBuilder {
     }
 
     /// Accepts only this client id and secret; any unless set.
-    pub fn credentials(self, client_id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
+    pub fn credentials(
+        self,
+        client_id: impl Into<String>,
+        secret: impl Into<SecretString>,
+    ) -> Self {
         self.configure(|settings| settings.credentials = Some((client_id.into(), secret.into())))
     }
 

@@ -43,6 +43,8 @@ fn read(body: &[u8]) -> Result<Vec<Fault>, String> {
     };
     scripts
         .into_iter()
-        .map(|script| serde_json::from_value::<Script>(script).map_err(|error| error.to_string())?.try_into())
+        .map(|script| {
+            serde_json::from_value::<Script>(script).map_err(|error| error.to_string())?.try_into()
+        })
         .collect()
 }

@@ -147,7 +147,8 @@ impl Default for Dialect {
 impl Dialect {
     /// A task, with so many messages of its history.
     pub(super) fn task(&self, task: &Task, history: usize) -> Value {
-        let artifacts: Vec<Value> = task.artifacts.iter().map(|artifact| self.artifact(artifact)).collect();
+        let artifacts: Vec<Value> =
+            task.artifacts.iter().map(|artifact| self.artifact(artifact)).collect();
         let mut out = json!({
             "id": task.id,
             "sessionId": task.session_id,
@@ -157,7 +158,11 @@ impl Dialect {
         });
         if history > 0 {
             let skipped = task.history.len().saturating_sub(history);
-            insert(&mut out, "history", json!(task.history.iter().skip(skipped).collect::<Vec<_>>()));
+            insert(
+                &mut out,
+                "history",
+                json!(task.history.iter().skip(skipped).collect::<Vec<_>>()),
+            );
         }
         out
     }
@@ -183,7 +188,9 @@ impl Dialect {
     fn artifact(&self, artifact: &Artifact) -> Value {
         let mut out = Map::new();
         out.extend(artifact.name.clone().map(|name| ("name".to_owned(), name.into())));
-        out.extend(artifact.description.clone().map(|text| ("description".to_owned(), text.into())));
+        out.extend(
+            artifact.description.clone().map(|text| ("description".to_owned(), text.into())),
+        );
         out.insert("parts".to_owned(), json!(artifact.parts));
         out.insert("index".to_owned(), artifact.index.into());
         let flag = match self.last_chunk_flag {
@@ -203,7 +210,9 @@ impl Dialect {
             let text = message.text();
             match self.status_text {
                 StatusText::Text => insert(&mut out, "message", text.into()),
-                StatusText::Message => insert(&mut out, "message", json!(Message::new(Role::Agent, text))),
+                StatusText::Message => {
+                    insert(&mut out, "message", json!(Message::new(Role::Agent, text)))
+                }
                 StatusText::Absent => {}
             }
         }

@@ -77,7 +77,12 @@ impl Fault {
     pub fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = format!("The emulator was told to answer {status}");
-        Self::new(Action::Status { status, retry_after: None, body, content_type: "text/plain".to_owned() })
+        Self::new(Action::Status {
+            status,
+            retry_after: None,
+            body,
+            content_type: "text/plain".to_owned(),
+        })
     }
 
     /// Closes the connection without an answer.
@@ -320,7 +325,9 @@ impl TryFrom<Script> for Fault {
         kinds.extend(script.close.then(Self::close));
         kinds.extend(script.stall.then(Self::stall));
         if kinds.len() > 1 {
-            return Err("a fault is one of status, cutAfter, stallAfter, endAfter, close, stall".to_owned());
+            return Err(
+                "a fault is one of status, cutAfter, stallAfter, endAfter, close, stall".to_owned()
+            );
         }
         if script.status.is_some_and(|status| !(200..1000).contains(&status)) {
             return Err("status is an HTTP status from 200 on".to_owned());

@@ -139,9 +139,11 @@ impl Hub {
         scopes: Arc<BTreeSet<String>>,
     ) -> Result<Arc<Run>, OtherSession> {
         let text = message.text();
-        let turn = self.world().tasks.take_in(id, session_id, message, request, || self.metadata())?;
+        let turn =
+            self.world().tasks.take_in(id, session_id, message, request, || self.metadata())?;
         let run = Arc::clone(&turn.run);
-        let job = Job { hub: Arc::clone(self), id: id.clone(), run: turn.run.clone(), text, scopes };
+        let job =
+            Job { hub: Arc::clone(self), id: id.clone(), run: turn.run.clone(), text, scopes };
         let mut agents = lock(&self.agents);
         while agents.try_join_next().is_some() {}
         agents.spawn(job.run(turn));
@@ -180,7 +182,9 @@ impl Job {
             TaskState::Completed => "Processing completed successfully",
             _ => &answer.text,
         };
-        self.with_entry(|entry| entry.end(&self.run, answer.state.clone(), message, Some(&answer.text)))
+        self.with_entry(|entry| {
+            entry.end(&self.run, answer.state.clone(), message, Some(&answer.text))
+        })
     }
 
     /// Looks, decides and books, all under one lock: a cancellation comes before it or after it.
@@ -188,8 +192,10 @@ impl Job {
         let approval_limit = self.hub.settings().approval_limit;
         let mut world = self.hub.world();
         let World { ledger, tasks, sessions, .. } = &mut *world;
-        let entry = tasks.get_mut(&self.id).filter(|entry| entry.runs(&self.run)).ok_or(Canceled)?;
-        let session = sessions.entry(entry.task.session_id.clone().unwrap_or_default()).or_default();
+        let entry =
+            tasks.get_mut(&self.id).filter(|entry| entry.runs(&self.run)).ok_or(Canceled)?;
+        let session =
+            sessions.entry(entry.task.session_id.clone().unwrap_or_default()).or_default();
         let desk = Desk {
             ledger,
             session,
@@ -221,7 +227,8 @@ impl Job {
 
     fn with_entry(&self, change: impl FnOnce(&mut super::tasks::Entry)) -> Result<(), Canceled> {
         let mut world = self.hub.world();
-        let entry = world.tasks.get_mut(&self.id).filter(|entry| entry.runs(&self.run)).ok_or(Canceled)?;
+        let entry =
+            world.tasks.get_mut(&self.id).filter(|entry| entry.runs(&self.run)).ok_or(Canceled)?;
         change(entry);
         Ok(())
     }

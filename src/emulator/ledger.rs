@@ -138,8 +138,12 @@ impl Ledger {
     }
 
     pub(super) fn create_payee(&mut self, name: &str, email: Option<&str>) -> Payee {
-        let payee =
-            Payee { id: mint("pye"), name: name.to_owned(), email: email.map(str::to_owned), timestamp: clock::now() };
+        let payee = Payee {
+            id: mint("pye"),
+            name: name.to_owned(),
+            email: email.map(str::to_owned),
+            timestamp: clock::now(),
+        };
         self.payees.push(payee.clone());
         payee
     }
@@ -149,7 +153,10 @@ impl Ledger {
         let exact: Vec<Payee> = self
             .payees
             .iter()
-            .filter(|payee| same(&payee.name, who) || payee.email.as_deref().is_some_and(|email| same(email, who)))
+            .filter(|payee| {
+                same(&payee.name, who)
+                    || payee.email.as_deref().is_some_and(|email| same(email, who))
+            })
             .cloned()
             .collect();
         if !exact.is_empty() {
@@ -178,8 +185,12 @@ impl Ledger {
         task_id: &TaskId,
     ) -> Result<Payment, InsufficientFunds> {
         let short = InsufficientFunds { balance: self.wallet.balance };
-        let rest =
-            self.wallet.balance.checked_sub(money.amount).filter(|rest| !rest.is_sign_negative()).ok_or(short)?;
+        let rest = self
+            .wallet
+            .balance
+            .checked_sub(money.amount)
+            .filter(|rest| !rest.is_sign_negative())
+            .ok_or(short)?;
         let status = if money.amount > approval_limit {
             PaymentStatus::AwaitingApproval
         } else {

@@ -73,6 +73,7 @@ mod control;
 mod dialect;
 mod faults;
 mod hub;
+mod intent;
 mod ledger;
 mod line;
 mod money;
@@ -85,7 +86,6 @@ mod spelling;
 mod state;
 mod tasks;
 mod tokens;
-mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -93,7 +93,9 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 pub use builder::EmulatorBuilder;
-pub use dialect::{Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames};
+pub use dialect::{
+    Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames,
+};
 pub use faults::Fault;
 pub use ledger::{Payee, Payment, PaymentStatus, Wallet};
 pub use money::Currency;
@@ -185,7 +187,12 @@ impl Emulator {
     #[must_use]
     pub fn issue_refresh_token(&self, scopes: impl IntoIterator<Item = impl ToString>) -> String {
         let settings = self.hub.settings().clone();
-        self.hub.world().oauth.issue_tokens(names(scopes), &settings).refresh_token.unwrap_or_default()
+        self.hub
+            .world()
+            .oauth
+            .issue_tokens(names(scopes), &settings)
+            .refresh_token
+            .unwrap_or_default()
     }
 
     /// Every access token given out so far is refused from now on; they can be renewed.

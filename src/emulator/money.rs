@@ -56,7 +56,7 @@ fn grouped(amount: Decimal) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// It starts like a number and is none that can be read in one way only.
-    Unreadable,
+    DecodeError,
     /// It is zero or less.
     NotPositive,
     /// It has fractions of a cent.
@@ -82,8 +82,8 @@ const SIGNS: [(&str, Option<Currency>); 8] = [
 ];
 
 const OTHERS: [&str; 16] = [
-    "eur", "euro", "euros", "gbp", "pound", "pounds", "jpy", "yen", "chf", "cad", "aud", "inr", "usdc", "usdt", "btc",
-    "eth",
+    "eur", "euro", "euros", "gbp", "pound", "pounds", "jpy", "yen", "chf", "cad", "aud", "inr",
+    "usdc", "usdt", "btc", "eth",
 ];
 
 /// What a word says of the currency: `Some(Err)` for one that the emulator does not hold.
@@ -95,7 +95,7 @@ pub(super) fn currency_word(word: &str) -> Option<Result<Currency, Problem>> {
         "€" | "£" | "¥" | "₹" => Some(Err(Problem::OtherCurrency)),
         // What would change the number that stands before it.
         "cent" | "cents" | "hundred" | "thousand" | "million" | "k" | "m" | "%" | "percent" => {
-            Some(Err(Problem::Unreadable))
+            Some(Err(Problem::DecodeError))
         }
         other if OTHERS.contains(&other) => Some(Err(Problem::OtherCurrency)),
         _ => None,
@@ -152,8 +152,9 @@ fn strip_sign(word: &str) -> (&str, Option<Option<Currency>>) {
 /// `1,000.50` and `1000.5`; nothing that could mean two things, for this is money.
 fn number_of(text: &str) -> Result<Decimal, Problem> {
     let (whole, cents) = text.split_once('.').unwrap_or((text, ""));
-    if !cents.bytes().all(|byte| byte.is_ascii_digit()) || (cents.is_empty() && text.contains('.')) {
-        return Err(Problem::Unreadable);
+    if !cents.bytes().all(|byte| byte.is_ascii_digit()) || (cents.is_empty() && text.contains('.'))
+    {
+        return Err(Problem::DecodeError);
     }
     let mut groups = whole.split(',');
     let first = groups.next().unwrap_or_default();
@@ -161,19 +162,19 @@ fn number_of(text: &str) -> Result<Decimal, Problem> {
     let mut grouped = false;
     for group in groups {
         if group.len() != 3 || first.is_empty() || first.len() > 3 {
-            return Err(Problem::Unreadable);
+            return Err(Problem::DecodeError);
         }
         grouped = true;
         digits.push_str(group);
     }
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || (grouped && first.starts_with('0')) {
-        return Err(Problem::Unreadable);
+        return Err(Problem::DecodeError);
     }
     if cents.len() > 2 {
         return Err(Problem::TooPrecise);
     }
     let text = format!("{digits}.{cents:0<2}");
-    Decimal::from_str_exact(&text).map_err(|_| Problem::Unreadable)
+    Decimal::from_str_exact(&text).map_err(|_| Problem::DecodeError)
 }
 
 #[cfg(test)]
@@ -204,10 +205,18 @@ mod tests {
 
     #[test]
     fn what_could_mean_two_things_is_not_taken() {
-        for word in
-            ["1,5", "5k", "1.2.3", "1,00,000", "0,500", "12,3456", "1.", "2nd", "99999999999999999999999999999999"]
-        {
-            assert_eq!(read(word), Some(Err(Problem::Unreadable)), "{word}");
+        for word in [
+            "1,5",
+            "5k",
+            "1.2.3",
+            "1,00,000",
+            "0,500",
+            "12,3456",
+            "1.",
+            "2nd",
+            "99999999999999999999999999999999",
+        ] {
+            assert_eq!(read(word), Some(Err(Problem::DecodeError)), "{word}");
         }
         assert_eq!(read("0.001"), Some(Err(Problem::TooPrecise)));
         assert_eq!(read("-5"), Some(Err(Problem::NotPositive)));

@@ -101,7 +101,11 @@ impl OAuth {
         Some(Arc::clone(&sign_in.scopes))
     }
 
-    pub(super) fn exchange(&mut self, request: &TokenRequest, settings: &Settings) -> Result<Issued, Refusal> {
+    pub(super) fn exchange(
+        &mut self,
+        request: &TokenRequest,
+        settings: &Settings,
+    ) -> Result<Issued, Refusal> {
         let client_id = authenticate(request, settings)?;
         match request.grant_type.as_deref() {
             Some("client_credentials") => self.client_credentials(client_id, request, settings),
@@ -138,8 +142,12 @@ impl OAuth {
         request: &TokenRequest,
         settings: &Settings,
     ) -> Result<Issued, Refusal> {
-        let code = given(request.code.as_ref()).ok_or(Refusal::InvalidRequest("code is missing"))?;
-        let code = self.codes.remove(code).ok_or(Refusal::InvalidGrant("the code is unknown or was used"))?;
+        let code =
+            given(request.code.as_ref()).ok_or(Refusal::InvalidRequest("code is missing"))?;
+        let code = self
+            .codes
+            .remove(code)
+            .ok_or(Refusal::InvalidGrant("the code is unknown or was used"))?;
         if code.expires.is_over() {
             return Err(Refusal::InvalidGrant("the code has expired"));
         }
@@ -151,16 +159,28 @@ impl OAuth {
         Ok(self.issue(sign_in, Some(refresh_token), settings))
     }
 
-    fn refresh(&mut self, client_id: &str, request: &TokenRequest, settings: &Settings) -> Result<Issued, Refusal> {
-        let token = given(request.refresh_token.as_ref()).ok_or(Refusal::InvalidRequest("refresh_token is missing"))?;
+    fn refresh(
+        &mut self,
+        client_id: &str,
+        request: &TokenRequest,
+        settings: &Settings,
+    ) -> Result<Issued, Refusal> {
+        let token = given(request.refresh_token.as_ref())
+            .ok_or(Refusal::InvalidRequest("refresh_token is missing"))?;
         let unknown = Refusal::InvalidGrant("the refresh token is unknown or revoked");
         let refresh = self.refresh.get_mut(token).ok_or(unknown)?;
         let place = refresh.sign_in;
-        let sign_in = self.sign_ins.get_mut(place).filter(|sign_in| owned_by(sign_in, client_id)).ok_or(unknown)?;
+        let sign_in = self
+            .sign_ins
+            .get_mut(place)
+            .filter(|sign_in| owned_by(sign_in, client_id))
+            .ok_or(unknown)?;
         if refresh.is_spent {
             self.refresh_reuses += 1;
             sign_in.is_revoked = true;
-            return Err(Refusal::InvalidGrant("the refresh token was used before: the sign-in is revoked"));
+            return Err(Refusal::InvalidGrant(
+                "the refresh token was used before: the sign-in is revoked",
+            ));
         }
         if sign_in.is_revoked {
             return Err(unknown);
@@ -175,15 +195,28 @@ impl OAuth {
     }
 
     fn sign_in(&mut self, client_id: &str, scopes: BTreeSet<String>) -> usize {
-        self.sign_ins.push(SignIn { client_id: client_id.to_owned(), scopes: Arc::new(scopes), is_revoked: false });
+        self.sign_ins.push(SignIn {
+            client_id: client_id.to_owned(),
+            scopes: Arc::new(scopes),
+            is_revoked: false,
+        });
         self.sign_ins.len() - 1
     }
 
-    fn issue(&mut self, sign_in: usize, refresh_token: Option<String>, settings: &Settings) -> Issued {
+    fn issue(
+        &mut self,
+        sign_in: usize,
+        refresh_token: Option<String>,
+        settings: &Settings,
+    ) -> Issued {
         let access_token = mint("emu-access");
         let expires = Deadline::after(settings.token_lifetime);
         self.access.insert(access_token.clone(), Access { sign_in, expires });
-        let scopes = self.sign_ins.get(sign_in).map(|sign_in| Arc::clone(&sign_in.scopes)).unwrap_or_default();
+        let scopes = self
+            .sign_ins
+            .get(sign_in)
+            .map(|sign_in| Arc::clone(&sign_in.scopes))
+            .unwrap_or_default();
         Issued { access_token, refresh_token, expires_in: settings.token_lifetime, scopes }
     }
 
@@ -200,7 +233,8 @@ impl OAuth {
         lifetime: Duration,
     ) -> String {
         let code = mint("emu-code");
-        self.codes.insert(code.clone(), Code { client_id, scopes, expires: Deadline::after(lifetime) });
+        self.codes
+            .insert(code.clone(), Code { client_id, scopes, expires: Deadline::after(lifetime) });
         code
     }
 
@@ -228,7 +262,8 @@ fn owned_by(sign_in: &SignIn, client_id: &str) -> bool {
 
 /// Who asks. Without a secret an id is enough, for clients that cannot keep one.
 fn authenticate<'a>(request: &'a TokenRequest, settings: &Settings) -> Result<&'a str, Refusal> {
-    let id = given(request.client_id.as_ref()).ok_or(Refusal::InvalidClient("there is no client id"))?;
+    let id =
+        given(request.client_id.as_ref()).ok_or(Refusal::InvalidClient("there is no client id"))?;
     let Some((known_id, known_secret)) = &settings.credentials else {
         return Ok(id);
     };
@@ -250,7 +285,11 @@ fn given(text: Option<&String>) -> Option<&str> {
 
 /// Scopes as they are written in a list: with commas, as the consent page takes them, or with spaces.
 pub(super) fn split_scopes(text: &str) -> BTreeSet<String> {
-    text.split([',', ' ']).map(str::trim).filter(|scope| !scope.is_empty()).map(str::to_owned).collect()
+    text.split([',', ' '])
+        .map(str::trim)
+        .filter(|scope| !scope.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What any token allows where the settings accept any.

@@ -34,21 +34,29 @@ impl Refusal {
 
     /// True where the request itself was wrong.
     pub(super) fn is_malformed(&self) -> bool {
-        [code::PARSE_ERROR, code::INVALID_REQUEST, code::METHOD_NOT_FOUND, code::INVALID_PARAMS].contains(&self.code)
+        [code::PARSE_ERROR, code::INVALID_REQUEST, code::METHOD_NOT_FOUND, code::INVALID_PARAMS]
+            .contains(&self.code)
     }
 }
 
 impl Call {
     /// The error has the request's id where one could be read.
     pub(super) fn read(body: &[u8], operation: Operation) -> Result<Self, (Value, Refusal)> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| (Value::Null, Refusal::new(code::PARSE_ERROR, format!("Invalid JSON: {error}"))))?;
+        let value: Value = serde_json::from_slice(body).map_err(|error| {
+            (Value::Null, Refusal::new(code::PARSE_ERROR, format!("Invalid JSON: {error}")))
+        })?;
         let Value::Object(mut fields) = value else {
-            return Err((Value::Null, Refusal::new(code::INVALID_REQUEST, "A request is a JSON object")));
+            return Err((
+                Value::Null,
+                Refusal::new(code::INVALID_REQUEST, "A request is a JSON object"),
+            ));
         };
         let id = fields.remove("id").unwrap_or(Value::Null);
         if !matches!(id, Value::Null | Value::String(_) | Value::Number(_)) {
-            return Err((Value::Null, Refusal::new(code::INVALID_REQUEST, "id is a string or a number")));
+            return Err((
+                Value::Null,
+                Refusal::new(code::INVALID_REQUEST, "id is a string or a number"),
+            ));
         }
         if fields.get("jsonrpc").and_then(Value::as_str) != Some(VERSION) {
             return Err((id, Refusal::new(code::INVALID_REQUEST, "jsonrpc is not \"2.0\"")));
@@ -58,7 +66,13 @@ impl Call {
         };
         // The path decides; a method that contradicts it is a mistake. The Python SDK writes a dot.
         if method.replace('.', "/") != format!("tasks/{operation}") {
-            return Err((id, Refusal::new(code::METHOD_NOT_FOUND, "The method is not the one that the path names")));
+            return Err((
+                id,
+                Refusal::new(
+                    code::METHOD_NOT_FOUND,
+                    "The method is not the one that the path names",
+                ),
+            ));
         }
         Ok(Self { id, params: fields.remove("params").unwrap_or(Value::Null) })
     }
@@ -81,8 +95,9 @@ impl Call {
     }
 
     fn params<P: serde::de::DeserializeOwned + HasTask>(self) -> Result<P, Refusal> {
-        let params: P = serde_json::from_value(self.params)
-            .map_err(|error| Refusal::new(code::INVALID_PARAMS, format!("Invalid params: {error}")))?;
+        let params: P = serde_json::from_value(self.params).map_err(|error| {
+            Refusal::new(code::INVALID_PARAMS, format!("Invalid params: {error}"))
+        })?;
         if params.task_id().is_blank() {
             return Err(Refusal::new(code::INVALID_PARAMS, "params.id is blank"));
         }

@@ -145,7 +145,12 @@ mod tests {
             });
             for is_final in [false, true] {
                 let status = TaskStatus::default();
-                let update = StatusUpdate { task_id: id.clone(), status, is_final, metadata: Metadata::new() };
+                let update = StatusUpdate {
+                    task_id: id.clone(),
+                    status,
+                    is_final,
+                    metadata: Metadata::new(),
+                };
                 match is_final {
                     false => run.say(Said::Status(update)),
                     true => run.end(update, Task::new(id.clone())),

@@ -41,7 +41,11 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
 }
 
 /// What every request goes through first: it is counted, it takes its time, and it meets its fault.
-pub(super) async fn meet(hub: &Hub, line: &Line, operation: Operation) -> Result<Option<Fault>, Response> {
+pub(super) async fn meet(
+    hub: &Hub,
+    line: &Line,
+    operation: Operation,
+) -> Result<Option<Fault>, Response> {
     hub.count(operation);
     let fault = hub.faults().take(operation);
     let latency = hub.settings().latency;
@@ -64,7 +68,9 @@ async fn task_operation(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let Some(operation) = name.parse().ok().filter(|operation: &Operation| operation.is_task_operation()) else {
+    let Some(operation) =
+        name.parse().ok().filter(|operation: &Operation| operation.is_task_operation())
+    else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let fault = match meet(&hub, &line, operation).await {
@@ -80,7 +86,13 @@ async fn task_operation(
 }
 
 /// `wait`: whether the agent has to be done before there is an answer, even where it streams.
-async fn operate(hub: &Arc<Hub>, operation: Operation, headers: &HeaderMap, body: &[u8], wait: bool) -> Response {
+async fn operate(
+    hub: &Arc<Hub>,
+    operation: Operation,
+    headers: &HeaderMap,
+    body: &[u8],
+    wait: bool,
+) -> Response {
     let scopes = match authorize(hub, headers) {
         Ok(scopes) => scopes,
         Err(answer) => return *answer,
@@ -105,7 +117,8 @@ async fn operate(hub: &Arc<Hub>, operation: Operation, headers: &HeaderMap, body
 
 fn authorize(hub: &Hub, headers: &HeaderMap) -> Result<Arc<BTreeSet<String>>, Box<Response>> {
     let refuse = |text: &'static str| Box::new((StatusCode::UNAUTHORIZED, text).into_response());
-    let token = headers.get(ACCESS_TOKEN_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
+    let token =
+        headers.get(ACCESS_TOKEN_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
     let Some(token) = token.filter(|token| !token.is_empty()) else {
         return Err(refuse("Missing x-payman-access-token"));
     };
@@ -117,7 +130,10 @@ fn authorize(hub: &Hub, headers: &HeaderMap) -> Result<Arc<BTreeSet<String>>, Bo
 }
 
 fn unsupported(how: Unsupported, body: &[u8]) -> Response {
-    let id = serde_json::from_slice::<Value>(body).ok().and_then(|call| call.get("id").cloned()).unwrap_or_default();
+    let id = serde_json::from_slice::<Value>(body)
+        .ok()
+        .and_then(|call| call.get("id").cloned())
+        .unwrap_or_default();
     let refusal = match how {
         Unsupported::NotFound => return StatusCode::NOT_FOUND.into_response(),
         Unsupported::MethodNotAllowed => return StatusCode::METHOD_NOT_ALLOWED.into_response(),
@@ -142,19 +158,29 @@ fn task_response(hub: &Hub, id: &Value, task: &Task, history: Option<usize>) -> 
     Json(json!({ "jsonrpc": VERSION, "id": id, "result": result })).into_response()
 }
 
-fn start(hub: &Arc<Hub>, params: SendParams, scopes: Arc<BTreeSet<String>>) -> Result<Arc<Run>, Refusal> {
+fn start(
+    hub: &Arc<Hub>,
+    params: SendParams,
+    scopes: Arc<BTreeSet<String>>,
+) -> Result<Arc<Run>, Refusal> {
     let SendParams { id, session_id, message, metadata, .. } = params;
     hub.start(&id, session_id, message, metadata.unwrap_or_default(), scopes)
         .map_err(|_| Refusal::new(code::INVALID_PARAMS, "The task belongs to another session"))
 }
 
-async fn send(hub: &Arc<Hub>, call: Call, scopes: Arc<BTreeSet<String>>) -> Result<Response, Refusal> {
+async fn send(
+    hub: &Arc<Hub>,
+    call: Call,
+    scopes: Arc<BTreeSet<String>>,
+) -> Result<Response, Refusal> {
     let id = call.id.clone();
     let params = call.send_params()?;
     let history = params.history_length;
     let run = start(hub, params, scopes)?;
     run.over().await;
-    let task = run.outcome().ok_or_else(|| Refusal::new(code::INTERNAL_ERROR, "The agent gave no answer"))?;
+    let task = run
+        .outcome()
+        .ok_or_else(|| Refusal::new(code::INTERNAL_ERROR, "The agent gave no answer"))?;
     Ok(task_response(hub, &id, &task, history))
 }
 
@@ -179,7 +205,8 @@ fn not_found() -> Refusal {
 fn get_task(hub: &Hub, call: Call) -> Result<Response, Refusal> {
     let id = call.id.clone();
     let params = call.task_params()?;
-    let task = hub.world().tasks.get(&params.id).map(|entry| entry.task.clone()).ok_or_else(not_found)?;
+    let task =
+        hub.world().tasks.get(&params.id).map(|entry| entry.task.clone()).ok_or_else(not_found)?;
     Ok(task_response(hub, &id, &task, params.history_length))
 }
 
@@ -241,8 +268,10 @@ fn stream(hub: &Hub, id: Value, mut listener: Listener) -> Response {
             yield Bytes::from(dialect.frame(&id, result));
         }
     };
-    let body = Body::from_stream(futures::StreamExt::map(frames, Ok::<_, std::convert::Infallible>));
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let body =
+        Body::from_stream(futures::StreamExt::map(frames, Ok::<_, std::convert::Infallible>));
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
     (headers, body).into_response()
 }
 

@@ -45,8 +45,15 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 7] =
-        [Self::Send, Self::SendSubscribe, Self::Get, Self::Cancel, Self::Resubscribe, Self::Token, Self::AgentCard];
+    const ALL: [Self; 7] = [
+        Self::Send,
+        Self::SendSubscribe,
+        Self::Get,
+        Self::Cancel,
+        Self::Resubscribe,
+        Self::Token,
+        Self::AgentCard,
+    ];
 
     /// The operation's name: `send`, `sendSubscribe`, `get`, `cancel`, `resubscribe`, `token`, `agentCard`.
     #[must_use]
@@ -78,7 +85,9 @@ impl FromStr for Operation {
 
     fn from_str(text: &str) -> crate::Result<Self> {
         let found = Self::ALL.into_iter().find(|operation| operation.as_str() == text);
-        found.ok_or_else(|| crate::Error::invalid_input(format!("\"{text}\" is no operation of the emulator")))
+        found.ok_or_else(|| {
+            crate::Error::invalid_input(format!("\"{text}\" is no operation of the emulator"))
+        })
     }
 }
 

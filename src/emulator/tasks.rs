@@ -75,7 +75,8 @@ impl Tasks {
             task.session_id = Some(session_id.clone().unwrap_or_default());
             task.metadata = metadata();
             self.order.push(id.clone());
-            let entry = Entry { task, question: None, runs: Vec::new(), sends: 0, requests: Vec::new() };
+            let entry =
+                Entry { task, question: None, runs: Vec::new(), sends: 0, requests: Vec::new() };
             self.entries.insert(id.clone(), entry);
         }
         let Some(entry) = self.entries.get_mut(id) else { return Err(OtherSession) };
@@ -133,11 +134,21 @@ impl Entry {
             // In a whole task there are no chunks to speak of.
             first.last_chunk = None;
         }
-        run.say(Said::Artifact(ArtifactUpdate { task_id: self.task.id.clone(), artifact, metadata: Metadata::new() }));
+        run.say(Said::Artifact(ArtifactUpdate {
+            task_id: self.task.id.clone(),
+            artifact,
+            metadata: Metadata::new(),
+        }));
     }
 
     /// Ends a run: the task now stands here, and this was said.
-    pub(super) fn end(&mut self, run: &Arc<Run>, state: TaskState, message: &str, answer: Option<&str>) {
+    pub(super) fn end(
+        &mut self,
+        run: &Arc<Run>,
+        state: TaskState,
+        message: &str,
+        answer: Option<&str>,
+    ) {
         self.task.status = status(state, message);
         self.task.history.extend(answer.map(|text| Message::new(Role::Agent, text)));
         self.runs.retain(|one| !Arc::ptr_eq(one, run));
@@ -151,7 +162,8 @@ impl Entry {
             return false;
         }
         self.question = None;
-        self.task.status = status(TaskState::Canceled, "The task was canceled. What was done before stays done");
+        self.task.status =
+            status(TaskState::Canceled, "The task was canceled. What was done before stays done");
         for run in std::mem::take(&mut self.runs) {
             run.end(self.status_update(true), self.task.clone());
         }

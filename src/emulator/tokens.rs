@@ -55,7 +55,9 @@ fn read_request(query: &str, headers: &HeaderMap, body: &[u8]) -> TokenRequest {
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     let form = if is_form { body } else { &[] };
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(form)) {
+    for (name, value) in
+        url::form_urlencoded::parse(query.as_bytes()).chain(url::form_urlencoded::parse(form))
+    {
         let field = match name.as_ref() {
             "grant_type" => &mut request.grant_type,
             "code" => &mut request.code,
@@ -119,8 +121,11 @@ fn refused(refusal: Refusal) -> Response {
             "the grants are client_credentials, authorization_code, refresh_token",
         ),
     };
-    let mut answer = (status, axum::Json(json!({"error": error, "error_description": why}))).into_response();
-    answer.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    let mut answer =
+        (status, axum::Json(json!({"error": error, "error_description": why}))).into_response();
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     if status == StatusCode::UNAUTHORIZED {
         let scheme = header::HeaderValue::from_static("Basic realm=\"payman emulator\"");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
@@ -176,7 +181,10 @@ fn is_loopback(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
         None => false,
     };
-    here && url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.fragment().is_none()
+    here && url.scheme() == "http"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.fragment().is_none()
 }
 
 /// `GET /oauth/connect`: a page that asks.
@@ -215,8 +223,11 @@ pub(super) async fn take_consent(
 }
 
 fn page(consent: &Consent) -> String {
-    let scopes: String =
-        consent.scopes.iter().map(|scope| format!("<li><code>{}</code></li>\n", escape(scope))).collect();
+    let scopes: String = consent
+        .scopes
+        .iter()
+        .map(|scope| format!("<li><code>{}</code></li>\n", escape(scope)))
+        .collect();
     let joined = consent.scopes.iter().map(String::as_str).collect::<Vec<_>>().join(",");
     let mut fields = vec![
         ("client_id", consent.client_id.as_str()),
@@ -226,7 +237,9 @@ fn page(consent: &Consent) -> String {
     fields.extend(consent.state.as_deref().map(|state| ("state", state)));
     let fields: String = fields
         .iter()
-        .map(|(name, value)| format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">\n", escape(value)))
+        .map(|(name, value)| {
+            format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">\n", escape(value))
+        })
         .collect();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Connect to Payman (emulator)</title></head>\n\

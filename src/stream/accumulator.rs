@@ -1,4 +1,4 @@
-//! What a stream has gathered: the task as its events built it up.
+//! What a stream has accumulated: the task as its events built it up.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
 
 /// Most open streams wait with no more than a status.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct TaskAccumulator {
     status: TaskStatus,
     rest: Option<Box<Rest>>,
 }
@@ -32,7 +32,7 @@ struct Place {
     bytes: usize,
 }
 
-impl Gathered {
+impl TaskAccumulator {
     pub(super) fn status(&self) -> &TaskStatus {
         &self.status
     }
@@ -73,7 +73,7 @@ impl Gathered {
 
     /// Takes an event in, which was `bytes` long. Gives the size of what is held, as far as it can grow.
     #[inline]
-    pub(super) fn take_in(&mut self, event: &Event, bytes: usize) -> usize {
+    pub(super) fn apply(&mut self, event: &Event, bytes: usize) -> usize {
         match event {
             Event::Status(update) => {
                 self.status = update.status.clone();
@@ -81,15 +81,15 @@ impl Gathered {
                     self.rest().metadata.clone_from(&update.metadata);
                 }
             }
-            Event::Artifact(update) => self.rest().take_in_artifact(&update.artifact, bytes),
-            Event::Task(task) => self.take_in_task(task, bytes),
+            Event::Artifact(update) => self.rest().apply_artifact(&update.artifact, bytes),
+            Event::Task(task) => self.apply_task(task, bytes),
             Event::Unknown(_) => {}
         }
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
     #[inline(never)] // a stream begins with a status: what is for later stays out of its way
-    fn take_in_task(&mut self, task: &Task, bytes: usize) {
+    fn apply_task(&mut self, task: &Task, bytes: usize) {
         self.replace(task.clone());
         self.rest().bytes = bytes;
     }
@@ -98,7 +98,7 @@ impl Gathered {
         self.rest.get_or_insert_default()
     }
 
-    /// The whole task as of now: what was gathered before is in it.
+    /// The whole task as of now: what was accumulated before is in it.
     pub(super) fn replace(&mut self, task: Task) {
         let mut places = BTreeMap::new();
         for (at, artifact) in task.artifacts.iter().enumerate() {
@@ -117,8 +117,8 @@ impl Gathered {
 }
 
 impl Rest {
-    #[inline(never)] // see `take_in_task`
-    fn take_in_artifact(&mut self, update: &Artifact, bytes: usize) {
+    #[inline(never)] // see `apply_task`
+    fn apply_artifact(&mut self, update: &Artifact, bytes: usize) {
         let known = self.places.get_mut(&update.index);
         let artifact = known.as_ref().and_then(|place| self.artifacts.get_mut(place.at));
         if let (Some(place), Some(artifact)) = (known, artifact) {

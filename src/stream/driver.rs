@@ -11,21 +11,22 @@ use futures::stream::BoxStream;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::gather::Gathered;
-use super::recover;
-use super::watch::{Late, Watch, is_past};
-use crate::ask::{Continued, Prepared};
-use crate::config::Limits;
+use super::accumulator::TaskAccumulator;
+use super::snapshots;
+use super::timeouts::{StreamTimeouts, TimeoutKind, is_past};
+use crate::ask::{Continuation, PreparedAsk};
 use crate::conversation::Conversation;
-use crate::delivery::{Delivered, Found, instant_after, millis_since, rpc_error};
+use crate::delivery::classify::{Attempt, RetryDecision, classify};
+use crate::delivery::{Delivered, TaskSnapshot, rpc_error};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::event::Event;
 use crate::ids::{MintedRequest, TaskId};
+use crate::policy::Limits;
 use crate::reply::Reply;
-use crate::transport::retry::{Observed, Verdict, verdict};
-use crate::transport::sse::{FrameError, Frames};
+use crate::time::{instant_after, millis_since};
+use crate::transport::sse::{SseError, SseParser};
 use crate::wire::state::TaskState;
-use crate::wire::update::{Content, decode_frame, plain_status};
+use crate::wire::update::{MessageContent, decode_message};
 
 /// One event, with the bytes that it was read from.
 pub(super) struct Delivery {
@@ -38,9 +39,9 @@ pub(crate) struct Driver {
     pub(super) conversation: Arc<Conversation>,
     pub(super) task_id: TaskId,
     pub(super) request: MintedRequest,
-    pub(super) gathered: Gathered,
+    pub(super) accumulated: TaskAccumulator,
     phase: Phase,
-    watch: Watch,
+    watch: StreamTimeouts,
     special: Option<Box<Special>>,
     /// After a state that may end the answer without a final event.
     over: bool,
@@ -61,7 +62,7 @@ struct Special {
     /// Where they are not the client's.
     limits: Option<Limits>,
     /// What was said, and to which task: only where one is continued does a recovery have to find it again.
-    continues: Option<(String, Continued)>,
+    continues: Option<(String, Continuation)>,
     watcher: Option<Watcher>,
 }
 
@@ -73,9 +74,9 @@ struct Watcher {
 
 enum Phase {
     /// Events come.
-    Live(Frames<Body>),
+    Live(SseParser<Body>),
     /// The connection is gone; the task is looked at.
-    Looking(BoxStream<'static, Result<Found>>),
+    Looking(BoxStream<'static, Result<TaskSnapshot>>),
     /// Over: well, or with an error that was handed out.
     Done { well: bool },
 }
@@ -85,7 +86,7 @@ type Body = BoxStream<'static, reqwest::Result<Bytes>>;
 impl Driver {
     pub(crate) fn new(
         conversation: Arc<Conversation>,
-        ask: Prepared,
+        ask: PreparedAsk,
         delivered: Delivered,
         deadline: Option<Instant>,
     ) -> Self {
@@ -97,9 +98,9 @@ impl Driver {
             special: None,
             task_id: ask.task_id.clone(),
             request: ask.request,
-            gathered: Gathered::default(),
+            accumulated: TaskAccumulator::default(),
             phase: Phase::Done { well: false },
-            watch: Watch::default(),
+            watch: StreamTimeouts::default(),
             over: false,
             is_final: false,
             begun: false,
@@ -112,11 +113,19 @@ impl Driver {
         driver.special = special.map(Box::new);
         driver.phase = match delivered {
             Delivered::Events(response) => {
-                Phase::Live(Frames::new(response.bytes_stream().boxed(), limits.max_event_bytes))
+                Phase::Live(SseParser::new(response.bytes_stream().boxed(), limits.max_event_bytes))
             }
             Delivered::Task(found) => {
                 let platform = Arc::clone(&driver.conversation.platform);
-                Phase::Looking(recover::from(platform, driver.ask_to_recover(), found, driver.far_deadline()).boxed())
+                Phase::Looking(
+                    snapshots::from(
+                        platform,
+                        driver.ask_to_recover(),
+                        found,
+                        driver.far_deadline(),
+                    )
+                    .boxed(),
+                )
             }
         };
         driver
@@ -127,7 +136,10 @@ impl Driver {
     }
 
     fn limits(&self) -> &Limits {
-        self.special.as_ref().and_then(|special| special.limits.as_ref()).unwrap_or_else(|| self.usual_limits())
+        self.special
+            .as_ref()
+            .and_then(|special| special.limits.as_ref())
+            .unwrap_or_else(|| self.usual_limits())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -144,11 +156,12 @@ impl Driver {
     }
 
     /// The ask as it was, but for the body: it was sent, and will never be again.
-    fn ask_to_recover(&mut self) -> Prepared {
+    fn ask_to_recover(&mut self) -> PreparedAsk {
         let limits = *self.limits();
         let continued = self.special.as_mut().and_then(|special| special.continues.take());
-        let (text, continues) = continued.map_or_else(Default::default, |(text, since)| (text, Some(since)));
-        Prepared {
+        let (text, continues) =
+            continued.map_or_else(Default::default, |(text, since)| (text, Some(since)));
+        PreparedAsk {
             text,
             task_id: self.task_id.clone(),
             session_id: self.conversation.session.clone(),
@@ -190,11 +203,13 @@ impl Driver {
                     }
                 },
                 Phase::Looking(looking) => {
-                    let watcher = self.special.as_ref().and_then(|special| special.watcher.as_ref());
+                    let watcher =
+                        self.special.as_ref().and_then(|special| special.watcher.as_ref());
                     match ready!(in_span(watcher, || looking.poll_next_unpin(cx))) {
                         Some(Ok(found)) => {
-                            self.gathered.replace(found.task.clone());
-                            let delivery = Delivery { raw: found.response, event: Event::Task(found.task) };
+                            self.accumulated.replace(found.task.clone());
+                            let delivery =
+                                Delivery { raw: found.response, event: Event::Task(found.task) };
                             return Poll::Ready(Some(Ok(delivery)));
                         }
                         Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
@@ -214,17 +229,19 @@ impl Driver {
         let is_back = !std::mem::replace(&mut self.waits, true);
         let polled = frames.poll_next_unpin(cx);
         if frames.has_heard() || is_back {
-            self.watch.begin_anew();
+            self.watch.restart_idle();
         }
         let next = match polled {
             // Also where bytes come all the time that are no event.
-            Poll::Pending if is_past(self.deadline()) => Next::Lost(late(Late::Deadline)),
+            Poll::Pending if is_past(self.deadline()) => Next::Lost(late(TimeoutKind::Deadline)),
             Poll::Pending => {
                 let (idle, deadline) = (self.limits().idle_timeout, self.deadline());
                 Next::Lost(late(ready!(self.watch.poll(cx, idle, deadline))))
             }
             // A server that never pauses for breath has to be stopped here.
-            Poll::Ready(Some(Ok(_))) if is_past(self.deadline()) => Next::Lost(late(Late::Deadline)),
+            Poll::Ready(Some(Ok(_))) if is_past(self.deadline()) => {
+                Next::Lost(late(TimeoutKind::Deadline))
+            }
             Poll::Ready(Some(Ok(data))) => self.read(data.into_bytes()),
             Poll::Ready(Some(Err(error))) => Next::Lost(frame_error(error)),
             Poll::Ready(None) if self.over => Next::Over,
@@ -234,46 +251,38 @@ impl Driver {
     }
 
     fn read(&mut self, data: Bytes) -> Next {
-        // What a stream begins with is waited for with cold caches, and nearly always a plain status.
-        if !self.begun
-            && let Some(update) = plain_status(&data, &self.task_id)
-        {
-            let is_final = update.is_final;
-            return self.take_in(Event::Status(update), is_final, data);
-        }
-        self.read_any(data)
-    }
-
-    #[inline(never)] // apart from the short way, whose code should stay on few pages
-    fn read_any(&mut self, data: Bytes) -> Next {
-        let payload = match decode_frame(&data) {
-            Ok(Content::Result(payload)) => payload,
-            Ok(Content::Unknown(value)) => {
+        let payload = match decode_message(&data) {
+            Ok(MessageContent::Result(payload)) => payload,
+            Ok(MessageContent::Unknown(value)) => {
                 self.begun = true;
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
-            Ok(Content::Error(rpc, beside_result)) => {
+            Ok(MessageContent::Error(rpc, beside_result)) => {
                 self.begun |= beside_result;
                 return self.refused_or_lost(rpc_error(rpc));
             }
-            Ok(Content::Nothing) => return Next::Lost(garbled("an event is neither a result nor an error")),
-            Err(error) => return Next::Lost(garbled("an event could not be understood").with_source(error)),
+            Ok(MessageContent::Nothing) => {
+                return Next::Lost(garbled("an event is neither a result nor an error"));
+            }
+            Err(error) => {
+                return Next::Lost(garbled("an event could not be understood").with_source(error));
+            }
         };
         let is_final = payload.is_final();
         let Some(update) = payload.into_update(&self.task_id) else {
             return Next::Lost(garbled("an event has a state that could not be understood"));
         };
-        self.take_in(update.into(), is_final, data)
+        self.apply(update.into(), is_final, data)
     }
 
     #[inline]
-    fn take_in(&mut self, event: Event, is_final: bool, data: Bytes) -> Next {
+    fn apply(&mut self, event: Event, is_final: bool, data: Bytes) -> Next {
         // Whatever it is about: a server that says such things has taken something up.
         self.begun = true;
         if event.task_id() != Some(&self.task_id) {
             return Next::Skip;
         }
-        let size = self.gathered.take_in(&event, data.len());
+        let size = self.accumulated.apply(&event, data.len());
         if size > 0 && size > self.limits().max_reply_bytes {
             return Next::Fail(too_large("the answer", self.limits().max_reply_bytes));
         }
@@ -286,10 +295,14 @@ impl Driver {
 
     /// An error in the stream: a refusal only where nothing was begun.
     fn refused_or_lost(&self, error: Error) -> Next {
-        let observed =
-            Observed::Answer { status: 200, has_task: self.begun, rpc: error.rpc_error(), asks_to_wait: false };
-        match verdict(observed, self.conversation.platform.policy()) {
-            Verdict::Refused => Next::Fail(error.with_outcome(Outcome::NotDone)),
+        let observed = Attempt::Answer {
+            status: 200,
+            has_task: self.begun,
+            rpc: error.rpc_error(),
+            asks_to_wait: false,
+        };
+        match classify(observed, self.conversation.platform.policy()) {
+            RetryDecision::Refused => Next::Fail(error.with_outcome(Outcome::NotDone)),
             _ => Next::Lost(error),
         }
     }
@@ -299,9 +312,9 @@ impl Driver {
         if !std::mem::take(&mut self.recovers) || is_past(self.deadline()) {
             return Some(self.fail(error));
         }
-        self.watch = Watch::default();
+        self.watch = StreamTimeouts::default();
         let platform = Arc::clone(&self.conversation.platform);
-        let looking = recover::after(platform, self.ask_to_recover(), error, self.far_deadline());
+        let looking = snapshots::after(platform, self.ask_to_recover(), error, self.far_deadline());
         self.phase = Phase::Looking(looking.boxed());
         None
     }
@@ -313,17 +326,17 @@ impl Driver {
 
     fn finish(&mut self, well: bool) {
         if let Some(Watcher { span, started }) = self.watcher() {
-            span.record("state", self.gathered.status().state.as_str());
+            span.record("state", self.accumulated.status().state.as_str());
             span.record("duration_ms", millis_since(*started));
         }
-        self.watch = Watch::default();
+        self.watch = StreamTimeouts::default();
         self.phase = Phase::Done { well };
     }
 
     pub(super) fn into_reply(self) -> Result<Reply> {
         match self.phase {
             Phase::Done { well: true } => {
-                let task = self.gathered.into_task(self.task_id);
+                let task = self.accumulated.into_task(self.task_id);
                 Ok(Reply::new(task, self.request, &self.conversation.session))
             }
             _ => Err(cut("the stream had already failed").with_task_id(&self.task_id)),
@@ -333,7 +346,7 @@ impl Driver {
 
 impl Special {
     /// `None` where there is nothing special.
-    fn new(ask: Prepared, deadline: Option<Instant>, usual: &Limits) -> Option<Self> {
+    fn new(ask: PreparedAsk, deadline: Option<Instant>, usual: &Limits) -> Option<Self> {
         let span = Span::current();
         let special = Self {
             deadline,
@@ -342,7 +355,8 @@ impl Special {
             watcher: (!span.is_disabled()).then(|| Watcher { span, started: Instant::now() }),
         };
         let Self { deadline, limits, continues, watcher } = &special;
-        let is_special = deadline.is_some() || limits.is_some() || continues.is_some() || watcher.is_some();
+        let is_special =
+            deadline.is_some() || limits.is_some() || continues.is_some() || watcher.is_some();
         is_special.then_some(special)
     }
 }
@@ -377,21 +391,21 @@ fn garbled(message: &'static str) -> Error {
     Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
 }
 
-fn late(late: Late) -> Error {
+fn late(late: TimeoutKind) -> Error {
     let message = match late {
-        Late::Idle => "the stream was silent for too long",
-        Late::Deadline => "the deadline passed before the answer ended",
+        TimeoutKind::Idle => "the stream was silent for too long",
+        TimeoutKind::Deadline => "the deadline passed before the answer ended",
     };
     Error::new(ErrorKind::Timeout, Outcome::Unknown, message)
 }
 
-fn frame_error(error: FrameError<reqwest::Error>) -> Error {
+fn frame_error(error: SseError<reqwest::Error>) -> Error {
     match error {
-        FrameError::Source(error) => {
+        SseError::Source(error) => {
             cut("the connection broke before the answer ended").with_source(error.without_url())
         }
-        FrameError::Utf8 => garbled("an event is not UTF-8"),
-        FrameError::TooLarge { limit } => too_large("an event", limit),
+        SseError::Utf8 => garbled("an event is not UTF-8"),
+        SseError::TooLarge { limit } => too_large("an event", limit),
     }
 }
 

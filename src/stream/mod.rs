@@ -1,10 +1,10 @@
-//! The streams that a client hands out: how they end, what they have gathered, how they recover.
+//! The streams that a client hands out: how they end, what they have accumulated, how they recover.
 
+mod accumulator;
 mod driver;
-mod gather;
-mod recover;
-mod watch;
-mod words;
+mod snapshots;
+mod text;
+mod timeouts;
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use crate::event::Event;
 use crate::ids::{RequestId, SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
 use crate::wire::task::Task;
+use accumulator::TaskAccumulator;
 pub(crate) use driver::Driver;
-use gather::Gathered;
-pub use words::TextStream;
+pub use text::TextStream;
 
 /// The answer to an ask, event by event, as it comes.
 ///
@@ -62,7 +62,7 @@ impl AskStream {
     /// What has come so far, as a reply. Its state says how far it is.
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
-        let task = self.driver.gathered.to_task(self.driver.task_id.clone());
+        let task = self.driver.accumulated.to_task(self.driver.task_id.clone());
         Reply::new(task, self.driver.request, self.session_id())
     }
 
@@ -90,15 +90,15 @@ impl AskStream {
     ///
     /// # Errors
     ///
-    /// As [`Client::cancel`](crate::Client::cancel).
+    /// As [`Client::cancel_task`](crate::Client::cancel_task).
     pub fn cancel(&self) -> impl Future<Output = Result<Task>> + Send + 'static + use<> {
         let platform = Arc::clone(&self.driver.conversation.platform);
         let task_id = self.driver.task_id.clone();
         async move { platform.cancel(&task_id).await.map(|found| found.task) }
     }
 
-    fn gathered(&self) -> &Gathered {
-        &self.driver.gathered
+    fn accumulated(&self) -> &TaskAccumulator {
+        &self.driver.accumulated
     }
 }
 
@@ -156,7 +156,9 @@ impl Stream for RawStream {
         let delivery = ready!(self.driver.poll_delivery(cx));
         Poll::Ready(delivery.map(|delivery| {
             let raw = RawReply::read(&delivery?.raw);
-            raw.ok_or_else(|| Error::new(ErrorKind::Protocol, Outcome::Unknown, "an event is not JSON"))
+            raw.ok_or_else(|| {
+                Error::new(ErrorKind::Protocol, Outcome::Unknown, "an event is not JSON")
+            })
         }))
     }
 }

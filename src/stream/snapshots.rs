@@ -9,9 +9,10 @@ use futures::{Stream, StreamExt};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use crate::ask::Prepared;
-use crate::delivery::{Found, Pace, Platform, instant_after, still_running};
+use crate::ask::PreparedAsk;
+use crate::delivery::{Platform, PollBackoff, TaskSnapshot, still_running};
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::time::instant_after;
 
 /// How long a resubscribed stream may be silent before the task is looked at all the same.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -21,10 +22,10 @@ const BREATH: Duration = Duration::from_millis(250);
 /// Looks for what a stream lost, then follows the task.
 pub(super) fn after(
     platform: Arc<Platform>,
-    ask: Prepared,
+    ask: PreparedAsk,
     lost: Error,
     deadline: Instant,
-) -> impl Stream<Item = Result<Found>> + Send {
+) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
     try_stream! {
         debug!(task_id = %ask.task_id, kind = ?lost.kind(), "the stream was cut: looking at the task");
         let found = platform.recover(&ask, lost, deadline).await?;
@@ -38,10 +39,10 @@ pub(super) fn after(
 /// Follows a task from where it was found, yielding it whenever it changed.
 pub(super) fn from(
     platform: Arc<Platform>,
-    ask: Prepared,
-    mut found: Found,
+    ask: PreparedAsk,
+    mut found: TaskSnapshot,
     deadline: Instant,
-) -> impl Stream<Item = Result<Found>> + Send {
+) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
     try_stream! {
         let mut signs = Signs::Unopened;
         loop {
@@ -60,18 +61,18 @@ pub(super) fn from(
 
 async fn next_change(
     platform: &Platform,
-    ask: &Prepared,
-    before: &Found,
+    ask: &PreparedAsk,
+    before: &TaskSnapshot,
     signs: &mut Signs,
     deadline: Instant,
-) -> Result<Found> {
+) -> Result<TaskSnapshot> {
     let mut last_seen = Instant::now();
     loop {
         signs.wait(platform, ask, deadline).await?;
         match platform.look_again(ask, deadline).await? {
             Some(now) if now.task != before.task => return Ok(now),
             Some(_) => last_seen = Instant::now(),
-            None if last_seen.elapsed() < platform.look_limit() => {}
+            None if last_seen.elapsed() < platform.recovery_timeout() => {}
             None => {
                 return Err(Error::new(
                     ErrorKind::Interrupted,
@@ -87,18 +88,23 @@ async fn next_change(
 enum Signs {
     Unopened,
     Events(BoxStream<'static, ()>),
-    Clock(Pace),
+    Clock(PollBackoff),
 }
 
 impl Signs {
-    async fn wait(&mut self, platform: &Platform, ask: &Prepared, deadline: Instant) -> Result<()> {
+    async fn wait(
+        &mut self,
+        platform: &Platform,
+        ask: &PreparedAsk,
+        deadline: Instant,
+    ) -> Result<()> {
         if matches!(self, Self::Unopened) {
             *self = Self::open(platform, ask, deadline).await;
         }
         let wait = match self {
             Self::Events(events) => match timeout(SILENCE, events.next()).await {
                 Ok(None) => {
-                    *self = Self::Clock(Pace::new());
+                    *self = Self::Clock(PollBackoff::new());
                     Duration::ZERO
                 }
                 Ok(Some(())) | Err(_) => BREATH,
@@ -114,14 +120,15 @@ impl Signs {
     }
 
     /// What a resubscribed stream appends cannot be trusted to follow what was had: its bytes are a sign of life, no more.
-    async fn open(platform: &Platform, ask: &Prepared, deadline: Instant) -> Self {
-        let until = instant_after(platform.look_limit()).min(deadline);
+    async fn open(platform: &Platform, ask: &PreparedAsk, deadline: Instant) -> Self {
+        let until = instant_after(platform.recovery_timeout()).min(deadline);
         match platform.resubscribe(&ask.task_id, until).await {
             Ok(response) => {
-                let chunks = response.bytes_stream().take_while(|chunk| std::future::ready(chunk.is_ok()));
+                let chunks =
+                    response.bytes_stream().take_while(|chunk| std::future::ready(chunk.is_ok()));
                 Self::Events(chunks.map(drop).boxed())
             }
-            Err(_) => Self::Clock(Pace::new()),
+            Err(_) => Self::Clock(PollBackoff::new()),
         }
     }
 }

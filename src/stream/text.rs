@@ -50,7 +50,7 @@ impl TextStream {
     }
 
     fn words_of(&mut self, event: &Event) -> Option<String> {
-        let artifacts = self.events.gathered().artifacts();
+        let artifacts = self.events.accumulated().artifacts();
         let Some(words) = plainly_appended(event, artifacts, self.given.len()) else {
             let so_far = settled_text(artifacts);
             return self.rest(&so_far);
@@ -60,7 +60,7 @@ impl TextStream {
     }
 
     fn last_words(&mut self) -> Option<Result<String>> {
-        let whole = self.events.gathered().text();
+        let whole = self.events.accumulated().text();
         match self.rest(&whole) {
             Some(rest) if rest.is_empty() => None,
             Some(rest) => Some(Ok(rest)),
@@ -100,7 +100,8 @@ fn settled_text(artifacts: &[Artifact]) -> String {
 }
 
 fn is_complete(artifact: &Artifact) -> bool {
-    let has_no_words = !artifact.parts.is_empty() && artifact.parts.iter().all(|part| part.as_text().is_none());
+    let has_no_words =
+        !artifact.parts.is_empty() && artifact.parts.iter().all(|part| part.as_text().is_none());
     artifact.last_chunk == Some(true) || has_no_words
 }
 

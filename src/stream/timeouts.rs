@@ -1,49 +1,61 @@
-//! A body is given up when it is silent for too long, and when the deadline passes.
+//! The time limits of a stream's body: idle and deadline.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::alarm::Alarm;
-use crate::delivery::instant_after;
+use crate::time::instant_after;
 
-/// Watches the clock while the reader waits for bytes.
-#[derive(Default)]
-pub(super) struct Watch {
-    alarm: Alarm,
+/// Waits for the idle limit or the deadline while the reader waits for bytes.
+///
+/// The timer is created when it is first needed, and lives on the runtime that polls the stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamTimeouts {
+    timer: Option<Pin<Box<Sleep>>>,
+    idle_restarted: bool,
 }
 
-/// Why the body is given up.
-#[derive(Debug)]
-pub(super) enum Late {
+/// Which limit passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeoutKind {
     Idle,
     Deadline,
 }
 
-impl Watch {
-    /// The reader is back, or bytes came: only from here on is the server's silence one.
-    pub(super) fn begin_anew(&mut self) {
-        self.alarm.set_anew();
+impl StreamTimeouts {
+    /// Restarts the idle limit: bytes arrived, or the reader was away.
+    pub(super) fn restart_idle(&mut self) {
+        self.idle_restarted = true;
     }
 
-    /// To be asked while there is nothing to read.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, idle: Duration, deadline: Option<Instant>) -> Poll<Late> {
+    /// Polls the limits. To be called while there is nothing to read.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        idle: Duration,
+        deadline: Option<Instant>,
+    ) -> Poll<TimeoutKind> {
+        let restarted = std::mem::take(&mut self.idle_restarted);
         let until = || {
-            let silent = instant_after(idle);
-            match deadline {
-                Some(deadline) if deadline < silent => (deadline, Duration::ZERO),
-                _ => (silent, idle / SLACK),
-            }
+            let idle_until = instant_after(idle);
+            deadline.map_or(idle_until, |deadline| deadline.min(idle_until))
         };
-        ready!(self.alarm.poll(cx, until));
-        Poll::Ready(if is_past(deadline) { Late::Deadline } else { Late::Idle })
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if restarted {
+                    timer.as_mut().reset(until());
+                }
+                timer
+            }
+            none => none.insert(Box::pin(sleep_until(until()))),
+        };
+        ready!(timer.as_mut().poll(cx));
+        self.timer = None;
+        Poll::Ready(if is_past(deadline) { TimeoutKind::Deadline } else { TimeoutKind::Idle })
     }
 }
-
-/// A stream may be silent for this part of its limit longer, so that thousands wake up a few times and not thousands
-/// of times.
-const SLACK: u32 = 64;
 
 pub(super) fn is_past(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() >= deadline)

@@ -1,6 +1,6 @@
 //! One HTTP exchange: how it is set up, what it may cost, and what its failure proves.
 
-pub(crate) mod retry;
+pub(crate) mod backoff;
 pub(crate) mod sse;
 
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{ClientBuilder, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::{Base, Config};
+use crate::config::Config;
+use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result, Source};
-use retry::RetryBudget;
+use backoff::RetryBudget;
 
 /// The connection pool, and the retry budget of all who share it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Http {
     /// The pool that a config asks for: a shared one, or one of its own.
-    pub(crate) fn for_config(config: &Config, base: &Base) -> Result<Self> {
+    pub(crate) fn for_config(config: &Config, base: &BaseUrl) -> Result<Self> {
         let Some(shared) = &config.shared else {
             return Self::build(config, base);
         };
@@ -49,7 +50,7 @@ impl Http {
         Ok(shared.clone())
     }
 
-    fn build(config: &Config, base: &Base) -> Result<Self> {
+    fn build(config: &Config, base: &BaseUrl) -> Result<Self> {
         let builder = ClientBuilder::new();
         let builder = match &config.configure_http {
             Some(configure) => configure(builder),
@@ -78,9 +79,14 @@ impl Http {
             builder = builder.https_only(true);
         }
         let client = builder.build().map_err(|error| {
-            Error::invalid_input("the HTTP client could not be set up").with_source(error.without_url())
+            Error::invalid_input("the HTTP client could not be set up")
+                .with_source(error.without_url())
         })?;
-        Ok(Self { client, budget: Arc::new(RetryBudget::default()), plain_loopback: base.is_plain_loopback() })
+        Ok(Self {
+            client,
+            budget: Arc::new(RetryBudget::default()),
+            plain_loopback: base.is_plain_loopback(),
+        })
     }
 
     pub(crate) fn budget(&self) -> &RetryBudget {
@@ -126,7 +132,11 @@ impl Failure {
 }
 
 /// Reads a body that may be at most `limit` bytes.
-pub(crate) async fn read_body(response: &mut Response, limit: usize, until: Instant) -> Result<Bytes, Failure> {
+pub(crate) async fn read_body(
+    response: &mut Response,
+    limit: usize,
+    until: Instant,
+) -> Result<Bytes, Failure> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(Failure::TooLarge { limit });
     }
@@ -148,7 +158,11 @@ pub(crate) async fn read_body(response: &mut Response, limit: usize, until: Inst
     timeout_at(until, whole).await.unwrap_or(Err(Failure::TimedOut))
 }
 
-fn within(limit: usize, so_far: usize, chunk: reqwest::Result<Option<Bytes>>) -> Result<Option<Bytes>, Failure> {
+fn within(
+    limit: usize,
+    so_far: usize,
+    chunk: reqwest::Result<Option<Bytes>>,
+) -> Result<Option<Bytes>, Failure> {
     let chunk = chunk.map_err(Failure::of)?;
     if so_far + chunk.as_ref().map_or(0, Bytes::len) > limit {
         return Err(Failure::TooLarge { limit });
@@ -169,7 +183,11 @@ fn may_be_json(body: &[u8]) -> bool {
 }
 
 /// Reads the start of an error's body; whatever goes wrong on the way ends it there.
-pub(crate) async fn read_error_body(response: &mut Response, limit: usize, until: Instant) -> ErrorBody {
+pub(crate) async fn read_error_body(
+    response: &mut Response,
+    limit: usize,
+    until: Instant,
+) -> ErrorBody {
     let mut body = BytesMut::new();
     let start = async {
         loop {
@@ -225,7 +243,11 @@ mod tests {
         assert_eq!(wait_of("99999999999999999999999"), Some(MAX_RETRY_AFTER));
         assert_eq!(wait_of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
         let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
-        assert!(wait_of(&soon).is_some_and(|wait| wait > Duration::from_secs(50) && wait <= Duration::from_secs(60)));
+        assert!(
+            wait_of(&soon).is_some_and(
+                |wait| wait > Duration::from_secs(50) && wait <= Duration::from_secs(60)
+            )
+        );
         for odd in ["", "-1", "soon", "1.5"] {
             assert_eq!(wait_of(odd), None, "{odd}");
         }

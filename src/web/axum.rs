@@ -29,7 +29,8 @@ impl IntoResponse for Error {
 /// `application/problem+json`, with its status and `Retry-After`. Feature `axum`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, [NO_STORE], Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
@@ -57,7 +58,8 @@ impl IntoResponse for ServerEvents {
 /// Server-sent events, as they come. Feature `axum`.
 impl<S: Stream<Item = ServerEvent> + Unpin + Send + 'static> IntoResponse for SseBody<S> {
     fn into_response(self) -> Response {
-        let headers = SSE_HEADERS.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers = SSE_HEADERS
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         (headers, Body::from_stream(self)).into_response()
     }
 }

@@ -47,7 +47,11 @@ impl ServerEvent {
         match event {
             Event::Status(update) => Some(Self::new(
                 "status",
-                &StatusData { task_id: &update.task_id, state: update.state().as_str(), text: &update.message() },
+                &StatusData {
+                    task_id: &update.task_id,
+                    state: update.state().as_str(),
+                    text: &update.message(),
+                },
             )),
             Event::Artifact(update) => {
                 Some(Self::new("artifact", &ArtifactData::of(&update.task_id, &update.artifact)))
@@ -60,13 +64,19 @@ impl ServerEvent {
     /// The whole task as of now: `task`.
     #[must_use]
     pub fn task(task: &Task) -> Self {
-        Self::new("task", &StatusData { task_id: &task.id, state: task.state().as_str(), text: &task.text() })
+        Self::new(
+            "task",
+            &StatusData { task_id: &task.id, state: task.state().as_str(), text: &task.text() },
+        )
     }
 
     /// The end of an answer that is whole: `done`.
     #[must_use]
     pub fn done(reply: &Reply) -> Self {
-        Self::new("done", &StatusData { task_id: reply.task_id(), state: reply.state().as_str(), text: "" })
+        Self::new(
+            "done",
+            &StatusData { task_id: reply.task_id(), state: reply.state().as_str(), text: "" },
+        )
     }
 
     /// The end of an answer that failed: `error`.
@@ -182,24 +192,32 @@ impl fmt::Debug for ServerEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::update::{Content, decode_frame};
+    use crate::wire::update::{MessageContent, decode_message};
 
     fn event(json: &str) -> Event {
-        match decode_frame(&bytes::Bytes::copy_from_slice(json.as_bytes())) {
-            Ok(Content::Result(payload, ..)) => payload.into_update(&TaskId::from("tsk-1")).expect("an update").into(),
+        match decode_message(&bytes::Bytes::copy_from_slice(json.as_bytes())) {
+            Ok(MessageContent::Result(payload, ..)) => {
+                payload.into_update(&TaskId::from("tsk-1")).expect("an update").into()
+            }
             _ => Event::Unknown(serde_json::Value::Null),
         }
     }
 
     #[test]
     fn events_are_one_line_of_compact_json() {
-        let wire = |json: &str| ServerEvent::of(&event(json)).map(|event| event.to_string()).unwrap_or_default();
+        let wire = |json: &str| {
+            ServerEvent::of(&event(json)).map(|event| event.to_string()).unwrap_or_default()
+        };
         assert_eq!(
-            wire(r#"{"id":"tsk-1","status":{"state":"INPUT_REQUIRED","message":"Which\none?"},"final":true}"#),
+            wire(
+                r#"{"id":"tsk-1","status":{"state":"INPUT_REQUIRED","message":"Which\none?"},"final":true}"#
+            ),
             "event: status\ndata: {\"taskId\":\"tsk-1\",\"state\":\"input-required\",\"text\":\"Which\\none?\"}\n\n"
         );
         assert_eq!(
-            wire(r#"{"id":"tsk-1","artifact":{"parts":[{"type":"text","text":"é\r\n"}],"append":true}}"#),
+            wire(
+                r#"{"id":"tsk-1","artifact":{"parts":[{"type":"text","text":"é\r\n"}],"append":true}}"#
+            ),
             "event: artifact\ndata: {\"taskId\":\"tsk-1\",\"index\":0,\"append\":true,\"name\":\"artifact\",\"text\":\"é\\r\\n\"}\n\n"
         );
         assert_eq!(

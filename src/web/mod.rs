@@ -45,7 +45,7 @@ Router::new().route("/ask", post(ask)).route("/stream", post(stream)).with_state
 //! use payman_sdk::Ask;
 //!
 //! let ask = Ask::new("Pay Tyllen $50");
-//! save(ask.task_id()); // with the order that it pays for: `client.task(id)` tells later what became of it
+//! save(ask.task_id()); // with the order that it pays for: `client.get_task(id)` tells later what became of it
 //! let asking = tokio::spawn(client.ask(ask)); // goes on when this handler is dropped
 //! asking.await.expect("the ask does not panic")
 //! # }
@@ -135,8 +135,11 @@ pub use sse::{SseBody, sse};
 
 /// The headers of a body of server-sent events: it is not kept, not rewritten, and not held back by a proxy.
 #[cfg(any(feature = "axum", feature = "actix-web"))]
-const SSE_HEADERS: [(&str, &str); 3] =
-    [("content-type", "text/event-stream"), ("cache-control", "no-store, no-transform"), ("x-accel-buffering", "no")];
+const SSE_HEADERS: [(&str, &str); 3] = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+];
 
 /// The headers of a whole answer: it is about somebody's money.
 #[cfg(any(feature = "axum", feature = "actix-web"))]

@@ -60,7 +60,12 @@ impl Problem {
     /// assert!(busy.is_safe_to_ask_again());
     /// ```
     #[must_use]
-    pub fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(
+        status: u16,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             documented: false,
             status,
@@ -151,28 +156,49 @@ fn kind_of(error: &Error) -> Kind {
     }
     match error.kind() {
         ErrorKind::InvalidInput => kind(400, "invalid-input", "Bad input", ""),
-        ErrorKind::ReauthorizationRequired => {
-            kind(403, "connect-again", "Payman account not connected", "Connect your Payman account again.")
+        ErrorKind::ReauthorizationRequired => kind(
+            403,
+            "connect-again",
+            "Payman account not connected",
+            "Connect your Payman account again.",
+        ),
+        ErrorKind::TaskNotFound => {
+            kind(404, "task-not-found", "No such task", "The platform knows no such task.")
         }
-        ErrorKind::TaskNotFound => kind(404, "task-not-found", "No such task", "The platform knows no such task."),
-        ErrorKind::TaskNotCompleted => {
-            kind(422, "not-completed", "Not completed", "The agent did not complete what was asked.")
+        ErrorKind::TaskNotCompleted => kind(
+            422,
+            "not-completed",
+            "Not completed",
+            "The agent did not complete what was asked.",
+        ),
+        ErrorKind::RateLimited => {
+            kind(429, "busy", "The platform is busy", "Try again a little later.")
         }
-        ErrorKind::RateLimited => kind(429, "busy", "The platform is busy", "Try again a little later."),
-        ErrorKind::TokenStore => {
-            kind(500, "server-error", "Something is wrong on this server", "This is not your fault.")
-        }
+        ErrorKind::TokenStore => kind(
+            500,
+            "server-error",
+            "Something is wrong on this server",
+            "This is not your fault.",
+        ),
         ErrorKind::Unsupported => {
             kind(501, "unsupported", "Not offered", "The platform does not offer this operation.")
         }
-        ErrorKind::Connect => kind(503, "unreachable", "The platform cannot be reached", "Try again a little later."),
+        ErrorKind::Connect => {
+            kind(503, "unreachable", "The platform cannot be reached", "Try again a little later.")
+        }
         ErrorKind::Timeout => kind(504, "timeout", "It took too long", "Try again a little later."),
-        _ => kind(502, "refused", "The platform refused", "The platform refused what this server asked of it."),
+        _ => kind(
+            502,
+            "refused",
+            "The platform refused",
+            "The platform refused what this server asked of it.",
+        ),
     }
 }
 
 fn unknown_outcome(of: ErrorKind) -> Kind {
-    let status = if matches!(of, ErrorKind::Timeout | ErrorKind::TaskNotCompleted) { 504 } else { 502 };
+    let status =
+        if matches!(of, ErrorKind::Timeout | ErrorKind::TaskNotCompleted) { 504 } else { 502 };
     kind(
         status,
         "outcome-unknown",
@@ -200,7 +226,10 @@ impl From<&Error> for Problem {
             outcome_unknown: error.is_outcome_unknown(),
             safe_to_ask_again,
             task_id: error.task_id().cloned(),
-            retry_after: error.retry_after().filter(|_| !error.is_outcome_unknown()).map(whole_seconds),
+            retry_after: error
+                .retry_after()
+                .filter(|_| !error.is_outcome_unknown())
+                .map(whole_seconds),
         }
     }
 }
@@ -243,9 +272,21 @@ impl From<Error> for Problem {
 pub(super) fn log(error: &Error, problem: &Problem) {
     let task_id = error.task_id().map(TaskId::as_str);
     if problem.status >= 500 {
-        tracing::warn!(status = problem.status, code = problem.code, task_id, ?error, "answered with a problem");
+        tracing::warn!(
+            status = problem.status,
+            code = problem.code,
+            task_id,
+            ?error,
+            "answered with a problem"
+        );
     } else {
-        tracing::debug!(status = problem.status, code = problem.code, task_id, ?error, "answered with a problem");
+        tracing::debug!(
+            status = problem.status,
+            code = problem.code,
+            task_id,
+            ?error,
+            "answered with a problem"
+        );
     }
 }
 
@@ -291,7 +332,10 @@ mod tests {
         ] {
             let problem = Problem::from(&error(kind, outcome));
             assert_eq!((problem.status(), problem.code()), (status, code), "{kind:?} {outcome:?}");
-            assert_eq!(problem.detail().contains("Nothing was done"), outcome == NotDone && kind != InvalidInput);
+            assert_eq!(
+                problem.detail().contains("Nothing was done"),
+                outcome == NotDone && kind != InvalidInput
+            );
         }
     }
 
@@ -305,7 +349,8 @@ mod tests {
 
     #[test]
     fn the_json_tells_what_matters_and_nothing_of_the_platforms() -> Result<(), serde_json::Error> {
-        let busy = error(ErrorKind::RateLimited, Outcome::NotDone).with_retry_after(Some(Duration::from_millis(1200)));
+        let busy = error(ErrorKind::RateLimited, Outcome::NotDone)
+            .with_retry_after(Some(Duration::from_millis(1200)));
         let value = serde_json::to_value(Problem::from(&busy))?;
         assert_eq!(
             value,
@@ -315,9 +360,13 @@ mod tests {
                 "outcomeUnknown": false, "safeToAskAgain": true, "taskId": "tsk-1", "retryAfter": 2,
             })
         );
-        let lost = error(ErrorKind::Interrupted, Outcome::Unknown).with_retry_after(Some(Duration::from_secs(1)));
+        let lost = error(ErrorKind::Interrupted, Outcome::Unknown)
+            .with_retry_after(Some(Duration::from_secs(1)));
         let value = serde_json::to_value(Problem::from(&lost))?;
-        assert_eq!((&value["outcomeUnknown"], &value["safeToAskAgain"]), (&Value::Bool(true), &Value::Bool(false)));
+        assert_eq!(
+            (&value["outcomeUnknown"], &value["safeToAskAgain"]),
+            (&Value::Bool(true), &Value::Bool(false))
+        );
         assert_eq!((&value["taskId"], value.get("retryAfter")), (&json!("tsk-1"), None));
         let text = value.to_string();
         assert!(!text.contains("inside") && !text.contains("upstream"), "{text}");

@@ -111,7 +111,10 @@ mod tests {
         }));
         let started = Instant::now();
         let body = sse(late);
-        let chunks: Vec<_> = body.map(|chunk| (chunk.unwrap_or_default(), started.elapsed().as_secs())).collect().await;
+        let chunks: Vec<_> = body
+            .map(|chunk| (chunk.unwrap_or_default(), started.elapsed().as_secs()))
+            .collect()
+            .await;
         let comment = Bytes::from_static(b":\n\n");
         let event = Bytes::from_static(b"event: late\ndata: 1\n\n");
         assert_eq!(chunks, [(comment.clone(), 15), (comment, 30), (event, 35)]);
@@ -129,7 +132,10 @@ mod tests {
         while let Some(Ok(chunk)) = body.next().await {
             chunks.push(chunk);
         }
-        assert!(chunks.len() == 3 && chunks.iter().all(|chunk| chunk.starts_with(b"event")), "{chunks:?}");
+        assert!(
+            chunks.len() == 3 && chunks.iter().all(|chunk| chunk.starts_with(b"event")),
+            "{chunks:?}"
+        );
         assert!(body.next().await.is_none());
     }
 }

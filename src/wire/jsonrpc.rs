@@ -78,7 +78,9 @@ impl RpcError {
     fn from_value(value: Value) -> Self {
         let fields = match value {
             Value::Object(_) => Fields::deserialize(value),
-            other => Ok(Fields { code: None, message: lenient::text(other).ok().flatten(), data: None }),
+            other => {
+                Ok(Fields { code: None, message: lenient::text(other).ok().flatten(), data: None })
+            }
         };
         let Ok(fields) = fields else {
             return Self { code: None, message: String::new(), data: None };
@@ -95,7 +97,11 @@ fn nested_error(data: &Value) -> Option<RpcError> {
     candidate.get("code")?.as_i64()?;
     candidate.get("message")?.as_str()?;
     let fields = Fields::deserialize(candidate).ok()?;
-    Some(RpcError { code: fields.code, message: fields.message.unwrap_or_default(), data: fields.data })
+    Some(RpcError {
+        code: fields.code,
+        message: fields.message.unwrap_or_default(),
+        data: fields.data,
+    })
 }
 
 #[cfg(test)]
@@ -122,7 +128,8 @@ mod tests {
     fn a_nested_error_is_the_real_one() {
         let inner = json!({"code": -32001, "message": "Task not found"});
         for data in [inner.clone(), json!({"error": inner})] {
-            let error = RpcError::from_value(json!({"code": -32603, "message": "Internal", "data": data}));
+            let error =
+                RpcError::from_value(json!({"code": -32603, "message": "Internal", "data": data}));
             assert_eq!(error.code, Some(-32001));
         }
     }

@@ -183,7 +183,11 @@ mod tests {
             assert_eq!(text(&value).unwrap().as_deref(), wanted, "{value}");
             assert_eq!(id::<_, String>(&value).unwrap().as_deref(), wanted, "{value}");
             let written = value.to_string();
-            assert_eq!(text(&mut serde_json::Deserializer::from_str(&written)).unwrap().as_deref(), wanted, "{value}");
+            assert_eq!(
+                text(&mut serde_json::Deserializer::from_str(&written)).unwrap().as_deref(),
+                wanted,
+                "{value}"
+            );
         }
     }
 

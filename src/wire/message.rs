@@ -2,12 +2,12 @@
 //!
 //! Read once and in place: nearly all of a small event's cost would else be the moving of half-read structs.
 
-pub(super) mod plain;
-
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::Value;
 
 use super::Metadata;
@@ -21,7 +21,7 @@ use crate::ids::{SessionId, TaskId};
 /// What a frame turned out to be.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // nearly every frame is a result: a box would cost each of them
-pub(crate) enum Content<'de> {
+pub(crate) enum MessageContent<'de> {
     /// A task or an update.
     Result(Payload<'de>),
     /// An error, and whether a task or an update came beside it: then it refuses nothing.
@@ -34,7 +34,7 @@ pub(crate) enum Content<'de> {
 
 /// Why a frame could not be read. Says where, never what: the text is the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub(crate) enum DecodeError {
     #[error("it is not valid UTF-8")]
     Utf8,
     #[error("it is not JSON (line {line}, column {column})")]
@@ -43,7 +43,7 @@ pub(crate) enum Unreadable {
     Shape { line: usize, column: usize },
 }
 
-impl From<serde_json::Error> for Unreadable {
+impl From<serde_json::Error> for DecodeError {
     fn from(error: serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
         if error.is_data() { Self::Shape { line, column } } else { Self::NotJson { line, column } }
@@ -54,17 +54,17 @@ impl From<serde_json::Error> for Unreadable {
 ///
 /// A result of an unknown shape is kept as it is; one of a known shape that cannot be read is an error, since
 /// an answer that lost a piece must not look whole.
-pub(crate) fn decode_frame(data: &[u8]) -> Result<Content<'_>, Unreadable> {
+pub(crate) fn decode_message(data: &[u8]) -> Result<MessageContent<'_>, DecodeError> {
     // Checked at once and then read as text: faster than to check string by string.
-    let text = std::str::from_utf8(data).map_err(|_| Unreadable::Utf8)?;
+    let text = std::str::from_utf8(data).map_err(|_| DecodeError::Utf8)?;
     let frame: Frame<'_> = serde_json::from_str(text)?;
     match frame.into_content() {
-        Content::Unknown(_) => Ok(Content::Unknown(result_of(text)?)),
+        MessageContent::Unknown(_) => Ok(MessageContent::Unknown(result_of(text)?)),
         content => Ok(content),
     }
 }
 
-fn result_of(text: &str) -> Result<Value, Unreadable> {
+fn result_of(text: &str) -> Result<Value, DecodeError> {
     #[derive(serde::Deserialize)]
     struct Envelope {
         result: Value,
@@ -90,7 +90,10 @@ pub(crate) struct Payload<'de> {
 impl<'de> Payload<'de> {
     /// True where it has one of the fields that a task or an update is told by.
     fn is_known(&self) -> bool {
-        self.status.is_some() || self.artifact.is_some() || self.artifacts.is_some() || self.history.is_some()
+        self.status.is_some()
+            || self.artifact.is_some()
+            || self.artifacts.is_some()
+            || self.history.is_some()
     }
 
     pub(crate) fn is_final(&self) -> bool {
@@ -118,14 +121,23 @@ impl<'de> Payload<'de> {
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
         if let Some(artifact) = self.artifact {
             let task_id = task_id(self.id.as_deref(), stream_of);
-            return Some(Update::Artifact(ArtifactUpdate { task_id, artifact, metadata: self.metadata }));
+            return Some(Update::Artifact(ArtifactUpdate {
+                task_id,
+                artifact,
+                metadata: self.metadata,
+            }));
         }
         if self.artifacts.is_some() || self.history.is_some() {
             return self.into_task(stream_of).map(Update::Task);
         }
         let is_final = self.is_final();
         let task_id = task_id(self.id.as_deref(), stream_of);
-        Some(Update::Status(StatusUpdate { task_id, status: self.status?, is_final, metadata: self.metadata }))
+        Some(Update::Status(StatusUpdate {
+            task_id,
+            status: self.status?,
+            is_final,
+            metadata: self.metadata,
+        }))
     }
 
     /// Reads the value of one field. The pieces may come once: of two, one would be lost. Of the two spellings of a
@@ -158,7 +170,11 @@ fn task_id(id: Option<&str>, expected: &TaskId) -> TaskId {
     }
 }
 
-fn put<T, E: de::Error>(place: &mut Option<T>, value: Option<T>, name: &'static str) -> Result<(), E> {
+fn put<T, E: de::Error>(
+    place: &mut Option<T>,
+    value: Option<T>,
+    name: &'static str,
+) -> Result<(), E> {
     if place.is_some() {
         return Err(E::duplicate_field(name));
     }
@@ -236,21 +252,25 @@ enum Found {
 }
 
 impl<'de> Frame<'de> {
-    /// An unknown result comes without its JSON: see [`decode_frame`].
-    fn into_content(self) -> Content<'de> {
+    /// An unknown result comes without its JSON: see [`decode_message`].
+    fn into_content(self) -> MessageContent<'de> {
         match (self.found, self.error) {
             (_, Some(error)) if error.says_something() => {
                 let bare_too = self.bare.is_some_and(|bare| bare.is_known());
-                return Content::Error(error, bare_too || self.result.is_known());
+                return MessageContent::Error(error, bare_too || self.result.is_known());
             }
-            (Found::Fields, _) if self.result.is_known() => return Content::Result(self.result),
-            (_, Some(error)) => return Content::Error(error, false),
-            (Found::Fields | Found::Other, None) => return Content::Unknown(Value::Null),
+            (Found::Fields, _) if self.result.is_known() => {
+                return MessageContent::Result(self.result);
+            }
+            (_, Some(error)) => return MessageContent::Error(error, false),
+            (Found::Fields | Found::Other, None) => return MessageContent::Unknown(Value::Null),
             (Found::Nothing, None) => {}
         }
         match self.bare {
-            Some(bare) if bare.is_known() => Content::Result(Payload { id: self.id.and_then(id_of), ..*bare }),
-            _ => Content::Nothing,
+            Some(bare) if bare.is_known() => {
+                MessageContent::Result(Payload { id: self.id.and_then(id_of), ..*bare })
+            }
+            _ => MessageContent::Nothing,
         }
     }
 }
@@ -359,8 +379,8 @@ mod tests {
     use super::*;
 
     fn read(value: &Value) -> Payload<'static> {
-        match decode_frame(value.to_string().leak().as_bytes()) {
-            Ok(Content::Result(payload)) => payload,
+        match decode_message(value.to_string().leak().as_bytes()) {
+            Ok(MessageContent::Result(payload)) => payload,
             other => panic!("{value}: {other:?}"),
         }
     }
@@ -372,21 +392,41 @@ mod tests {
     #[test]
     fn an_id_may_be_missing_null_a_number_or_foreign() {
         let status = json!({"state": "working"});
-        for id in [json!("req-1"), json!(1), json!(null), json!({"a": 1}), json!([1]), json!("foreign")] {
+        for id in
+            [json!("req-1"), json!(1), json!(null), json!({"a": 1}), json!([1]), json!("foreign")]
+        {
             assert_eq!(
-                id_in(&json!({"jsonrpc": "2.0", "id": id, "result": {"id": "t", "status": status}})),
+                id_in(
+                    &json!({"jsonrpc": "2.0", "id": id, "result": {"id": "t", "status": status}})
+                ),
                 Some("t".into())
             );
-            assert_eq!(id_in(&json!({"result": {"id": "t", "status": status}, "id": id})), Some("t".into()));
+            assert_eq!(
+                id_in(&json!({"result": {"id": "t", "status": status}, "id": id})),
+                Some("t".into())
+            );
         }
         assert_eq!(
             id_in(&json!({"result": {"status": status}, "id": "req-1"})),
             None,
             "the request's is not the task's"
         );
-        for (id, wanted) in [(json!("t"), Some("t")), (json!(7), Some("7")), (json!(null), None), (json!([7]), None)] {
-            assert_eq!(id_in(&json!({"id": id, "status": status})), wanted.map(TaskId::from), "bare, {id}");
-            assert_eq!(id_in(&json!({"result": {"id": id, "status": status}})), wanted.map(TaskId::from), "{id}");
+        for (id, wanted) in [
+            (json!("t"), Some("t")),
+            (json!(7), Some("7")),
+            (json!(null), None),
+            (json!([7]), None),
+        ] {
+            assert_eq!(
+                id_in(&json!({"id": id, "status": status})),
+                wanted.map(TaskId::from),
+                "bare, {id}"
+            );
+            assert_eq!(
+                id_in(&json!({"result": {"id": id, "status": status}})),
+                wanted.map(TaskId::from),
+                "{id}"
+            );
         }
     }
 
@@ -401,17 +441,21 @@ mod tests {
         assert!(
             read(&json!({"result": {"status": status, "final": true, "isFinal": true, "is_final": true}})).is_final()
         );
-        assert!(read(&json!({"result": {"status": status, "final": false, "is_final": true}})).is_final());
+        assert!(
+            read(&json!({"result": {"status": status, "final": false, "is_final": true}}))
+                .is_final()
+        );
         assert!(!read(&json!({"result": {"status": status}})).is_final());
-        for session in
-            [json!({"sessionId": "s"}), json!({"session_id": "s"}), json!({"sessionId": null, "session_id": "s"})]
-        {
+        for session in [
+            json!({"sessionId": "s"}),
+            json!({"session_id": "s"}),
+            json!({"sessionId": null, "session_id": "s"}),
+        ] {
             let mut result = json!({"status": status});
             result.as_object_mut().unwrap().extend(session.as_object().unwrap().clone());
             assert_eq!(read(&json!({"result": result})).session_id, Some("s".into()), "{result}");
         }
-        let artifact =
-            json!({"lastChunk": true, "last_chunk": true, "index": "2", "append": 1, "name": 5, "parts": null});
+        let artifact = json!({"lastChunk": true, "last_chunk": true, "index": "2", "append": 1, "name": 5, "parts": null});
         let artifact = read(&json!({"artifact": artifact})).artifact.unwrap();
         assert_eq!((artifact.last_chunk, artifact.index, artifact.append), (Some(true), 2, true));
         assert_eq!(artifact.name.as_deref(), Some("5"));
@@ -424,7 +468,9 @@ mod tests {
                 "result": 2, "status": {"state": null, "message": null, "timestamp": null, "new": 1}, "kind": "status-update"}});
         let payload = read(&value);
         assert_eq!(payload.status, Some(TaskStatus::default()));
-        assert!(matches!(payload.into_update(&"x".into()), Some(Update::Status(update)) if update.task_id == "t"));
+        assert!(
+            matches!(payload.into_update(&"x".into()), Some(Update::Status(update)) if update.task_id == "t")
+        );
     }
 
     #[test]
@@ -437,15 +483,21 @@ mod tests {
             r#"{"error":{"code":1},"error":{"code":1}}"#,
         ];
         for text in twice {
-            assert!(matches!(decode_frame(text.as_bytes()), Err(Unreadable::Shape { .. })), "{text}");
+            assert!(
+                matches!(decode_message(text.as_bytes()), Err(DecodeError::Shape { .. })),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_frame_in_an_array_is_none() {
         for text in ["[]", r#"["2.0",1,{"status":{}}]"#, "1", "\"a\"", "null"] {
-            assert!(matches!(decode_frame(text.as_bytes()), Err(Unreadable::Shape { .. })), "{text}");
+            assert!(
+                matches!(decode_message(text.as_bytes()), Err(DecodeError::Shape { .. })),
+                "{text}"
+            );
         }
-        assert!(matches!(decode_frame(b"{"), Err(Unreadable::NotJson { .. })));
+        assert!(matches!(decode_message(b"{"), Err(DecodeError::NotJson { .. })));
     }
 }

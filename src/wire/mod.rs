@@ -14,9 +14,9 @@
 //! upper case as the platform writes them; reading ignores case, `-` against `_`, and a
 //! `TASK_STATE_` prefix. Unset fields are left out: some servers answer 500 to a null.
 
-pub(crate) mod frame;
 pub(crate) mod jsonrpc;
 pub(crate) mod lenient;
+pub(crate) mod message;
 pub(crate) mod oauth;
 pub(crate) mod part;
 pub(crate) mod request;

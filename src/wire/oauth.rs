@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn blank_and_null_are_absent() {
         let mut reply: TokenReply =
-            serde_json::from_str(r#"{"accessToken":" ","expiresIn":null,"refreshToken":""}"#).unwrap();
+            serde_json::from_str(r#"{"accessToken":" ","expiresIn":null,"refreshToken":""}"#)
+                .unwrap();
         assert_eq!(reply.take_access_token(), None);
         assert_eq!(reply.take_refresh_token(), None);
         assert_eq!(reply.expires_in(), None);

@@ -313,7 +313,10 @@ impl Fields<'_> {
             let Some(Loose::Text(text)) = self.text.take() else {
                 return self.into_unknown();
             };
-            return Part::Text(TextPart { text: text.into_owned(), metadata: self.take_metadata() });
+            return Part::Text(TextPart {
+                text: text.into_owned(),
+                metadata: self.take_metadata(),
+            });
         }
         let has = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
         if self.is("file", has(&self.file)) {
@@ -397,7 +400,8 @@ mod tests {
 
     #[test]
     fn a_files_bytes_are_decoded() {
-        let Part::File(file) = read(json!({"file": {"mimeType": "text/plain", "bytes": "aGk="}})) else {
+        let Part::File(file) = read(json!({"file": {"mimeType": "text/plain", "bytes": "aGk="}}))
+        else {
             panic!("not a file");
         };
         assert_eq!(file.bytes().as_deref(), Some(b"hi".as_slice()));

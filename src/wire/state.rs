@@ -124,7 +124,10 @@ fn known(text: &str) -> Option<&'static TaskState> {
 #[inline(never)]
 fn same(text: &str, name: &str) -> bool {
     text.len() == name.len()
-        && text.bytes().zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
+        && text
+            .bytes()
+            .zip(name.bytes())
+            .all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
 }
 
 impl fmt::Display for TaskState {

@@ -89,7 +89,11 @@ pub struct TaskStatus {
     #[serde(default)]
     pub state: TaskState,
     /// What the agent says of it.
-    #[serde(default, deserialize_with = "lenient::null_as_default", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::null_as_default",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub message: Option<StatusMessage>,
     /// When the task came to stand there.
     #[serde(default, deserialize_with = "lenient::id", skip_serializing_if = "Option::is_none")]
@@ -138,10 +142,12 @@ impl<'de> Deserialize<'de> for StatusMessage {
         // Text is what the platform sends. A message is short; to read it by way of a value costs little.
         Ok(match Loose::deserialize(deserializer)? {
             Loose::Text(text) => Self::Text(text.into_owned()),
-            Loose::Other(value) if value.get("parts").is_some() => match Message::deserialize(&value) {
-                Ok(message) => Self::Message(Box::new(message)),
-                Err(_) => Self::Other(Box::new(value)),
-            },
+            Loose::Other(value) if value.get("parts").is_some() => {
+                match Message::deserialize(&value) {
+                    Ok(message) => Self::Message(Box::new(message)),
+                    Err(_) => Self::Other(Box::new(value)),
+                }
+            }
             Loose::Other(value) => Self::Other(Box::new(value)),
         })
     }
@@ -203,7 +209,11 @@ pub struct Message {
     #[serde(default, deserialize_with = "lenient::null_as_default")]
     pub parts: Vec<Part>,
     /// What the sender attached.
-    #[serde(default, deserialize_with = "lenient::metadata", skip_serializing_if = "Metadata::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "lenient::metadata",
+        skip_serializing_if = "Metadata::is_empty"
+    )]
     pub metadata: Metadata,
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::text::Text;
+use crate::inline_str::InlineStr;
 
 /// A point in time, kept as the server wrote it.
 ///
@@ -21,7 +21,7 @@ use crate::text::Text;
 /// assert!(Timestamp::from("yesterday").to_system_time().is_none());
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Timestamp(Text<LONGEST>);
+pub struct Timestamp(InlineStr<LONGEST>);
 
 /// The length in bytes of one in UTC with nine digits, and a little more.
 const LONGEST: usize = 32;
@@ -88,9 +88,13 @@ mod tests {
 
     #[test]
     fn one_of_any_length_is_kept_as_it_is() -> Result<(), serde_json::Error> {
-        for text in
-            ["", "now", "2025-06-27T16:31:41.510422505Z", "2025-06-27T16:31:41.510422505+00:00", &"9".repeat(99)]
-        {
+        for text in [
+            "",
+            "now",
+            "2025-06-27T16:31:41.510422505Z",
+            "2025-06-27T16:31:41.510422505+00:00",
+            &"9".repeat(99),
+        ] {
             let json = serde_json::to_string(text)?;
             assert_eq!(serde_json::from_str::<Timestamp>(&json)?, Timestamp::from(text));
             assert_eq!(serde_json::to_string(&Timestamp::from(text.to_owned()))?, json);

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::Metadata;
-pub(crate) use super::frame::plain::plain_status;
-pub(crate) use super::frame::{Content, Unreadable, decode_frame};
+pub(crate) use super::message::{DecodeError, MessageContent, decode_message};
 use super::state::TaskState;
 use super::task::{Artifact, Task, TaskStatus};
 use crate::ids::TaskId;

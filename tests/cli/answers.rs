@@ -21,7 +21,8 @@ fn an_emulator_of_its_own_answers_and_says_so() {
 #[test]
 fn a_stream_is_printed_as_it_comes() {
     let server = Server::start(&["--chunk-chars", "8", "--chunk-delay", "700ms"]);
-    let mut child = server.command(["ask", "--stream", BALANCE]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        server.command(["ask", "--stream", BALANCE]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = [0; 8];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(&first, b"You have");
@@ -35,26 +36,43 @@ fn a_stream_is_printed_as_it_comes() {
 #[test]
 fn each_output_can_be_read_by_a_program() {
     let server = Server::start(&[]);
-    for args in [&["ask", BALANCE, "--output", "json"][..], &["ask", BALANCE, "--output", "json", "--stream"]] {
+    for args in [
+        &["ask", BALANCE, "--output", "json"][..],
+        &["ask", BALANCE, "--output", "json", "--stream"],
+    ] {
         let reply: Value = serde_json::from_str(&server.run(args).out).unwrap();
         assert_eq!(reply["status"], "COMPLETED");
         assert_eq!(reply["artifacts"][0]["content"].as_str().unwrap(), ANSWER.trim_end());
-        assert!(reply["taskId"].is_string() && reply["sessionId"].is_string() && reply["requestId"].is_string());
+        assert!(
+            reply["taskId"].is_string()
+                && reply["sessionId"].is_string()
+                && reply["requestId"].is_string()
+        );
     }
 
-    let raw: Value = serde_json::from_str(&server.run(&["ask", BALANCE, "--output", "raw"]).out).unwrap();
+    let raw: Value =
+        serde_json::from_str(&server.run(&["ask", BALANCE, "--output", "raw"]).out).unwrap();
     assert_eq!(raw["jsonrpc"], "2.0");
     assert_eq!(raw["result"]["status"]["state"], "COMPLETED");
-    assert_eq!(raw["result"]["artifacts"][0]["parts"][0]["text"].as_str().unwrap(), ANSWER.trim_end());
+    assert_eq!(
+        raw["result"]["artifacts"][0]["parts"][0]["text"].as_str().unwrap(),
+        ANSWER.trim_end()
+    );
 
     let responses = lines(&server.run(&["ask", BALANCE, "--output", "raw", "--stream"]).out);
     assert!(responses.len() > 2 && responses.iter().all(|response| response["jsonrpc"] == "2.0"));
     assert_eq!(responses.last().unwrap()["result"]["final"], true);
 
     let events = lines(&server.run(&["ask", BALANCE, "--output", "events"]).out);
-    let words: String = events.iter().filter_map(|event| event.pointer("/artifact/parts/0/text")?.as_str()).collect();
+    let words: String = events
+        .iter()
+        .filter_map(|event| event.pointer("/artifact/parts/0/text")?.as_str())
+        .collect();
     assert_eq!(words, ANSWER.trim_end());
-    assert!(events.iter().filter(|event| event.get("artifact").is_some()).count() > 1, "it came in pieces");
+    assert!(
+        events.iter().filter(|event| event.get("artifact").is_some()).count() > 1,
+        "it came in pieces"
+    );
     assert_eq!(events.last().unwrap()["final"], true);
 }
 
@@ -114,7 +132,10 @@ fn values_go_where_they_belong() {
 #[test]
 fn a_session_is_gone_on_with() {
     let server = Server::start(&[]);
-    assert_eq!(server.run(&["ask", "--session", "groceries", "Create payee Tyllen"]).status, Some(0));
+    assert_eq!(
+        server.run(&["ask", "--session", "groceries", "Create payee Tyllen"]).status,
+        Some(0)
+    );
     let earlier = "What did we talk about earlier?";
     assert!(server.run(&["ask", "--session", "groceries", earlier]).out.contains("Tyllen"));
 
@@ -132,17 +153,25 @@ fn where_there_is_no_artifact_the_status_speaks_and_the_printed_command_answers(
     let server = Server::start(&[]);
     for flags in [&[][..], &["--stream"]] {
         server.reset();
-        let asked = server.run(&[&["ask", "--session", "my own", "Pay Tyllen $50"], flags].concat());
+        let asked =
+            server.run(&[&["ask", "--session", "my own", "Pay Tyllen $50"], flags].concat());
         assert_eq!(asked.status, Some(4), "{asked:?}");
         assert!(asked.out.contains("no payee named Tyllen"), "{asked:?}");
-        let command = asked.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&asked.err);
+        let command = asked
+            .err
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("payman "))
+            .expect(&asked.err);
         let command = command.replace("'your answer'", "yes").replace("'my own'", "my%own");
         let args: Vec<_> = command.split(' ').map(|arg| arg.replace('%', " ")).collect();
         let answered = server.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(answered.status, Some(0), "{answered:?}");
         assert!(answered.out.contains("$50.00") && answered.out.contains("Tyllen"), "{answered:?}");
         let state = server.state();
-        assert_eq!((state["payments"][0]["payee"].as_str(), &state["payments"][1]), (Some("Tyllen"), &Value::Null));
+        assert_eq!(
+            (state["payments"][0]["payee"].as_str(), &state["payments"][1]),
+            (Some("Tyllen"), &Value::Null)
+        );
         assert_eq!(state["tasks"].as_array().unwrap().len(), 1, "it is one task");
     }
 }
@@ -150,8 +179,13 @@ fn where_there_is_no_artifact_the_status_speaks_and_the_printed_command_answers(
 #[test]
 fn a_reader_who_leaves_is_no_error() {
     let server = Server::start(&["--agent-delay", "300ms"]);
-    for args in [&["ask", BALANCE][..], &["ask", "--stream", BALANCE], &["ask", BALANCE, "--output", "events"]] {
-        let mut child = server.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    for args in [
+        &["ask", BALANCE][..],
+        &["ask", "--stream", BALANCE],
+        &["ask", BALANCE, "--output", "events"],
+    ] {
+        let mut child =
+            server.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut err = String::new();
         child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
@@ -162,9 +196,35 @@ fn a_reader_who_leaves_is_no_error() {
 #[test]
 fn other_dialects_are_understood() {
     let dialects: [&[&str]; 3] = [
-        &["--line-end", "crlf", "--states", "lower", "--final-flag", "isFinal", "--token-names", "snake"],
-        &["--line-end", "cr", "--states", "prefixed", "--final-flag", "absent", "--byte-order-mark", "--comments"],
-        &["--envelope", "bare", "--status-text", "message", "--several-lines", "--last-chunk-flag", "absent"],
+        &[
+            "--line-end",
+            "crlf",
+            "--states",
+            "lower",
+            "--final-flag",
+            "isFinal",
+            "--token-names",
+            "snake",
+        ],
+        &[
+            "--line-end",
+            "cr",
+            "--states",
+            "prefixed",
+            "--final-flag",
+            "absent",
+            "--byte-order-mark",
+            "--comments",
+        ],
+        &[
+            "--envelope",
+            "bare",
+            "--status-text",
+            "message",
+            "--several-lines",
+            "--last-chunk-flag",
+            "absent",
+        ],
     ];
     for dialect in dialects {
         let server = Server::start(dialect);

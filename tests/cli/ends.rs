@@ -45,7 +45,13 @@ fn two_for_usage() {
 fn three_for_a_task_that_failed() {
     let server = Server::start(&["--balance", "10.00"]);
     assert_eq!(server.run(&["ask", "Create payee Tyllen"]).status, Some(0));
-    for flags in [&[][..], &["--stream"], &["--output", "json"], &["--output", "raw"], &["--output", "events"]] {
+    for flags in [
+        &[][..],
+        &["--stream"],
+        &["--output", "json"],
+        &["--output", "raw"],
+        &["--output", "events"],
+    ] {
         let ran = server.run(&[&["ask", "Pay Tyllen $50"], flags].concat());
         assert_eq!(ran.status, Some(3), "{flags:?} {ran:?}");
         assert!(!ran.out.is_empty() && ran.err.contains("failed"), "{ran:?}");
@@ -75,19 +81,26 @@ fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
     assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{ran:?}");
     let id = server.state()["tasks"][1]["id"].as_str().unwrap().to_owned();
     assert!(ran.err.contains("MAY HAVE BEEN DONE"), "{ran:?}");
-    let look = ran.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&ran.err);
+    let look =
+        ran.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&ran.err);
     assert_eq!(look, format!("task get {id}"));
 
     // It was paid, once; and while the platform cannot be asked, looking says no more than that.
     let state = server.state();
-    assert_eq!((state["payments"].as_array().unwrap().len(), state["sends"][&id].as_u64()), (1, Some(1)));
+    assert_eq!(
+        (state["payments"].as_array().unwrap().len(), state["sends"][&id].as_u64()),
+        (1, Some(1))
+    );
     let args: Vec<_> = look.split(' ').chain(["--timeout", "1s"]).collect();
     assert_eq!(server.run(&args).status, Some(1));
 }
 
 #[test]
 fn an_answer_that_was_lost_is_found_and_never_asked_for_again() {
-    let server = Server::start(&["--fault", r#"[{"on": "send", "skip": 1, "when": "after", "close": true}]"#]);
+    let server = Server::start(&[
+        "--fault",
+        r#"[{"on": "send", "skip": 1, "when": "after", "close": true}]"#,
+    ]);
     server.run(&["ask", "Create payee Tyllen"]);
     let ran = server.run(&["ask", "Pay Tyllen $50"]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
@@ -96,7 +109,10 @@ fn an_answer_that_was_lost_is_found_and_never_asked_for_again() {
 
     server.faults(r#"{"on": "sendSubscribe", "cutAfter": 700}"#);
     let ran = server.run(&["ask", "--stream", BALANCE]);
-    assert_eq!((ran.status, ran.out.as_str()), (Some(0), "You have $999,950.00 in your wallet \"Main wallet\".\n"));
+    assert_eq!(
+        (ran.status, ran.out.as_str()),
+        (Some(0), "You have $999,950.00 in your wallet \"Main wallet\".\n")
+    );
 }
 
 #[test]
@@ -136,7 +152,12 @@ fn one_who_stops_an_ask_is_told_how_to_look() {
 #[test]
 fn a_task_is_looked_at_and_canceled() {
     let server = Server::start(&["--agent-delay", "60s"]);
-    let asking = server.command(["ask", BALANCE]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let asking = server
+        .command(["ask", BALANCE])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let id = server.task_id();
     let canceled = server.run(&["task", "cancel", &id]);
     assert_eq!(canceled.status, Some(0), "{canceled:?}");
@@ -146,8 +167,15 @@ fn a_task_is_looked_at_and_canceled() {
     let looked = server.run(&["task", "get", &id, "--output", "json"]);
     assert_eq!(looked.status, Some(3), "{looked:?}");
     let reply: serde_json::Value = serde_json::from_str(&looked.out).unwrap();
-    assert_eq!((reply["taskId"].as_str(), reply["status"].as_str()), (Some(id.as_str()), Some("CANCELED")));
-    assert_eq!(server.run(&["task", "cancel", &id]).status, Some(1), "there is nothing left to cancel");
+    assert_eq!(
+        (reply["taskId"].as_str(), reply["status"].as_str()),
+        (Some(id.as_str()), Some("CANCELED"))
+    );
+    assert_eq!(
+        server.run(&["task", "cancel", &id]).status,
+        Some(1),
+        "there is nothing left to cancel"
+    );
 }
 
 #[test]
@@ -155,13 +183,20 @@ fn missing_credentials_are_named() {
     let place = Place::new();
     let ran = place.run(&["ask", BALANCE]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{ran:?}");
-    assert!(ran.err.contains("PAYMAN_CLIENT_ID, PAYMAN_CLIENT_SECRET") && ran.err.contains("--emulator"), "{ran:?}");
+    assert!(
+        ran.err.contains("PAYMAN_CLIENT_ID, PAYMAN_CLIENT_SECRET")
+            && ran.err.contains("--emulator"),
+        "{ran:?}"
+    );
 
     let mut command = place.command(["ask", BALANCE]);
     command.env("PAYMAN_CLIENT_ID", "an-app").env("PAYMAN_CLIENT_SECRET", "");
     let ran = finish(command);
     assert_eq!(ran.status, Some(2));
-    assert!(ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("PAYMAN_CLIENT_ID"), "{ran:?}");
+    assert!(
+        ran.err.contains("PAYMAN_CLIENT_SECRET") && !ran.err.contains("PAYMAN_CLIENT_ID"),
+        "{ran:?}"
+    );
 }
 
 #[test]

@@ -19,8 +19,12 @@ fn a_dot_env_file_is_read_and_the_environment_wins_over_it() {
     let server = Server::start(&["--credentials", "an-app:right"]);
     let place = Place::new();
     let base_url = &server.base_url;
-    place
-        .write(".env", &format!("PAYMAN_BASE_URL={base_url}\nPAYMAN_CLIENT_ID=an-app\nPAYMAN_CLIENT_SECRET='right'\n"));
+    place.write(
+        ".env",
+        &format!(
+            "PAYMAN_BASE_URL={base_url}\nPAYMAN_CLIENT_ID=an-app\nPAYMAN_CLIENT_SECRET='right'\n"
+        ),
+    );
     let ran = place.run(&["ask", BALANCE]);
     assert_eq!(ran.status, Some(0), "{ran:?}");
 
@@ -61,7 +65,10 @@ fn the_command_line_wins_over_variables_and_blank_ones_are_none() {
     let mut command = server.command(["ask", BALANCE, "--emulator"]);
     command.env("PAYMAN_OUTPUT", "json");
     let ran = finish(command);
-    assert!(ran.status == Some(0) && ran.out.starts_with('{') && ran.err.contains("emulator"), "{ran:?}");
+    assert!(
+        ran.status == Some(0) && ran.out.starts_with('{') && ran.err.contains("emulator"),
+        "{ran:?}"
+    );
     assert_eq!(server.state()["tasks"].as_array().unwrap().len(), 1, "the other one was asked");
 }
 
@@ -72,7 +79,10 @@ fn every_option_has_a_variable() {
         let help = place.run(&[command, &["--help"]].concat()).out;
         let mut blocks: Vec<String> = Vec::new();
         for line in help.lines() {
-            if line.starts_with("  ") && line.trim_start().starts_with('-') && !line.trim_start().starts_with("- ") {
+            if line.starts_with("  ")
+                && line.trim_start().starts_with('-')
+                && !line.trim_start().starts_with("- ")
+            {
                 blocks.push(String::new());
             }
             if let Some(block) = blocks.last_mut() {
@@ -84,7 +94,9 @@ fn every_option_has_a_variable() {
             }
         }
         assert!(blocks.len() > 10, "{help}");
-        for block in blocks.iter().filter(|block| !block.contains("--help") && !block.contains("--version")) {
+        for block in
+            blocks.iter().filter(|block| !block.contains("--help") && !block.contains("--version"))
+        {
             assert!(block.contains("[env: PAYMAN_"), "{command:?}: {block}");
         }
     }

@@ -13,11 +13,20 @@ fn a_token_is_told_of_and_shown_only_when_asked_for() {
     let server = Server::start(&["--token-lifetime", "30m"]);
     let shown = server.run(&["token", "--reveal"]);
     let token = shown.out.trim();
-    assert!(shown.status == Some(0) && token.len() > 8 && !token.contains(char::is_whitespace), "{shown:?}");
-    assert!(shown.err.contains("valid for 29 min 5") || shown.err.contains("valid for 30 min 0"), "{shown:?}");
+    assert!(
+        shown.status == Some(0) && token.len() > 8 && !token.contains(char::is_whitespace),
+        "{shown:?}"
+    );
+    assert!(
+        shown.err.contains("valid for 29 min 5") || shown.err.contains("valid for 30 min 0"),
+        "{shown:?}"
+    );
 
     let told = server.run(&["token"]);
-    assert!(told.out.contains("own credentials") && told.out.contains("write_send_payment"), "{told:?}");
+    assert!(
+        told.out.contains("own credentials") && told.out.contains("write_send_payment"),
+        "{told:?}"
+    );
 
     let place = Place::new();
     let mut command = place.command(["ask", BALANCE]);
@@ -32,13 +41,17 @@ fn a_token_is_told_of_and_shown_only_when_asked_for() {
         .env("PAYMAN_CLIENT_ID", "an-app")
         .env("PAYMAN_ACCESS_TOKEN", token);
     let told = finish(command);
-    assert!(told.out.contains("valid for 9 min 5") || told.out.contains("valid for 10 min 0"), "{told:?}");
+    assert!(
+        told.out.contains("valid for 9 min 5") || told.out.contains("valid for 10 min 0"),
+        "{told:?}"
+    );
     assert!(!told.out.contains(token) && !told.err.contains(token));
 }
 
 #[test]
 fn a_refresh_token_that_works_once_serves_many_commands() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let emulator = runtime.block_on(Emulator::builder().rotate_refresh_tokens().start()).unwrap();
     let refresh = emulator.issue_refresh_token(["read_balance"]);
     let place = Place::new();
@@ -89,8 +102,10 @@ impl Connecting {
     fn decide(&self, server: &Server, decision: &str) -> (String, String) {
         let form = format!("{}&decision={decision}", self.page.query().unwrap());
         let (head, body) = server.http("POST", self.page.path(), &form);
-        let location =
-            head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_else(|| panic!("{head} {body}"));
+        let location = head
+            .lines()
+            .find_map(|line| line.strip_prefix("location: "))
+            .unwrap_or_else(|| panic!("{head} {body}"));
         visit(location)
     }
 
@@ -109,7 +124,12 @@ fn visit(address: &str) -> (String, String) {
 fn a_user_connects_and_later_commands_act_for_them() {
     let server = Server::start(&["--rotate-refresh-tokens"]);
     let connecting = Connecting::start(&server);
-    assert!(connecting.page.as_str().starts_with(&format!("{}/oauth/connect?client_id=an-app", server.base_url)));
+    assert!(
+        connecting
+            .page
+            .as_str()
+            .starts_with(&format!("{}/oauth/connect?client_id=an-app", server.base_url))
+    );
 
     // Whoever sends a browser here without the state neither connects nor ends the waiting.
     let redirect = connecting.redirect_uri();
@@ -174,5 +194,8 @@ fn a_token_file_that_is_something_else_is_left_alone() {
     let ran = server.run(&["ask", BALANCE, "--token-file", "notes.txt"]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.err.contains("token file"), "{ran:?}");
-    assert_eq!(std::fs::read_to_string(server.place().path().join("notes.txt")).unwrap(), "not tokens");
+    assert_eq!(
+        std::fs::read_to_string(server.place().path().join("notes.txt")).unwrap(),
+        "not tokens"
+    );
 }

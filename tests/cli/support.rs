@@ -40,7 +40,13 @@ impl Place {
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_payman"));
         let home = self.path();
-        command.args(args).current_dir(home).env_clear().env("HOME", home).env("APPDATA", home).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(home)
+            .env_clear()
+            .env("HOME", home)
+            .env("APPDATA", home)
+            .stdin(Stdio::null());
         for name in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -64,7 +70,12 @@ pub fn finish(mut command: Command) -> Ran {
 }
 
 pub fn with_input(mut command: Command, text: &[u8]) -> Ran {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(text).unwrap();
     end_of(child)
 }
@@ -88,7 +99,8 @@ pub struct Server {
 impl Server {
     pub fn start(args: &[&str]) -> Self {
         let place = Place::new();
-        let mut child = place.command(["emulator"].iter().chain(args)).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            place.command(["emulator"].iter().chain(args)).stdout(Stdio::piped()).spawn().unwrap();
         let mut first = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
         let base_url = first.strip_prefix("listening on ").expect(&first).trim_end().to_owned();
@@ -156,7 +168,11 @@ impl Drop for Server {
 pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, String) {
     let host = base_url.strip_prefix("http://").unwrap();
     let mut line = TcpStream::connect(host).unwrap();
-    let kind = if body.starts_with(['{', '[']) { "application/json" } else { "application/x-www-form-urlencoded" };
+    let kind = if body.starts_with(['{', '[']) {
+        "application/json"
+    } else {
+        "application/x-www-form-urlencoded"
+    };
     let length = body.len();
     write!(
         line,

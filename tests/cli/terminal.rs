@@ -73,7 +73,10 @@ fn a_conversation_streams_asks_back_and_keeps_its_session() {
     chat.exp_string("Session ses-").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line("What did we talk about earlier?").unwrap();
-    let last = until(|| Some(server.state()["tasks"][2].clone()).filter(|task| task["status"]["state"] == "COMPLETED"));
+    let last = until(|| {
+        Some(server.state()["tasks"][2].clone())
+            .filter(|task| task["status"]["state"] == "COMPLETED")
+    });
     let last = last.expect("it is answered");
     assert_ne!(last["sessionId"], "ses-mine");
     assert!(!last["artifacts"].to_string().contains("Tyllen"), "{last}");
@@ -99,7 +102,8 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
     chat.exp_string("You").unwrap();
     chat.send_control('c').unwrap();
     chat.exp_string("Canceled").unwrap();
-    let state = |at: usize| server.state()["tasks"][at]["status"]["state"].as_str().map(str::to_owned);
+    let state =
+        |at: usize| server.state()["tasks"][at]["status"]["state"].as_str().map(str::to_owned);
     assert_eq!(state(0).as_deref(), Some("CANCELED"));
 
     // At an empty prompt it tells how to leave.

@@ -89,11 +89,21 @@ pub struct Server {
 
 impl Server {
     pub async fn start(lost: Lost, size: Size) -> Self {
-        let payman =
-            Emulator::builder().rotate_refresh_tokens().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
-        let refresh_tokens = (0..size.sign_ins).map(|sign_in| payman.issue_refresh_token(scopes_of(sign_in))).collect();
-        let plan =
-            Plan { base_url: payman.base_url().to_owned(), refresh_tokens, seconds: size.seconds, calm_seconds: 4 };
+        let payman = Emulator::builder()
+            .rotate_refresh_tokens()
+            .token_lifetime(Duration::from_secs(2))
+            .start()
+            .await
+            .unwrap();
+        let refresh_tokens = (0..size.sign_ins)
+            .map(|sign_in| payman.issue_refresh_token(scopes_of(sign_in)))
+            .collect();
+        let plan = Plan {
+            base_url: payman.base_url().to_owned(),
+            refresh_tokens,
+            seconds: size.seconds,
+            calm_seconds: 4,
+        };
         Self { payman, plan, lost, size }
     }
 
@@ -103,12 +113,15 @@ impl Server {
         let fault = Fault::close().on(Operation::Token);
         let fault = if let Lost::Replies = self.lost { fault.after_acting() } else { fault };
         // Each request by its own luck: a request that is sent again is as likely to be lost as any other.
-        let losses = (0..10_000).filter(|_| random.f64() < 0.05).map(|place| fault.clone().skip(place));
+        let losses =
+            (0..10_000).filter(|_| random.f64() < 0.05).map(|place| fault.clone().skip(place));
         self.payman.faults(losses);
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(self.size.seconds) {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            self.payman.configure(|settings| settings.token_lifetime = Duration::from_secs(random.u64(1..=2)));
+            self.payman.configure(|settings| {
+                settings.token_lifetime = Duration::from_secs(random.u64(1..=2))
+            });
         }
         // A machine with much else to do may need longer for a refresh than such a token lives.
         self.payman.configure(|settings| settings.token_lifetime = Duration::from_secs(60));
@@ -123,10 +136,18 @@ impl Server {
         for sign_in in 0..sign_ins {
             let ended: Vec<_> = reports.iter().map(|report| &report.ended[sign_in]).collect();
             for (holder, end) in ended.iter().enumerate() {
-                assert!(!matches!(end, Ended::Wrong(_)), "sign-in {sign_in}, holder {holder}: {end:?}");
+                assert!(
+                    !matches!(end, Ended::Wrong(_)),
+                    "sign-in {sign_in}, holder {holder}: {end:?}"
+                );
             }
-            assert!(ended.iter().all(|end| end == &ended[0]), "sign-in {sign_in}: the holders disagree: {ended:?}");
-            *sums.entry(if *ended[0] == Ended::Saved { "saved" } else { "connect again" }).or_default() += 1;
+            assert!(
+                ended.iter().all(|end| end == &ended[0]),
+                "sign-in {sign_in}: the holders disagree: {ended:?}"
+            );
+            *sums
+                .entry(if *ended[0] == Ended::Saved { "saved" } else { "connect again" })
+                .or_default() += 1;
         }
         let calls: u64 = reports.iter().map(|report| report.calls).sum();
         eprintln!(
@@ -142,21 +163,32 @@ impl Server {
             Lost::Requests => {
                 assert_eq!(state.refresh_reuses, 0, "a refresh token was spent twice");
                 assert_eq!(sums.get("saved"), Some(&sign_ins), "a sign-in was lost");
-                assert!(state.token_requests > least, "{} token requests are too few to tell", state.token_requests);
+                assert!(
+                    state.token_requests > least,
+                    "{} token requests are too few to tell",
+                    state.token_requests
+                );
             }
             Lost::Replies => {
                 assert!(sums.contains_key("connect again"), "no reply was lost");
                 // Never in a loop: one request for each refresh, and one or two more for each that was lost.
-                let most = sign_ins as u64 * (self.size.seconds + self.plan.calm_seconds + 3) * 5 / 2;
-                assert!(state.token_requests < most, "{} token requests are a loop", state.token_requests);
+                let most =
+                    sign_ins as u64 * (self.size.seconds + self.plan.calm_seconds + 3) * 5 / 2;
+                assert!(
+                    state.token_requests < most,
+                    "{} token requests are a loop",
+                    state.token_requests
+                );
             }
         }
     }
 }
 
 fn random(what: &str) -> fastrand::Rng {
-    let seed =
-        std::env::var("PAYMAN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let seed = std::env::var("PAYMAN_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
     eprintln!("seed of {what}: {seed} (PAYMAN_SEED sets it)");
     fastrand::Rng::with_seed(seed)
 }
@@ -196,9 +228,12 @@ async fn use_until(client: Client, sign_in: usize, until: Instant) -> (Ended, Ve
         calls += 1;
         match client.access_token().await {
             Ok(_) => {
-                let held: BTreeSet<_> = client.token_status().scopes().iter().map(ToString::to_string).collect();
+                let held: BTreeSet<_> =
+                    client.token_status().scopes().iter().map(ToString::to_string).collect();
                 if held != scopes {
-                    odd.push(format!("sign-in {sign_in} has another identity's token: {held:?}, not {scopes:?}"));
+                    odd.push(format!(
+                        "sign-in {sign_in} has another identity's token: {held:?}, not {scopes:?}"
+                    ));
                 }
             }
             Err(error) if error.is_reauthorization_required() => {}
@@ -214,11 +249,12 @@ async fn use_until(client: Client, sign_in: usize, until: Instant) -> (Ended, Ve
 async fn end_of(client: &Client) -> Ended {
     let limit = Instant::now() + Duration::from_secs(15);
     loop {
-        match client.task(TaskId::new()).await {
+        match client.get_task(TaskId::new()).await {
             Err(error) if error.kind() == ErrorKind::TaskNotFound => return Ended::Saved,
             Err(error) if error.is_reauthorization_required() => return Ended::ConnectAgain,
             // A store that is busy for a moment is no end, nor is a token that expires on its way to the server.
-            Err(error) if (error.is_auth() || error.is_safe_to_ask_again()) && Instant::now() < limit => {}
+            Err(error)
+                if (error.is_auth() || error.is_safe_to_ask_again()) && Instant::now() < limit => {}
             Err(error) => return Ended::Wrong(format!("{error:?}")),
             Ok(task) => return Ended::Wrong(format!("an unknown task is known: {task:?}")),
         }

@@ -16,7 +16,7 @@ pub const TOKEN: &str = "/api/oauth2/token";
 
 /// Looks fail fast in tests: their limit is short, not their number.
 pub fn impatient() -> RetryPolicy {
-    RetryPolicy::default().look_limit(Duration::from_millis(400))
+    RetryPolicy::default().recovery_timeout(Duration::from_millis(400))
 }
 
 pub fn config(base_url: &str) -> Config {
@@ -24,7 +24,8 @@ pub fn config(base_url: &str) -> Config {
 }
 
 pub fn client_with(config: Config) -> Client {
-    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600))).unwrap()
+    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600)))
+        .unwrap()
 }
 
 pub fn client(server: &MockServer) -> Client {
@@ -37,11 +38,19 @@ pub async fn on(server: &MockServer, at: &str, answer: ResponseTemplate) {
 
 /// The first `times` requests; later mocks take over.
 pub async fn first(server: &MockServer, at: &str, times: u64, answer: ResponseTemplate) {
-    Mock::given(method("POST")).and(path(at)).respond_with(answer).up_to_n_times(times).mount(server).await;
+    Mock::given(method("POST"))
+        .and(path(at))
+        .respond_with(answer)
+        .up_to_n_times(times)
+        .mount(server)
+        .await;
 }
 
 /// Answers with the task that the request names, in this state, with this text.
-pub fn task_reply(state: &'static str, text: &'static str) -> impl Fn(&Request) -> ResponseTemplate {
+pub fn task_reply(
+    state: &'static str,
+    text: &'static str,
+) -> impl Fn(&Request) -> ResponseTemplate {
     move |request: &Request| {
         let body: Value = request.body_json().unwrap();
         ResponseTemplate::new(200).set_body_json(json!({

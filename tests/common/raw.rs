@@ -45,7 +45,8 @@ pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) 
     let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let (answer, left, requests) = (Arc::clone(&answer), Arc::clone(&left), Arc::clone(&requests));
+            let (answer, left, requests) =
+                (Arc::clone(&answer), Arc::clone(&left), Arc::clone(&requests));
             tokio::spawn(async move {
                 let Some(asked) = read_request(&mut socket).await else { return };
                 requests.fetch_add(1, Ordering::SeqCst);
@@ -79,9 +80,9 @@ async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
         bytes.extend_from_slice(&chunk[..read]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head
-            .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        let length = head.lines().find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+        });
         if body.len() >= length.unwrap_or(0usize) {
             let path = head.split(' ').nth(1)?.to_owned();
             return Some(Asked { path, body: serde_json::from_str(body).unwrap_or(Value::Null) });
@@ -115,5 +116,7 @@ pub fn json_reply(body: &Value) -> Step {
 }
 
 pub fn not_found() -> Vec<Step> {
-    vec![Step::Say(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec())]
+    vec![Step::Say(
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
+    )]
 }

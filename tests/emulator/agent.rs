@@ -34,13 +34,19 @@ async fn a_payment_is_exact_and_can_be_audited() {
     assert_eq!((&first.task_id, first.status), (&task, PaymentStatus::Completed));
     assert_eq!((&first.payee_id, &first.wallet_id), (&state.payees[1].id, &state.wallets[0].id));
     assert_eq!(first.timestamp.as_str().len(), 30);
-    assert_eq!((state.payments[10].currency, state.payments[10].amount), (Currency::Tsd, decimal("100.00")));
+    assert_eq!(
+        (state.payments[10].currency, state.payments[10].amount),
+        (Currency::Tsd, decimal("100.00"))
+    );
     let spent: Decimal = state.payments.iter().map(|payment| payment.amount).sum();
     assert_eq!(state.wallets[0].balance + spent, decimal("1000000.00"));
 
     let last = peer.ask("Show my last 2 transactions").await;
     assert_eq!(last.lines().count(), 3, "{last}");
-    assert!(last.contains("1. 100.00 TSD to t@y.com") && last.contains("2. $0.10 to Tyllen"), "{last}");
+    assert!(
+        last.contains("1. 100.00 TSD to t@y.com") && last.contains("2. $0.10 to Tyllen"),
+        "{last}"
+    );
 }
 
 #[tokio::test]
@@ -120,14 +126,22 @@ async fn missing_words_are_asked_for() {
 
 #[tokio::test]
 async fn what_cannot_be_paid_is_not() {
-    let peer = peer_of(Emulator::builder().opening_balance(decimal("100.00")).approval_limit(decimal("50"))).await;
+    let peer = peer_of(
+        Emulator::builder().opening_balance(decimal("100.00")).approval_limit(decimal("50")),
+    )
+    .await;
     peer.ask("create payee Tyllen").await;
     let short = peer.send(&TaskId::new(), "Pay Tyllen $100.01").await;
     assert_eq!(short["status"]["state"], "FAILED");
     assert!(words(&short).contains("Insufficient funds"));
-    for text in
-        ["Pay Tyllen 5k", "Pay Tyllen $1,5", "Pay Tyllen -5", "Pay Tyllen €5", "Pay Tyllen $0", "Pay Tyllen $5 and $6"]
-    {
+    for text in [
+        "Pay Tyllen 5k",
+        "Pay Tyllen $1,5",
+        "Pay Tyllen -5",
+        "Pay Tyllen €5",
+        "Pay Tyllen $0",
+        "Pay Tyllen $5 and $6",
+    ] {
         let task = peer.send(&TaskId::new(), text).await;
         assert_eq!(task["status"]["state"], "COMPLETED", "{text}");
         assert!(words(&task).contains("Nothing was paid"), "{text}: {}", words(&task));

@@ -23,14 +23,22 @@ async fn the_page_asks_and_the_answer_goes_back_with_the_state() {
     };
     let denied = decide("deny").await.unwrap();
     assert_eq!(denied.status(), StatusCode::SEE_OTHER);
-    assert_eq!(denied.headers()["location"], "http://127.0.0.1:9/back?x=1&error=access_denied&state=s%261");
+    assert_eq!(
+        denied.headers()["location"],
+        "http://127.0.0.1:9/back?x=1&error=access_denied&state=s%261"
+    );
 
     let allowed = decide("allow").await.unwrap();
     let target = url::Url::parse(allowed.headers()["location"].to_str().unwrap()).unwrap();
-    let get = |name: &str| target.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let get = |name: &str| {
+        target.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
     assert_eq!((get("x").as_deref(), get("state").as_deref()), (Some("1"), Some("s&1")));
     let query = format!("grant_type=authorization_code&code={}", get("code").unwrap());
-    assert_eq!(peer.token_request(&query, Some(basic("other", "s"))).await.1["error"], "invalid_grant");
+    assert_eq!(
+        peer.token_request(&query, Some(basic("other", "s"))).await.1["error"],
+        "invalid_grant"
+    );
 
     let allowed = decide("allow").await.unwrap();
     let target = url::Url::parse(allowed.headers()["location"].to_str().unwrap()).unwrap();
@@ -56,14 +64,26 @@ async fn nobody_is_sent_away_from_this_machine() {
         "",
     ] {
         let encoded: String = url::form_urlencoded::byte_serialize(redirect.as_bytes()).collect();
-        let query = format!("client_id=a&redirect_uri={encoded}&scopes=read_balance&decision=allow");
-        for request in [peer.http.get(peer.url(&format!("/oauth/connect?{query}"))), post(&peer, &query)] {
-            assert_eq!(request.send().await.unwrap().status(), StatusCode::BAD_REQUEST, "{redirect}");
+        let query =
+            format!("client_id=a&redirect_uri={encoded}&scopes=read_balance&decision=allow");
+        for request in
+            [peer.http.get(peer.url(&format!("/oauth/connect?{query}"))), post(&peer, &query)]
+        {
+            assert_eq!(
+                request.send().await.unwrap().status(),
+                StatusCode::BAD_REQUEST,
+                "{redirect}"
+            );
         }
     }
     for redirect in ["http://localhost:1/", "http://127.0.0.2/a", "http://[::1]:8080/b"] {
-        let query = format!("client_id=a&redirect_uri={redirect}&scopes=read_balance&decision=allow");
-        assert_eq!(post(&peer, &query).send().await.unwrap().status(), StatusCode::SEE_OTHER, "{redirect}");
+        let query =
+            format!("client_id=a&redirect_uri={redirect}&scopes=read_balance&decision=allow");
+        assert_eq!(
+            post(&peer, &query).send().await.unwrap().status(),
+            StatusCode::SEE_OTHER,
+            "{redirect}"
+        );
     }
     let unknown = "client_id=a&redirect_uri=http://localhost/&scopes=fly";
     assert_eq!(post(&peer, unknown).send().await.unwrap().status(), StatusCode::BAD_REQUEST);

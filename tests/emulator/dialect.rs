@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use payman_sdk::emulator::{Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames};
+use payman_sdk::emulator::{
+    Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames,
+};
 use payman_sdk::{Emulator, TaskId};
 use serde_json::{Value, json};
 
@@ -21,7 +23,12 @@ async fn line_ends() {
         let frames: Vec<_> = body.split_terminator(&format!("{end}{end}")).collect();
         assert!(frames.len() > 3);
         for frame in frames {
-            assert!(frame.starts_with("data: {") && frame.ends_with('}') && !frame.contains(['\r', '\n']), "{frame:?}");
+            assert!(
+                frame.starts_with("data: {")
+                    && frame.ends_with('}')
+                    && !frame.contains(['\r', '\n']),
+                "{frame:?}"
+            );
         }
     }
 }
@@ -39,13 +46,17 @@ async fn marks_comments_and_several_lines() {
     let first = body.split("\n\n").next().unwrap();
     let data: Vec<_> = first.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert!(data.len() > 5);
-    assert_eq!(serde_json::from_str::<Value>(&data.join("\n")).unwrap()["result"]["status"]["state"], "WORKING");
+    assert_eq!(
+        serde_json::from_str::<Value>(&data.join("\n")).unwrap()["result"]["status"]["state"],
+        "WORKING"
+    );
 }
 
 #[tokio::test]
 async fn pings_fill_the_silence() {
     let builder = Emulator::builder().agent_delay(Duration::from_millis(400));
-    let peer = peer_of(builder.dialect(|dialect| dialect.ping = Some(Duration::from_millis(20)))).await;
+    let peer =
+        peer_of(builder.dialect(|dialect| dialect.ping = Some(Duration::from_millis(20)))).await;
     let body = peer.subscribe(&TaskId::new(), "What's my balance?").await.text().await.unwrap();
     assert!(body.matches(": ping\n\n").count() >= 2, "{body}");
     assert_eq!(events(&body).last().unwrap()["final"], true);
@@ -60,7 +71,10 @@ async fn states_flags_and_messages() {
         let peer = peer_of(Emulator::builder().dialect(|dialect| dialect.states = states)).await;
         let events = peer.stream(&TaskId::new(), "What's my balance?").await;
         assert_eq!(events[0]["status"]["state"], working);
-        assert_eq!(peer.send(&TaskId::new(), "What's my balance?").await["status"]["state"], completed);
+        assert_eq!(
+            peer.send(&TaskId::new(), "What's my balance?").await["status"]["state"],
+            completed
+        );
     }
     for (final_flag, last_flag, names) in [
         (FinalFlag::Camel, LastChunkFlag::Snake, ["isFinal", "last_chunk"]),
@@ -95,7 +109,9 @@ async fn bare_events_and_snake_tokens() {
     assert_eq!(first["status"]["state"], "WORKING");
     assert!(first.get("jsonrpc").is_none());
 
-    let peer = peer_of(Emulator::builder().dialect(|dialect| dialect.token_names = TokenNames::Snake)).await;
+    let peer =
+        peer_of(Emulator::builder().dialect(|dialect| dialect.token_names = TokenNames::Snake))
+            .await;
     let query = format!("grant_type=authorization_code&code={}", peer.emulator.issue_code(ALL));
     let (_, reply) = peer.token_request(&query, Some(basic("a", "b"))).await;
     assert!(reply["access_token"].is_string() && reply["refresh_token"].is_string());

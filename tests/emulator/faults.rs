@@ -20,7 +20,11 @@ async fn with_tyllen(builder: payman_sdk::emulator::EmulatorBuilder) -> Peer {
 async fn a_status_so_many_times_before_or_after_the_agent_acted() {
     let peer = with_tyllen(Emulator::builder()).await;
     peer.emulator.faults([
-        Fault::status(503).on(Operation::Send).times(2).retry_after("7").body("{\"a\":1}", "application/json"),
+        Fault::status(503)
+            .on(Operation::Send)
+            .times(2)
+            .retry_after("7")
+            .body("{\"a\":1}", "application/json"),
         Fault::status(500).on(Operation::Send).after_acting(),
     ]);
     let id = TaskId::new();
@@ -38,7 +42,8 @@ async fn a_status_so_many_times_before_or_after_the_agent_acted() {
     assert_eq!((state.sends[&id], state.requests[&Operation::Send]), (2, 5));
 
     peer.emulator.fault(Fault::status(502).on(Operation::SendSubscribe).after_acting());
-    let answer = peer.request("sendSubscribe", peer.params(&id, "Pay Tyllen $50")).send().await.unwrap();
+    let answer =
+        peer.request("sendSubscribe", peer.params(&id, "Pay Tyllen $50")).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(peer.emulator.state().payments.len(), 3);
 }
@@ -50,8 +55,11 @@ async fn a_connection_is_closed_before_or_after_the_agent_acted() {
         let before = peer.emulator.state().payments.len();
         peer.emulator.faults([Fault::close(), Fault::close().after_acting()]);
         for payments in [before, before + 1] {
-            let error =
-                peer.request(operation, peer.params(&TaskId::new(), "Pay Tyllen $50")).send().await.unwrap_err();
+            let error = peer
+                .request(operation, peer.params(&TaskId::new(), "Pay Tyllen $50"))
+                .send()
+                .await
+                .unwrap_err();
             assert!(error.is_request() && !error.is_timeout(), "{error:?}");
             assert_eq!(peer.emulator.state().payments.len(), payments);
         }
@@ -66,8 +74,11 @@ async fn a_body_is_cut_at_the_byte_and_has_no_proper_end() {
     for operation in ["send", "sendSubscribe"] {
         for bytes in [0u64, 1, 100, 1_000_000] {
             peer.emulator.fault(Fault::cut(bytes).on(operation.parse().unwrap()));
-            let response =
-                peer.request(operation, peer.params(&TaskId::new(), "What's my balance?")).send().await.unwrap();
+            let response = peer
+                .request(operation, peer.params(&TaskId::new(), "What's my balance?"))
+                .send()
+                .await
+                .unwrap();
             let mut body = response.bytes_stream();
             let (mut got, mut error) = (0u64, None);
             while let Some(chunk) = body.next().await {
@@ -121,14 +132,22 @@ async fn silence_before_the_headers_and_in_the_body() {
 #[tokio::test]
 async fn the_token_endpoint_has_faults_too() {
     let peer = peer_of(Emulator::builder().rotate_refresh_tokens()).await;
-    let query = format!("grant_type=refresh_token&refresh_token={}", peer.emulator.issue_refresh_token(ALL));
+    let query = format!(
+        "grant_type=refresh_token&refresh_token={}",
+        peer.emulator.issue_refresh_token(ALL)
+    );
     peer.emulator.faults([
         Fault::status(429).on(Operation::Token).retry_after("1"),
         Fault::close().on(Operation::Token).after_acting(),
     ]);
-    assert_eq!(peer.token_request(&query, Some(basic("a", "b"))).await.0, StatusCode::TOO_MANY_REQUESTS);
-    let request =
-        peer.http.post(peer.url(&format!("/api/oauth2/token?{query}"))).header("authorization", basic("a", "b"));
+    assert_eq!(
+        peer.token_request(&query, Some(basic("a", "b"))).await.0,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    let request = peer
+        .http
+        .post(peer.url(&format!("/api/oauth2/token?{query}")))
+        .header("authorization", basic("a", "b"));
     assert!(request.send().await.is_err());
     // The reply was lost after the token was spent.
     assert_eq!(peer.token_request(&query, Some(basic("a", "b"))).await.1["error"], "invalid_grant");
@@ -138,7 +157,8 @@ async fn the_token_endpoint_has_faults_too() {
 
 #[tokio::test]
 async fn a_delay_and_latency_take_time() {
-    let peer = peer_of(Emulator::builder().fault(Fault::delay(Duration::from_millis(80)).skip(1))).await;
+    let peer =
+        peer_of(Emulator::builder().fault(Fault::delay(Duration::from_millis(80)).skip(1))).await;
     peer.ask("What's my balance?").await;
     let start = Instant::now();
     peer.ask("What's my balance?").await;
@@ -167,10 +187,13 @@ async fn the_script_over_http() {
         let (status, _) = peer.call("send", peer.params(&TaskId::new(), "Pay Tyllen $5")).await;
         assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     }
-    assert!(peer.request("send", peer.params(&TaskId::new(), "Pay Tyllen $5")).send().await.is_err());
+    assert!(
+        peer.request("send", peer.params(&TaskId::new(), "Pay Tyllen $5")).send().await.is_err()
+    );
     assert!(peer.subscribe(&TaskId::new(), "Pay Tyllen $5").await.text().await.is_err());
 
-    let (status, state) = read(peer.http.get(peer.url("/_emulator/state")).send().await.unwrap()).await;
+    let (status, state) =
+        read(peer.http.get(peer.url("/_emulator/state")).send().await.unwrap()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(state["payments"].as_array().unwrap().len(), 2);
     assert_eq!(state["payments"][0]["amount"], "5.00");
@@ -187,7 +210,10 @@ async fn the_script_over_http() {
     let state = peer.emulator.state();
     assert_eq!(state.wallets[0].balance.to_string(), "1000000.00");
     assert!(
-        state.payees.is_empty() && state.payments.is_empty() && state.tasks.is_empty() && state.requests.is_empty()
+        state.payees.is_empty()
+            && state.payments.is_empty()
+            && state.tasks.is_empty()
+            && state.requests.is_empty()
     );
     // The fault is gone, and so is the token.
     assert_eq!(peer.call("get", json!({"id": "t"})).await.0, StatusCode::UNAUTHORIZED);

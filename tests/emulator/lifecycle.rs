@@ -25,7 +25,11 @@ async fn a_drop_closes_the_port_and_what_is_open() {
 #[test]
 fn it_may_be_dropped_outside_its_runtime_and_after_it() {
     for keep_runtime in [true, false] {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let emulator = runtime.block_on(Emulator::start()).unwrap();
         if keep_runtime {
             drop(emulator);
@@ -64,7 +68,12 @@ async fn http_2_with_prior_knowledge_on_the_same_port() {
 
     // Faults break the connection there too.
     peer.emulator.fault(payman_sdk::emulator::Fault::close());
-    assert!(peer.request("send", peer.params(&TaskId::new(), "What's my balance?")).send().await.is_err());
+    assert!(
+        peer.request("send", peer.params(&TaskId::new(), "What's my balance?"))
+            .send()
+            .await
+            .is_err()
+    );
     peer.emulator.fault(payman_sdk::emulator::Fault::cut(50));
     assert!(peer.subscribe(&TaskId::new(), "What's my balance?").await.text().await.is_err());
     assert!(peer.ask("What's my balance?").await.contains('$'));

@@ -11,7 +11,8 @@ use crate::support::*;
 #[tokio::test]
 async fn client_credentials_by_query_or_form_with_any_id_and_secret() {
     let mut peer = peer().await;
-    let (status, reply) = peer.token_request("grant_type=client_credentials", Some(basic("any", "thing"))).await;
+    let (status, reply) =
+        peer.token_request("grant_type=client_credentials", Some(basic("any", "thing"))).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!((&reply["tokenType"], &reply["expiresIn"]), (&json!("Bearer"), &json!(3600)));
     assert!(reply["scope"].as_str().unwrap().contains("write_send_payment"));
@@ -21,7 +22,11 @@ async fn client_credentials_by_query_or_form_with_any_id_and_secret() {
 
     let form = peer.http.post(peer.url("/api/oauth2/token"));
     let form = form.header("content-type", "application/x-www-form-urlencoded");
-    let form = form.body("grant_type=client_credentials&client_id=a%26b&client_secret=c").send().await.unwrap();
+    let form = form
+        .body("grant_type=client_credentials&client_id=a%26b&client_secret=c")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(form.status(), StatusCode::OK);
 
     for (query, authorization, error) in [
@@ -47,7 +52,11 @@ async fn only_the_credentials_that_were_set() {
     assert_eq!(peer.token_request(grant, Some(basic("id", "secret"))).await.0, StatusCode::OK);
     for (id, secret) in [("id", "wrong"), ("other", "secret"), ("id", "")] {
         let (status, reply) = peer.token_request(grant, Some(basic(id, secret))).await;
-        assert_eq!((status, &reply["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")), "{id}:{secret}");
+        assert_eq!(
+            (status, &reply["error"]),
+            (StatusCode::UNAUTHORIZED, &json!("invalid_client")),
+            "{id}:{secret}"
+        );
     }
     // A client that cannot keep a secret renews by its id.
     let token = peer.emulator.issue_refresh_token(ALL);
@@ -108,7 +117,10 @@ async fn the_reuse_of_a_rotated_token_revokes_the_sign_in_and_no_other() {
 
     peer.token = access;
     let (status, body) = peer.call("send", peer.params(&TaskId::new(), "What's my balance?")).await;
-    assert_eq!((status, body), (StatusCode::UNAUTHORIZED, json!("Invalid or expired x-payman-access-token")));
+    assert_eq!(
+        (status, body),
+        (StatusCode::UNAUTHORIZED, json!("Invalid or expired x-payman-access-token"))
+    );
     peer.token = bystander;
     assert!(peer.ask("What's my balance?").await.contains("$1,000,000.00"));
 }
@@ -118,8 +130,14 @@ async fn a_refresh_token_belongs_to_its_client() {
     let peer = peer().await;
     let query = format!("grant_type=authorization_code&code={}", peer.emulator.issue_code(ALL));
     let (_, reply) = peer.token_request(&query, Some(basic("mine", "secret"))).await;
-    let query = format!("grant_type=refresh_token&refresh_token={}", reply["refreshToken"].as_str().unwrap());
-    assert_eq!(peer.token_request(&query, Some(basic("other", "secret"))).await.1["error"], "invalid_grant");
+    let query = format!(
+        "grant_type=refresh_token&refresh_token={}",
+        reply["refreshToken"].as_str().unwrap()
+    );
+    assert_eq!(
+        peer.token_request(&query, Some(basic("other", "secret"))).await.1["error"],
+        "invalid_grant"
+    );
     assert_eq!(peer.token_request(&query, Some(basic("mine", "secret"))).await.0, StatusCode::OK);
 }
 
@@ -130,7 +148,11 @@ async fn tokens_are_needed_known_and_fresh() {
     assert_eq!(peer.call("send", ask.clone()).await.0, StatusCode::OK);
     peer.emulator.expire_access_tokens();
     for operation in ["send", "sendSubscribe", "get", "cancel", "resubscribe"] {
-        assert_eq!(peer.call(operation, ask.clone()).await.0, StatusCode::UNAUTHORIZED, "{operation}");
+        assert_eq!(
+            peer.call(operation, ask.clone()).await.0,
+            StatusCode::UNAUTHORIZED,
+            "{operation}"
+        );
     }
     peer.token = String::new();
     let (status, body) = peer.call("send", ask.clone()).await;

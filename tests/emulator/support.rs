@@ -33,7 +33,12 @@ pub async fn peer_of(builder: EmulatorBuilder) -> Peer {
 }
 
 pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
 }
 
 pub const ALL: [&str; 7] = [
@@ -56,7 +61,11 @@ impl Peer {
     }
 
     /// A token request with its parameters in the query string.
-    pub async fn token_request(&self, query: &str, authorization: Option<String>) -> (StatusCode, Value) {
+    pub async fn token_request(
+        &self,
+        query: &str,
+        authorization: Option<String>,
+    ) -> (StatusCode, Value) {
         let mut request = self.http.post(self.url(&format!("/api/oauth2/token?{query}")));
         if let Some(value) = authorization {
             request = request.header("authorization", value);

@@ -18,9 +18,15 @@ async fn a_reply_looks_as_the_platform_writes_it() {
     assert_eq!((&task["id"], &task["sessionId"]), (&json!(id), &json!(peer.session)));
     assert_eq!(task["status"]["state"], "COMPLETED");
     assert_eq!(task["status"]["message"], "Processing completed successfully");
-    assert_eq!(task["status"]["timestamp"].as_str().unwrap().len(), "2025-06-27T16:31:41.510422505Z".len());
+    assert_eq!(
+        task["status"]["timestamp"].as_str().unwrap().len(),
+        "2025-06-27T16:31:41.510422505Z".len()
+    );
     let artifact = &task["artifacts"][0];
-    assert_eq!((&artifact["name"], &artifact["description"]), (&json!("response"), &json!("AI Assistant Response")));
+    assert_eq!(
+        (&artifact["name"], &artifact["description"]),
+        (&json!("response"), &json!("AI Assistant Response"))
+    );
     assert_eq!((&artifact["parts"][0]["type"], &artifact["index"]), (&json!("text"), &json!(0)));
     assert!(task["metadata"]["agentId"].as_str().unwrap().starts_with("ai-"));
     assert!(task["metadata"]["orgId"].as_str().unwrap().starts_with("org-"));
@@ -43,7 +49,10 @@ async fn a_stream_is_status_chunks_status() {
         assert_eq!(chunk["artifact"]["append"], json!(place > 0));
         assert_eq!(chunk["artifact"]["lastChunk"], json!(place + 1 == chunks.len()));
     }
-    let streamed: String = chunks.iter().map(|chunk| chunk["artifact"]["parts"][0]["text"].as_str().unwrap()).collect();
+    let streamed: String = chunks
+        .iter()
+        .map(|chunk| chunk["artifact"]["parts"][0]["text"].as_str().unwrap())
+        .collect();
     assert_eq!(streamed, words(&peer.get(&id).await));
 }
 
@@ -51,12 +60,16 @@ async fn a_stream_is_status_chunks_status() {
 async fn the_python_sdk_s_spelling_and_bare_requests_are_read() {
     let peer = peer().await;
     let call = |body: Value| {
-        let request = peer.http.post(peer.url("/api/a2a/tasks/send")).header("x-payman-access-token", &peer.token);
+        let request = peer
+            .http
+            .post(peer.url("/api/a2a/tasks/send"))
+            .header("x-payman-access-token", &peer.token);
         let request = request.body(body.to_string()).send();
         async { read(request.await.unwrap()).await }
     };
     let params = peer.params(&TaskId::new(), "What's my balance?");
-    let (status, body) = call(json!({"jsonrpc": "2.0", "id": 7, "method": "tasks.send", "params": params})).await;
+    let (status, body) =
+        call(json!({"jsonrpc": "2.0", "id": 7, "method": "tasks.send", "params": params})).await;
     assert_eq!((status, &body["id"]), (StatusCode::OK, &json!(7)));
     let bare = json!({"id": "t", "message": {"parts": [{"text": "What's my balance?"}]}});
     let (_, body) = call(json!({"jsonrpc": "2.0", "method": "tasks/send", "params": bare})).await;
@@ -84,7 +97,10 @@ async fn the_python_sdk_s_spelling_and_bare_requests_are_read() {
         let (_, body) = call(wrong.clone()).await;
         assert_eq!(body["error"]["code"], json!(code), "{wrong}");
     }
-    let request = peer.http.post(peer.url("/api/a2a/tasks/send")).header("x-payman-access-token", &peer.token);
+    let request = peer
+        .http
+        .post(peer.url("/api/a2a/tasks/send"))
+        .header("x-payman-access-token", &peer.token);
     let (status, body) = read(request.body("{").send().await.unwrap()).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::BAD_REQUEST, &json!(-32700)));
     assert_eq!(peer.emulator.state().tasks.len(), 2);
@@ -131,12 +147,16 @@ async fn a_disconnect_does_not_stop_the_agent() {
     for operation in ["send", "sendSubscribe"] {
         let id = TaskId::new();
         let before = peer.emulator.state().payments.len();
-        let request = tokio::spawn(peer.request(operation, peer.params(&id, "Pay Tyllen $50")).send());
+        let request =
+            tokio::spawn(peer.request(operation, peer.params(&id, "Pay Tyllen $50")).send());
         eventually("the request arrives", || peer.emulator.state().sends.contains_key(&id)).await;
         request.abort();
         let _ = request.await;
         eventually("the payment", || peer.emulator.state().payments.len() == before + 1).await;
-        eventually("the end", || *peer.emulator.state().task(&id).unwrap().state() == TaskState::Completed).await;
+        eventually("the end", || {
+            *peer.emulator.state().task(&id).unwrap().state() == TaskState::Completed
+        })
+        .await;
     }
 }
 
@@ -161,7 +181,11 @@ async fn get_tells_the_history_that_is_asked_for() {
     assert!(bare["result"].get("history").is_none());
     for operation in ["get", "cancel", "resubscribe"] {
         let (status, body) = peer.call(operation, json!({"id": "tsk-unknown"})).await;
-        assert_eq!((status, &body["error"]["code"]), (StatusCode::OK, &json!(-32001)), "{operation}");
+        assert_eq!(
+            (status, &body["error"]["code"]),
+            (StatusCode::OK, &json!(-32001)),
+            "{operation}"
+        );
     }
 }
 
@@ -175,7 +199,10 @@ async fn a_cancel_before_the_act_prevents_it() {
     let rest: Vec<_> = rest.map(Result::unwrap).collect().await;
     let last = events(std::str::from_utf8(&rest.concat()).unwrap());
     assert_eq!(last.len(), 1);
-    assert_eq!((&last[0]["status"]["state"], &last[0]["final"]), (&json!("CANCELED"), &json!(true)));
+    assert_eq!(
+        (&last[0]["status"]["state"], &last[0]["final"]),
+        (&json!("CANCELED"), &json!(true))
+    );
     let (_, again) = peer.call("cancel", json!({"id": id})).await;
     assert_eq!(again["error"]["code"], -32002);
     assert!(peer.emulator.state().payments.is_empty());
@@ -211,7 +238,8 @@ async fn a_cancel_after_the_act_leaves_it_done() {
 
 #[tokio::test]
 async fn resubscribe_hears_what_comes_and_how_it_stands() {
-    let peer = peer_of(Emulator::builder().chunk_chars(4).chunk_delay(Duration::from_millis(80))).await;
+    let peer =
+        peer_of(Emulator::builder().chunk_chars(4).chunk_delay(Duration::from_millis(80))).await;
     let id = TaskId::new();
     let (_, first) = read_until(peer.subscribe(&id, "What's my balance?").await, "artifact").await;
     drop(first);
@@ -223,13 +251,18 @@ async fn resubscribe_hears_what_comes_and_how_it_stands() {
     let over = peer.request("resubscribe", json!({"id": id})).send().await.unwrap();
     let over = events(&over.text().await.unwrap());
     assert_eq!(over.len(), 1);
-    assert_eq!((&over[0]["status"]["state"], &over[0]["final"]), (&json!("COMPLETED"), &json!(true)));
+    assert_eq!(
+        (&over[0]["status"]["state"], &over[0]["final"]),
+        (&json!("COMPLETED"), &json!(true))
+    );
 }
 
 #[tokio::test]
 async fn a_server_may_lack_operations() {
-    let builder =
-        Emulator::builder().without(Operation::Get).without(Operation::Cancel).without(Operation::Resubscribe);
+    let builder = Emulator::builder()
+        .without(Operation::Get)
+        .without(Operation::Cancel)
+        .without(Operation::Resubscribe);
     let peer = peer_of(builder).await;
     for (how, status, code) in [
         (Unsupported::NotFound, 404, None),
@@ -241,7 +274,11 @@ async fn a_server_may_lack_operations() {
         peer.emulator.configure(|settings| settings.unsupported = how);
         for operation in ["get", "cancel", "resubscribe"] {
             let (got, body) = peer.call(operation, json!({"id": "t"})).await;
-            assert_eq!((got.as_u16(), body["error"]["code"].as_i64()), (status, code), "{operation}");
+            assert_eq!(
+                (got.as_u16(), body["error"]["code"].as_i64()),
+                (status, code),
+                "{operation}"
+            );
         }
     }
     assert!(peer.ask("What's my balance?").await.contains('$'));
@@ -250,7 +287,8 @@ async fn a_server_may_lack_operations() {
 #[tokio::test]
 async fn the_agent_has_a_card() {
     let peer = peer().await;
-    let (status, card) = read(peer.http.get(peer.url("/.well-known/agent.json")).send().await.unwrap()).await;
+    let (status, card) =
+        read(peer.http.get(peer.url("/.well-known/agent.json")).send().await.unwrap()).await;
     assert_eq!((status, &card["capabilities"]["streaming"]), (StatusCode::OK, &json!(true)));
     assert!(card["skills"][0]["id"].is_string());
 }

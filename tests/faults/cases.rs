@@ -42,17 +42,30 @@ impl Maker<'_> {
         }
     }
 
-    fn case(&self, row: &'static str, name: impl Into<String>, fault: Fault, expect: Expect) -> Case {
+    fn case(
+        &self,
+        row: &'static str,
+        name: impl Into<String>,
+        fault: Fault,
+        expect: Expect,
+    ) -> Case {
         Case { row, name: name.into(), target: self.target, fault, expect, stalls: false }
     }
 
-    fn after(&self, row: &'static str, name: impl Into<String>, script: Script, expect: Expect) -> Case {
+    fn after(
+        &self,
+        row: &'static str,
+        name: impl Into<String>,
+        script: Script,
+        expect: Expect,
+    ) -> Case {
         self.case(row, name, Fault::Reply(Act::After(script)), expect)
     }
 
     fn stalled(&self, name: impl Into<String>, script: Script, expect: Expect) -> Case {
         // The token endpoint has its own limit, of 30 s: what ends is the ask, by its deadline.
-        let expect = if self.target == Target::Token { Expect::Refused(vec![Timeout]) } else { expect };
+        let expect =
+            if self.target == Target::Token { Expect::Refused(vec![Timeout]) } else { expect };
         Case { stalls: true, ..self.after("stall", name, script, expect) }
     }
 
@@ -75,10 +88,17 @@ impl Maker<'_> {
         if stride == 1 {
             special.clear();
         } else {
-            special.extend(reply.windows(2).enumerate().filter(|(_, pair)| pair == b"\n\n").map(|(at, _)| at + 2));
+            special.extend(
+                reply
+                    .windows(2)
+                    .enumerate()
+                    .filter(|(_, pair)| pair == b"\n\n")
+                    .map(|(at, _)| at + 2),
+            );
         }
         for at in special {
-            positions.extend([at.saturating_sub(1), at, at + 1].iter().filter(|at| **at <= reply.len()));
+            positions
+                .extend([at.saturating_sub(1), at, at + 1].iter().filter(|at| **at <= reply.len()));
         }
         positions.sort_unstable();
         positions.dedup();
@@ -110,7 +130,11 @@ impl Maker<'_> {
             .chain([1, length - 1])
             .map(|at| {
                 // A connection that is reset before it is used was never made: then the ask is sent again.
-                let expect = if at == 0 && self.is_ask() { Expect::WholeOrUnknown } else { self.lost(Was::Missed) };
+                let expect = if at == 0 && self.is_ask() {
+                    Expect::WholeOrUnknown
+                } else {
+                    self.lost(Was::Missed)
+                };
                 self.case("request reset", format!("{at} bytes"), Fault::Request(at), expect)
             })
             .collect();
@@ -126,8 +150,16 @@ impl Maker<'_> {
         let lost = self.lost(Was::Acted);
         let mut cases = Vec::new();
         for quarter in 0..4 {
-            cases.push(self.stalled(format!("{quarter}/4"), replies::stall_at_quarter(quarter), lost.clone()));
-            cases.push(self.stalled(format!("{quarter}/4 of the body"), replies::stall_in_body(quarter), lost.clone()));
+            cases.push(self.stalled(
+                format!("{quarter}/4"),
+                replies::stall_at_quarter(quarter),
+                lost.clone(),
+            ));
+            cases.push(self.stalled(
+                format!("{quarter}/4 of the body"),
+                replies::stall_in_body(quarter),
+                lost.clone(),
+            ));
         }
         cases.push(self.after("dribble", "byte by byte", replies::dribbled(), Expect::Whole));
         let pause = replies::hesitating(Duration::from_millis(150));
@@ -138,7 +170,8 @@ impl Maker<'_> {
     pub fn framing(&self) -> Vec<Case> {
         let lost = self.lost(Was::Acted);
         // The final event is the end, whatever the framing says of more.
-        let ended = if matches!(self.target, Target::Stream(_)) { Expect::Whole } else { lost.clone() };
+        let ended =
+            if matches!(self.target, Target::Stream(_)) { Expect::Whole } else { lost.clone() };
         let mut cases = Vec::new();
         for garbage in [
             &b""[..],
@@ -166,29 +199,63 @@ impl Maker<'_> {
         let headers: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
         let many = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\n{{}}");
         cases.push(self.after("garbage", "200 headers", replies::raw(many), lost.clone()));
-        let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\n{{}}", "y".repeat(1_000_000));
-        cases.push(self.after("garbage", "a header of a megabyte", replies::raw(long), lost.clone()));
-        for body in
-            ["", " ", "null", "true", "7", "\"done\"", "[]", "{}", "[{}]", "{\"result\":null}", "{\"error\":null}"]
-        {
+        let long = format!(
+            "HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\n{{}}",
+            "y".repeat(1_000_000)
+        );
+        cases.push(self.after(
+            "garbage",
+            "a header of a megabyte",
+            replies::raw(long),
+            lost.clone(),
+        ));
+        for body in [
+            "",
+            " ",
+            "null",
+            "true",
+            "7",
+            "\"done\"",
+            "[]",
+            "{}",
+            "[{}]",
+            "{\"result\":null}",
+            "{\"error\":null}",
+        ] {
             let script = replies::says(body);
             cases.push(self.after("garbage", format!("200 with {body:?}"), script, lost.clone()));
         }
 
         let streams = matches!(self.target, Target::Stream(_));
-        for content_type in
-            ["text/html", "text/plain", "application/octet-stream", "nonsense", "", "application/json; charset=latin1"]
-        {
+        for content_type in [
+            "text/html",
+            "text/plain",
+            "application/octet-stream",
+            "nonsense",
+            "",
+            "application/json; charset=latin1",
+        ] {
             let expect = if streams { lost.clone() } else { Expect::Whole };
-            cases.push(self.after("wrong content type", content_type, replies::with_type(content_type), expect));
+            cases.push(self.after(
+                "wrong content type",
+                content_type,
+                replies::with_type(content_type),
+                expect,
+            ));
         }
         for (content_type, stream, reply) in [
             ("text/event-stream", true, true),
             ("application/json", false, true),
             ("TEXT/EVENT-STREAM;x=y", true, true),
         ] {
-            let expect = if if streams { stream } else { reply } { Expect::Whole } else { lost.clone() };
-            cases.push(self.after("wrong content type", content_type, replies::with_type(content_type), expect));
+            let expect =
+                if if streams { stream } else { reply } { Expect::Whole } else { lost.clone() };
+            cases.push(self.after(
+                "wrong content type",
+                content_type,
+                replies::with_type(content_type),
+                expect,
+            ));
         }
         let none = if streams { lost.clone() } else { Expect::Whole };
         cases.push(self.after("wrong content type", "none", replies::without_type(), none));
@@ -197,16 +264,32 @@ impl Maker<'_> {
             // A length that is over the limit is an error of its own, before anything is read.
             let expect = match (more > 1 << 30, self.is_ask(), streams) {
                 (true, true, false) => Expect::Unknown,
-                (true, ..) if self.target == Target::Task => Expect::Settled(vec![ErrorKind::TooLarge]),
+                (true, ..) if self.target == Target::Task => {
+                    Expect::Settled(vec![ErrorKind::TooLarge])
+                }
                 _ => ended.clone(),
             };
-            cases.push(self.after("wrong length", format!("+{more}"), replies::length_off_by(more), expect));
+            cases.push(self.after(
+                "wrong length",
+                format!("+{more}"),
+                replies::length_off_by(more),
+                expect,
+            ));
         }
         for less in [1, 2, 100, 1 << 40] {
             // The last byte of a stream is no part of the last event's data.
             let expect = if streams && less == 1 { Expect::WholeOrUnknown } else { lost.clone() };
-            let expect = if expect == Expect::WholeOrUnknown && self.can_look { Expect::Whole } else { expect };
-            cases.push(self.after("wrong length", format!("-{less}"), replies::length_off_by(-less), expect));
+            let expect = if expect == Expect::WholeOrUnknown && self.can_look {
+                Expect::Whole
+            } else {
+                expect
+            };
+            cases.push(self.after(
+                "wrong length",
+                format!("-{less}"),
+                replies::length_off_by(-less),
+                expect,
+            ));
         }
         cases.push(self.after(
             "wrong length",
@@ -235,11 +318,21 @@ impl Maker<'_> {
                 replies::chunked(size, b"", false),
                 ended.clone(),
             ));
-            let stalls =
-                self.stalled(format!("chunks of {size}, no end"), replies::chunked(size, b"", true), ended.clone());
+            let stalls = self.stalled(
+                format!("chunks of {size}, no end"),
+                replies::chunked(size, b"", true),
+                ended.clone(),
+            );
             cases.push(Case { stalls: !streams, ..stalls });
         }
-        for end in [&b"0"[..], b"0\r\n", b"zz\r\n", b"ffffffffffffffffff\r\n", b"5\r\nab", b"0\r\nx: y\r\n"] {
+        for end in [
+            &b"0"[..],
+            b"0\r\n",
+            b"zz\r\n",
+            b"ffffffffffffffffff\r\n",
+            b"5\r\nab",
+            b"0\r\nx: y\r\n",
+        ] {
             let name = format!("ending in {:?}", String::from_utf8_lossy(end));
             cases.push(self.after("chunks", name, replies::chunked(50, end, false), ended.clone()));
         }
@@ -267,8 +360,15 @@ impl Maker<'_> {
         let lost = self.lost(Was::Acted);
         let alone = replies::raw("HTTP/1.1 100 Continue\r\n\r\n");
         cases.push(self.after("1xx first", "100 alone", alone, lost.clone()));
-        let switching = replies::raw("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
-        cases.push(self.after("1xx first", "101", switching, self.answered(101, Body::Empty, Was::Acted)));
+        let switching = replies::raw(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        );
+        cases.push(self.after(
+            "1xx first",
+            "101",
+            switching,
+            self.answered(101, Body::Empty, Was::Acted),
+        ));
         for status in [204, 205, 202, 206, 226] {
             let headers = format!("HTTP/1.1 {status} Whatever\r\nconnection: close\r\n\r\n");
             let expect = self.answered(status, Body::Empty, Was::Acted);
@@ -281,15 +381,18 @@ impl Maker<'_> {
                 cases.push(self.after("3xx", format!("{status} {location}"), script, expect));
             }
         }
-        let registered =
-            [400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426, 428, 429, 431, 451, 499];
+        let registered = [
+            400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426, 428,
+            429, 431, 451, 499,
+        ];
         let failing = [500, 501, 502, 503, 504, 507, 511, 520, 529, 599];
         let statuses: Vec<u16> = match self.every_status {
             true => (400..600).collect(),
             false => registered.into_iter().chain(failing).collect(),
         };
         for status in statuses {
-            for body in [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603), Body::Rpc(-32602)] {
+            for body in [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603), Body::Rpc(-32602)]
+            {
                 cases.extend(self.status(status, body));
             }
         }
@@ -304,9 +407,10 @@ impl Maker<'_> {
                 cases.extend(self.status_cut(status, body, at));
             }
         }
-        for code in
-            [-32700, -32600, -32601, -32602, -32603, -32000, -32001, -32002, -32003, -32004, -32005, -32006, 0, 1, 429]
-        {
+        for code in [
+            -32700, -32600, -32601, -32602, -32603, -32000, -32001, -32002, -32003, -32004, -32005,
+            -32006, 0, 1, 429,
+        ] {
             cases.extend(self.status(200, Body::Rpc(code)));
             cases.extend(self.status(400, Body::Rpc(code)));
         }
@@ -385,7 +489,7 @@ fn token_answered(status: u16) -> Expect {
     }
 }
 
-/// `Client::task` is repeated where that can help.
+/// `Client::get_task` is repeated where that can help.
 fn task_answered(status: u16, code: Option<i64>) -> Expect {
     let settled = |kind: ErrorKind| Expect::Settled(vec![kind]);
     match (status, code) {

@@ -13,7 +13,10 @@ use crate::common::{SEND, STREAM, TOKEN, client_with, config, task};
 use crate::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
 
 fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n",
+        body.len()
+    );
     vec![Step::Say([head.as_bytes(), body.as_bytes()].concat())]
 }
 
@@ -27,7 +30,10 @@ async fn stream_of(events: impl Fn(&str) -> String + Send + Sync + 'static) -> R
 }
 
 fn refusal() -> String {
-    format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "no"}}))
+    format!(
+        "data: {}\n\n",
+        json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "no"}})
+    )
 }
 
 #[tokio::test]
@@ -40,20 +46,41 @@ async fn a_refusal_in_a_stream_that_had_begun_proves_nothing() {
     for beginning in beginnings {
         let first = format!("data: {beginning}\n\n");
         let server = stream_of(move |_| first.clone() + &refusal()).await;
-        let error = client_with(config(&server.url)).ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
+        let error = client_with(config(&server.url))
+            .ask_stream("hi")
+            .await
+            .unwrap()
+            .into_reply()
+            .await
+            .unwrap_err();
         assert!(error.is_outcome_unknown(), "{beginning}: {error:?}");
     }
     let server = stream_of(|_| refusal()).await;
-    let error = client_with(config(&server.url)).ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
+    let error = client_with(config(&server.url))
+        .ask_stream("hi")
+        .await
+        .unwrap()
+        .into_reply()
+        .await
+        .unwrap_err();
     assert!(error.is_safe_to_ask_again(), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_refusal_beside_a_result_proves_nothing() {
     for (status, body) in [
-        (200, json!({"result": task("t", "WORKING", ""), "error": {"code": -32602, "message": "no"}})),
-        (400, json!({"result": task("t", "WORKING", ""), "error": {"code": -32602, "message": "no"}})),
-        (400, json!({"id": "t", "status": {"state": "WORKING"}, "error": {"code": -32602, "message": "no"}})),
+        (
+            200,
+            json!({"result": task("t", "WORKING", ""), "error": {"code": -32602, "message": "no"}}),
+        ),
+        (
+            400,
+            json!({"result": task("t", "WORKING", ""), "error": {"code": -32602, "message": "no"}}),
+        ),
+        (
+            400,
+            json!({"id": "t", "status": {"state": "WORKING"}, "error": {"code": -32602, "message": "no"}}),
+        ),
         (400, json!({"result": {"artifacts": []}})),
         (400, json!({"result": {"novelty": 1}})),
         (401, json!({"result": "done"})),
@@ -76,7 +103,10 @@ async fn an_error_of_an_unusual_shape_is_read_all_the_same() {
     for (body, safe) in [
         (json!({"status": 400, "error": {"code": -32603, "message": "boom"}}), false),
         (json!({"status": 400, "error": {"code": -32602, "message": "no"}}), true),
-        (json!({"timestamp": "2025-06-27", "status": 400, "error": "Bad Request", "path": "/x"}), true),
+        (
+            json!({"timestamp": "2025-06-27", "status": 400, "error": "Bad Request", "path": "/x"}),
+            true,
+        ),
         (json!({"type": "about:blank", "title": "Bad Request", "status": 400}), true),
         (json!({"result": {"artifacts": "odd"}}), false),
     ] {
@@ -87,7 +117,11 @@ async fn an_error_of_an_unusual_shape_is_read_all_the_same() {
         })
         .await;
         let error = client_with(config(&server.url)).ask("hi").await.unwrap_err();
-        assert_eq!((error.is_safe_to_ask_again(), error.is_outcome_unknown()), (safe, !safe), "{body}: {error:?}");
+        assert_eq!(
+            (error.is_safe_to_ask_again(), error.is_outcome_unknown()),
+            (safe, !safe),
+            "{body}: {error:?}"
+        );
     }
 }
 
@@ -108,12 +142,16 @@ async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
         let sends = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sends);
         let server = serve(move |asked: Asked| match asked.path.as_str() {
-            SEND if counted.fetch_add(1, Ordering::SeqCst) == 0 => answer(429, "retry-after: 0\r\n", ""),
+            SEND if counted.fetch_add(1, Ordering::SeqCst) == 0 => {
+                answer(429, "retry-after: 0\r\n", "")
+            }
             SEND => answer(second, "retry-after: 0\r\n", ""),
             _ => not_found(),
         })
         .await;
-        let policy = RetryPolicy::default().look_limit(Duration::from_millis(200)).resend_when_busy(true);
+        let policy = RetryPolicy::default()
+            .recovery_timeout(Duration::from_millis(200))
+            .resend_when_busy(true);
         let error = client_with(config(&server.url).retry(policy)).ask("hi").await.unwrap_err();
         assert!(sends.load(Ordering::SeqCst) > 1);
         assert!(error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{second}: {error:?}");
@@ -130,7 +168,10 @@ async fn no_look_and_no_cancel_calls_an_ask_safe() {
     let refusing = serve(|_| answer(401, "", "")).await;
     for url in [closed, refusing.url.clone()] {
         let client = client_with(config(&url).deadline(Duration::from_secs(5)));
-        for error in [client.task("tsk-1").await.unwrap_err(), client.cancel("tsk-1").await.unwrap_err()] {
+        for error in [
+            client.get_task("tsk-1").await.unwrap_err(),
+            client.cancel_task("tsk-1").await.unwrap_err(),
+        ] {
             assert!(!error.is_safe_to_ask_again(), "{error:?}");
             assert_eq!(error.task_id().map(|id| id.as_str()), Some("tsk-1"), "{error:?}");
         }
@@ -145,9 +186,13 @@ async fn an_app_whose_token_request_is_refused_is_not_told_that_a_user_must_conn
             _ => not_found(),
         })
         .await;
-        let client = payman_sdk::Client::with_credentials(config(&server.url).client_secret("s")).unwrap();
+        let client =
+            payman_sdk::Client::with_credentials(config(&server.url).client_secret("s")).unwrap();
         let error = client.ask("hi").await.unwrap_err();
-        assert!(error.is_safe_to_ask_again() && !error.is_reauthorization_required(), "{body}: {error:?}");
+        assert!(
+            error.is_safe_to_ask_again() && !error.is_reauthorization_required(),
+            "{body}: {error:?}"
+        );
     }
 }
 
@@ -156,7 +201,10 @@ async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
     let server = serve(|asked: Asked| {
         let event = |last: bool| {
             let state = if last { "COMPLETED" } else { "WORKING" };
-            format!("data: {}\n\n", json!({"id": asked.task_id(), "status": {"state": state}, "final": last}))
+            format!(
+                "data: {}\n\n",
+                json!({"id": asked.task_id(), "status": {"state": state}, "final": last})
+            )
         };
         match asked.path.as_str() {
             STREAM => vec![
@@ -183,7 +231,9 @@ async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
 async fn a_look_reads_as_much_as_its_ask_allows() {
     let server = serve(|asked: Asked| match asked.path.as_str() {
         SEND => answer(500, "", ""),
-        _ => vec![json_reply(&json!({"result": task(asked.task_id(), "COMPLETED", &"x".repeat(5000))}))],
+        _ => vec![json_reply(
+            &json!({"result": task(asked.task_id(), "COMPLETED", &"x".repeat(5000))}),
+        )],
     })
     .await;
     let client = client_with(config(&server.url).max_reply_bytes(100));
@@ -198,7 +248,10 @@ async fn a_look_reads_as_much_as_its_ask_allows() {
 async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
     let server = serve(|asked: Asked| match asked.path.as_str() {
         SEND | STREAM => {
-            vec![Step::Say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec()), Step::Stall]
+            vec![
+                Step::Say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec()),
+                Step::Stall,
+            ]
         }
         _ => not_found(),
     })
@@ -208,7 +261,9 @@ async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
         let wait = Duration::from_millis(number);
         let left = tokio::time::timeout(wait, client.ask("hi")).await;
         assert!(left.is_err());
-        let left = tokio::time::timeout(wait, async { client.ask_stream("hi").await?.into_reply().await }).await;
+        let left =
+            tokio::time::timeout(wait, async { client.ask_stream("hi").await?.into_reply().await })
+                .await;
         assert!(left.is_err());
     }
     drop(client);

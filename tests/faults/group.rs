@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use payman_sdk::emulator::{Decimal, Operation};
 use payman_sdk::{
-    Ask, AskStream, Client, Config, Emulator, Error, ErrorKind, Event, RetryPolicy, TaskId, TaskState, TokenInfo,
+    Ask, AskStream, Client, Config, Emulator, Error, ErrorKind, Event, RetryPolicy, TaskId,
+    TaskState, TokenInfo,
 };
 use tokio::time::{Instant, timeout};
 
@@ -26,7 +27,7 @@ pub enum Target {
     Ask,
     Stream(Way),
     Token,
-    /// `Client::task`.
+    /// `Client::get_task`.
     Task,
     /// The first look for an answer whose reply was lost before.
     Look,
@@ -187,7 +188,10 @@ impl Group {
         let builder = if can_look {
             builder
         } else {
-            builder.without(Operation::Get).without(Operation::Resubscribe).without(Operation::Cancel)
+            builder
+                .without(Operation::Get)
+                .without(Operation::Resubscribe)
+                .without(Operation::Cancel)
         };
         let emulator = builder.start().await.unwrap();
         emulator.client().ask("Create a payee named Tyllen").await.unwrap();
@@ -216,7 +220,10 @@ impl Group {
         let result = match target {
             Target::Look => {
                 let task = self.emulator.client().ask("List all payees").await.unwrap();
-                client(&proxy, &case).task(task.task_id().clone()).await.map(|task| (task.text(), None))
+                client(&proxy, &case)
+                    .get_task(task.task_id().clone())
+                    .await
+                    .map(|task| (task.text(), None))
             }
             _ => self.exchange(&proxy, &case, ask).await,
         };
@@ -235,9 +242,9 @@ impl Group {
         let guarded = futures::FutureExt::catch_unwind(guarded);
         let outcome = match timeout(deadline(&case) + SLACK, guarded).await {
             Err(_) => Outcome::Overran,
-            Ok(Err(panic)) => {
-                Outcome::Panicked(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".to_owned()))
-            }
+            Ok(Err(panic)) => Outcome::Panicked(
+                panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".to_owned()),
+            ),
             Ok(Ok(Ok((text, state)))) => Outcome::Whole { text, state },
             Ok(Ok(Err(error))) => Outcome::Failed(Failed {
                 kind: error.kind(),
@@ -250,7 +257,12 @@ impl Group {
         Ran { case, cents, task_id, outcome, seen: proxy.seen(), took: started.elapsed() }
     }
 
-    async fn exchange(&self, proxy: &Proxy, case: &Case, ask: Ask) -> Result<(String, Option<TaskState>), Error> {
+    async fn exchange(
+        &self,
+        proxy: &Proxy,
+        case: &Case,
+        ask: Ask,
+    ) -> Result<(String, Option<TaskState>), Error> {
         let client = client(proxy, case);
         match case.target {
             Target::Ask | Target::Token | Target::Look => {
@@ -260,7 +272,7 @@ impl Group {
             Target::Task => {
                 let id = ask.task_id().clone();
                 self.emulator.client().ask(ask).await.expect("asked without a fault");
-                client.task(id).await.map(|task| (task.text(), Some(task.state().clone())))
+                client.get_task(id).await.map(|task| (task.text(), Some(task.state().clone())))
             }
         }
     }
@@ -295,10 +307,16 @@ impl Ran {
     }
 
     pub fn describe(&self) -> String {
-        let paths: Vec<_> = self.seen.iter().map(|seen| seen.path.rsplit('/').next().unwrap_or_default()).collect();
+        let paths: Vec<_> =
+            self.seen.iter().map(|seen| seen.path.rsplit('/').next().unwrap_or_default()).collect();
         format!(
             "{:?} {} [{}] expected {:?}, was {:?} after {:?}, requests {paths:?}",
-            self.case.target, self.case.row, self.case.name, self.case.expect, self.outcome, self.took
+            self.case.target,
+            self.case.row,
+            self.case.name,
+            self.case.expect,
+            self.outcome,
+            self.took
         )
     }
 
@@ -338,11 +356,17 @@ impl Ran {
         match &self.outcome {
             Outcome::Whole { state, .. } => {
                 must(paid.len() == 1, "it is called done, and was not paid");
-                must(state.as_ref().is_none_or(|state| *state == TaskState::Completed), "its state is not completed");
+                must(
+                    state.as_ref().is_none_or(|state| *state == TaskState::Completed),
+                    "its state is not completed",
+                );
             }
             Outcome::Failed(failed) => {
                 must(!(failed.safe && failed.unknown), "it is both safe and unknown");
-                must(!failed.safe || paid.is_empty(), "it is called safe to ask again, and was paid");
+                must(
+                    !failed.safe || paid.is_empty(),
+                    "it is called safe to ask again, and was paid",
+                );
                 must(failed.names_task, "the error does not name the task");
                 must(!failed.debug.contains("Tyllen"), "the error shows what was asked");
             }
@@ -357,7 +381,9 @@ impl Ran {
         match (&self.case.expect, &self.outcome) {
             (Expect::Whole | Expect::WholeOrUnknown, Outcome::Whole { .. }) => true,
             (Expect::Unknown | Expect::WholeOrUnknown, Outcome::Failed(failed)) => failed.unknown,
-            (Expect::Refused(kinds), Outcome::Failed(failed)) => failed.safe && kinds.contains(&failed.kind),
+            (Expect::Refused(kinds), Outcome::Failed(failed)) => {
+                failed.safe && kinds.contains(&failed.kind)
+            }
             (Expect::Settled(kinds), Outcome::Failed(failed)) => {
                 !failed.safe && !failed.unknown && kinds.contains(&failed.kind)
             }
@@ -372,7 +398,11 @@ fn deadline(case: &Case) -> Duration {
 
 fn client(proxy: &Proxy, case: &Case) -> Client {
     // Where nothing can be found, nobody has to look for long; where something can, a busy machine has the time to.
-    let look_limit = if case.expect == Expect::Unknown { Duration::from_millis(300) } else { Duration::from_secs(6) };
+    let recovery_timeout = if case.expect == Expect::Unknown {
+        Duration::from_millis(300)
+    } else {
+        Duration::from_secs(6)
+    };
     let patience = if case.stalls { Duration::from_millis(300) } else { Duration::from_secs(20) };
     let config = Config::new("client-id")
         .client_secret("client-secret")
@@ -380,17 +410,20 @@ fn client(proxy: &Proxy, case: &Case) -> Client {
         .reply_timeout(patience)
         .idle_timeout(patience)
         .deadline(deadline(case))
-        .retry(RetryPolicy::default().look_limit(look_limit))
+        .retry(RetryPolicy::default().recovery_timeout(recovery_timeout))
         .configure_http(|http| http.pool_max_idle_per_host(0));
     if case.target == Target::Token {
         return Client::with_credentials(config).unwrap();
     }
-    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600))).unwrap()
+    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600)))
+        .unwrap()
 }
 
 async fn read(stream: AskStream, way: Way) -> Result<(String, Option<TaskState>), Error> {
     match way {
-        Way::Reply => stream.into_reply().await.map(|reply| (reply.text(), Some(reply.state().clone()))),
+        Way::Reply => {
+            stream.into_reply().await.map(|reply| (reply.text(), Some(reply.state().clone())))
+        }
         Way::Words => {
             let words: Vec<Result<String, Error>> = stream.text().collect().await;
             words.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))

@@ -107,18 +107,28 @@ async fn talk(
                 let reply = json!({"result": task(id, "COMPLETED", "done")}).to_string();
                 say(&mut socket, DATA, END_STREAM, stream, reply.as_bytes()).await?;
             }
-            Does::Reset(reason) => say(&mut socket, RST_STREAM, 0, stream, &reason.to_be_bytes()).await?,
+            Does::Reset(reason) => {
+                say(&mut socket, RST_STREAM, 0, stream, &reason.to_be_bytes()).await?
+            }
             Does::GoAway { last, reason } => {
                 say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?;
                 return socket.shutdown().await;
             }
-            Does::GoAwayAndStay { last, reason } => say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?,
+            Does::GoAwayAndStay { last, reason } => {
+                say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?
+            }
             Does::Close => return Ok(()),
         }
     }
 }
 
-async fn say(socket: &mut TcpStream, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
+async fn say(
+    socket: &mut TcpStream,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8],
+) -> std::io::Result<()> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
     socket.write_all(&[&head, payload].concat()).await
@@ -157,10 +167,16 @@ fn refusals(stream: u32) -> Vec<Does> {
 async fn what_was_not_processed_is_not_sent_again() {
     for refusal in refusals(1) {
         let server = serve(move |_| refusal).await;
-        for policy in [RetryPolicy::none(), RetryPolicy::default().look_limit(Duration::from_millis(200))] {
+        for policy in [
+            RetryPolicy::none(),
+            RetryPolicy::default().recovery_timeout(Duration::from_millis(200)),
+        ] {
             let text = format!("{policy:?}");
             let error = client(&server, policy).ask(text.as_str()).await.unwrap_err();
-            assert!(error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{refusal:?}: {error:?}");
+            assert!(
+                error.is_outcome_unknown() && !error.is_safe_to_ask_again(),
+                "{refusal:?}: {error:?}"
+            );
             assert_eq!(server.sends_of(&text), 1, "{refusal:?}");
         }
     }
@@ -170,7 +186,8 @@ async fn what_was_not_processed_is_not_sent_again() {
 async fn what_was_not_processed_on_a_connection_in_use_is_not_sent_again_and_is_found() {
     for refusal in refusals(3) {
         let server = serve(move |number| if number == 1 { refusal } else { Does::Answer }).await;
-        let client = client(&server, RetryPolicy::default().look_limit(Duration::from_secs(5)));
+        let client =
+            client(&server, RetryPolicy::default().recovery_timeout(Duration::from_secs(5)));
         assert_eq!(client.ask("first").await.unwrap().text(), "done");
         assert_eq!(client.ask("second").await.unwrap().text(), "done", "{refusal:?}");
         assert_eq!((server.sends_of("first"), server.sends_of("second")), (1, 1), "{refusal:?}");
@@ -179,8 +196,12 @@ async fn what_was_not_processed_on_a_connection_in_use_is_not_sent_again_and_is_
 
 #[tokio::test]
 async fn asks_share_a_connection_and_break_with_it_one_by_one() {
-    let server = serve(|number| if number == 9 { Does::GoAway { last: 1, reason: 0 } } else { Does::Answer }).await;
-    let client = client(&server, RetryPolicy::default().look_limit(Duration::from_secs(5)));
+    let server =
+        serve(
+            |number| if number == 9 { Does::GoAway { last: 1, reason: 0 } } else { Does::Answer },
+        )
+        .await;
+    let client = client(&server, RetryPolicy::default().recovery_timeout(Duration::from_secs(5)));
     client.ask("warm").await.unwrap();
     let asks = (0..40).map(|number| client.ask(format!("ask {number}")));
     for result in futures::future::join_all(asks).await {

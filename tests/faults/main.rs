@@ -1,24 +1,17 @@
 //! The fault matrix: everything that can go wrong between the SDK and the platform, byte by byte, with a ledger that is
 //! audited at the end. Bounded here; `PAYMAN_FAULTS=full` runs every byte and every status.
 
-#[path = "faults/cases.rs"]
 mod cases;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "faults/edges.rs"]
 mod edges;
-#[path = "faults/group.rs"]
 mod group;
-#[path = "faults/h2.rs"]
 mod h2;
-#[path = "faults/pool.rs"]
 mod pool;
-#[path = "faults/proxy.rs"]
 mod proxy;
-#[path = "common/raw.rs"]
+#[path = "../common/raw.rs"]
 mod raw;
-#[path = "faults/replies.rs"]
 mod replies;
-#[path = "faults/table.rs"]
 mod table;
 
 use std::sync::Arc;
@@ -46,8 +39,15 @@ async fn run(table: &mut Table, what: &str, target: Target, can_look: bool) -> V
         (true, false) => 1,
         (true, true) => 5,
     };
-    let maker = Maker { target, can_look, stride, every_status: full() && !reads_again, reference: &reference };
-    let cases = [maker.cuts(), maker.requests(), maker.timing(), maker.framing(), maker.statuses()].concat();
+    let maker = Maker {
+        target,
+        can_look,
+        stride,
+        every_status: full() && !reads_again,
+        reference: &reference,
+    };
+    let cases = [maker.cuts(), maker.requests(), maker.timing(), maker.framing(), maker.statuses()]
+        .concat();
     let ran: Vec<Ran> = futures::stream::iter(cases)
         .map(|case| {
             let group = Arc::clone(&group);

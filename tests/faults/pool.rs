@@ -31,8 +31,9 @@ fn client(url: &str) -> Client {
     let config = Config::new("client-id")
         .base_url(url)
         .deadline(Duration::from_secs(20))
-        .retry(RetryPolicy::default().look_limit(Duration::from_millis(500)));
-    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600))).unwrap()
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_millis(500)));
+    Client::with_token(config, TokenInfo::access("access-token", Duration::from_secs(3600)))
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,10 +44,13 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
     let mut cents = 10_000;
     for round in 0..30u64 {
         let wait = Duration::from_micros(100 * round);
-        for afterwards in [Afterwards::CloseIdle(wait), Afterwards::ResetIdle(wait), Afterwards::ResetNext] {
+        for afterwards in
+            [Afterwards::CloseIdle(wait), Afterwards::ResetIdle(wait), Afterwards::ResetNext]
+        {
             for streamed in [false, true] {
                 cents += 1;
-                let proxy = Proxy::start(emulator.base_url(), First(afterwards, AtomicUsize::new(0))).await;
+                let proxy =
+                    Proxy::start(emulator.base_url(), First(afterwards, AtomicUsize::new(0))).await;
                 let client = client(&proxy.url);
                 client.ask("List all payees").await.unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -58,7 +62,9 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
                 };
                 let state = emulator.state();
                 let mut paid: HashMap<_, usize> = HashMap::new();
-                for payment in state.payments.iter().filter(|payment| payment.amount == Decimal::new(cents, 2)) {
+                for payment in
+                    state.payments.iter().filter(|payment| payment.amount == Decimal::new(cents, 2))
+                {
                     *paid.entry(payment.task_id.clone()).or_default() += 1;
                 }
                 let times: usize = paid.values().sum();
@@ -68,7 +74,10 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
                         "whole"
                     }
                     Err(error) => {
-                        assert!(error.is_outcome_unknown() && error.task_id() == Some(&id), "{error:?}");
+                        assert!(
+                            error.is_outcome_unknown() && error.task_id() == Some(&id),
+                            "{error:?}"
+                        );
                         assert_eq!(times, 0, "it never reached the emulator");
                         "unknown"
                     }
@@ -87,8 +96,13 @@ async fn where_nobody_listens_nothing_was_done() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let client = client(&url);
-    for error in [client.ask("hi").await.unwrap_err(), client.ask_stream("hi").await.err().unwrap()] {
+    for error in [client.ask("hi").await.unwrap_err(), client.ask_stream("hi").await.err().unwrap()]
+    {
         assert_eq!(error.kind(), ErrorKind::Connect);
-        assert!(error.is_safe_to_ask_again() && !error.is_outcome_unknown() && error.task_id().is_some());
+        assert!(
+            error.is_safe_to_ask_again()
+                && !error.is_outcome_unknown()
+                && error.task_id().is_some()
+        );
     }
 }

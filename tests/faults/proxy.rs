@@ -140,7 +140,8 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
     while let Some(request) = read_request(&mut socket, &mut waiting).await? {
         let path = path_of(&request);
         let act = shared.director.act(&path);
-        let afterwards = if matches!(act, Act::Pass) { shared.director.afterwards() } else { Afterwards::Close };
+        let afterwards =
+            if matches!(act, Act::Pass) { shared.director.afterwards() } else { Afterwards::Close };
         let reply = match &act {
             Act::Instead(_) => Vec::new(),
             Act::Pass | Act::After(_) => forward(&request, shared).await?,
@@ -244,13 +245,20 @@ async fn read_request(socket: &mut TcpStream, waiting: &mut Vec<u8>) -> Result<O
 
 fn body_length(head: &[u8]) -> usize {
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok()).unwrap_or(0)
+    head.lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn path_of(request: &[u8]) -> String {
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let target = String::from_utf8_lossy(line);
-    target.split(' ').nth(1).and_then(|target| target.split('?').next()).unwrap_or_default().to_owned()
+    target
+        .split(' ')
+        .nth(1)
+        .and_then(|target| target.split('?').next())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -16,7 +16,8 @@ pub fn parse(reply: &[u8]) -> Parsed {
     let end = find(reply, b"\r\n\r\n").map_or(reply.len(), |at| at + 4);
     let (head, rest) = reply.split_at(end);
     let text = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let content_type = text.lines().find_map(|line| line.strip_prefix("content-type:")).unwrap_or_default().trim();
+    let content_type =
+        text.lines().find_map(|line| line.strip_prefix("content-type:")).unwrap_or_default().trim();
     let chunked = text.contains("transfer-encoding: chunked");
     let body = if chunked { dechunked(rest) } else { rest.to_vec() };
     Parsed { content_type: content_type.to_owned(), body }
@@ -25,7 +26,8 @@ pub fn parse(reply: &[u8]) -> Parsed {
 fn dechunked(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(at) = find(rest, b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap().trim(), 16).unwrap();
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&rest[..at]).unwrap().trim(), 16).unwrap();
         if size == 0 {
             break;
         }
@@ -95,7 +97,9 @@ pub fn followed_by(bytes: &'static [u8]) -> Script {
 }
 
 pub fn with_type(content_type: &'static str) -> Script {
-    rewritten(move |parsed| format!("content-type: {content_type}\r\ncontent-length: {}\r\n", parsed.body.len()))
+    rewritten(move |parsed| {
+        format!("content-type: {content_type}\r\ncontent-length: {}\r\n", parsed.body.len())
+    })
 }
 
 pub fn without_type() -> Script {
@@ -111,7 +115,9 @@ pub fn length_off_by(bytes: i64) -> Script {
 }
 
 pub fn length_of(length: &'static str) -> Script {
-    rewritten(move |parsed| format!("content-type: {}\r\ncontent-length: {length}\r\n", parsed.content_type))
+    rewritten(move |parsed| {
+        format!("content-type: {}\r\ncontent-length: {length}\r\n", parsed.content_type)
+    })
 }
 
 /// No length: the end of the connection is the end of the body.
@@ -152,11 +158,18 @@ impl Body {
     pub fn text(self) -> (&'static str, String) {
         match self {
             Self::Empty => ("text/plain", String::new()),
-            Self::Html => ("text/html", "<html><body><h1>An error</h1>{\"code\":1}</body></html>".to_owned()),
-            Self::Json => ("application/json", r#"{"error":"odd","message":"as some gateway says it"}"#.to_owned()),
+            Self::Html => {
+                ("text/html", "<html><body><h1>An error</h1>{\"code\":1}</body></html>".to_owned())
+            }
+            Self::Json => (
+                "application/json",
+                r#"{"error":"odd","message":"as some gateway says it"}"#.to_owned(),
+            ),
             Self::Rpc(code) => (
                 "application/json",
-                format!(r#"{{"jsonrpc":"2.0","id":"x","error":{{"code":{code},"message":"as the server says"}}}}"#),
+                format!(
+                    r#"{{"jsonrpc":"2.0","id":"x","error":{{"code":{code},"message":"as the server says"}}}}"#
+                ),
             ),
         }
     }

@@ -46,7 +46,9 @@ impl Table {
         for (name, counts) in &self.rows {
             line(name, &|column| counts.get(&column).copied().unwrap_or(0));
         }
-        line("total", &|column| self.rows.iter().filter_map(|(_, counts)| counts.get(&column)).sum());
+        line("total", &|column| {
+            self.rows.iter().filter_map(|(_, counts)| counts.get(&column)).sum()
+        });
         println!(
             "whole: the reply came as if nothing had happened; found: by looking at the task; again: the request was one \
              that may be made again;\nrefused: an error, surely not done; unknown: an error, it may have been done"

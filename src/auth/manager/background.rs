@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Inner;
-use super::flight::{Landing, STALL};
+use super::single_flight::{RefreshHandle, STALL};
 
 /// Clocks can be wrong for longer than a timer is: look up now and then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
@@ -19,19 +19,19 @@ enum Step {
     /// Nothing to do until something changes.
     Rest,
     Sleep(Instant),
-    Watch(Landing),
+    Watch(RefreshHandle),
 }
 
 /// Says that the task is gone, also where its runtime dropped it.
 struct Guard {
-    keeper: Weak<Inner>,
+    manager: Weak<Inner>,
     number: u64,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Some(inner) = self.keeper.upgrade()
-            && inner.duty().background == self.number
+        if let Some(inner) = self.manager.upgrade()
+            && inner.state().background == self.number
         {
             inner.tended.store(false, Ordering::Relaxed);
         }
@@ -45,13 +45,13 @@ impl Inner {
             return;
         };
         let number = {
-            let mut duty = self.duty();
-            duty.background += 1;
-            duty.tended_since = Some(Instant::now());
+            let mut state = self.state();
+            state.background += 1;
+            state.tended_since = Some(Instant::now());
             self.tended.store(true, Ordering::Relaxed);
-            duty.background
+            state.background
         };
-        let guard = Guard { keeper: Arc::downgrade(self), number };
+        let guard = Guard { manager: Arc::downgrade(self), number };
         // One that stands still ends as soon as it moves again.
         self.wake.notify_one();
         handle.spawn(keep_fresh(guard, Arc::clone(&self.wake)));
@@ -59,14 +59,14 @@ impl Inner {
 
     fn next_step(self: &Arc<Self>, number: u64) -> Step {
         let retry_at = {
-            let duty = self.duty();
-            if duty.background != number {
+            let state = self.state();
+            if state.background != number {
                 return Step::End;
             }
-            if let Some(landing) = duty.flying() {
-                return Step::Watch(landing);
+            if let Some(handle) = state.flying() {
+                return Step::Watch(handle);
             }
-            duty.retry_at
+            state.retry_at
         };
         self.ensure_saving();
         let Some(due) = self.due() else {
@@ -77,7 +77,7 @@ impl Inner {
             return Step::Sleep(due);
         }
         match self.join_flight() {
-            Ok(landing) => Step::Watch(landing),
+            Ok(handle) => Step::Watch(handle),
             Err(_) => Step::Sleep(Instant::now() + Duration::from_secs(1)),
         }
     }
@@ -91,7 +91,7 @@ impl Inner {
 
 async fn keep_fresh(guard: Guard, wake: Arc<Notify>) {
     loop {
-        let Some(step) = guard.keeper.upgrade().map(|inner| inner.next_step(guard.number)) else {
+        let Some(step) = guard.manager.upgrade().map(|inner| inner.next_step(guard.number)) else {
             return;
         };
         match step {
@@ -108,9 +108,9 @@ async fn keep_fresh(guard: Guard, wake: Arc<Notify>) {
                     () = wake.notified() => {}
                 }
             }
-            Step::Watch(landing) => {
+            Step::Watch(handle) => {
                 // However it ends, the next step looks at what there is.
-                let _ = timeout(STALL, landing).await;
+                let _ = timeout(STALL, handle).await;
             }
         }
     }

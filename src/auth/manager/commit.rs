@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::super::store::{Claim, Committed, Owner, StoreError, StoredToken};
 use super::super::token::{Access, Lifetime, Token, TokenSource};
-use super::renew::{ask_store, connect_again};
+use super::refresh::{ask_store, connect_again};
 use super::{Inner, events};
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::transport::retry::Backoff;
+use crate::transport::backoff::Backoff;
 
 const FIRST_SAVE_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ const SAVE_ALONE: Duration = Duration::from_secs(10 * 60);
 
 /// A token that is obtained and not yet stored.
 #[derive(Clone)]
-pub(super) struct Unsaved {
+pub(super) struct PendingCommit {
     claim: Claim,
     stored: StoredToken,
     source: TokenSource,
@@ -29,7 +29,7 @@ pub(super) struct Unsaved {
     begins: bool,
 }
 
-impl Unsaved {
+impl PendingCommit {
     fn new(claim: Claim, token: &Token, lifetime: Lifetime) -> Self {
         Self { claim, stored: token.to_stored(), source: token.source, lifetime, begins: false }
     }
@@ -39,7 +39,8 @@ impl Unsaved {
     }
 
     fn token(&self) -> Token {
-        let access = |secret| Access::new(secret, self.lifetime, self.stored.generation).map(Arc::new);
+        let access =
+            |secret| Access::new(secret, self.lifetime, self.stored.generation).map(Arc::new);
         Token {
             source: self.source,
             access: self.stored.access.as_ref().and_then(access),
@@ -53,38 +54,40 @@ struct Saving<'a>(&'a Inner);
 
 impl Drop for Saving<'_> {
     fn drop(&mut self) {
-        self.0.duty().saving = false;
+        self.0.state().saving = false;
     }
 }
 
 impl Inner {
     /// Stores a new token, then uses it. It is in the keeper's care before anything can go wrong.
     pub(super) async fn keep(&self, claim: Option<Claim>, token: Token, lifetime: Lifetime) {
-        let claim = claim.unwrap_or_else(|| Claim::new(self.key.clone(), token.generation.saturating_sub(1), 0, 0));
-        let unsaved = Unsaved::new(claim, &token, lifetime);
-        self.duty().unsaved = Some(unsaved.clone());
+        let claim = claim.unwrap_or_else(|| {
+            Claim::new(self.key.clone(), token.generation.saturating_sub(1), 0, 0)
+        });
+        let unsaved = PendingCommit::new(claim, &token, lifetime);
+        self.state().unsaved = Some(unsaved.clone());
         self.settle(unsaved).await;
     }
 
     /// Stores and uses the first token of a new sign-in.
     pub(in super::super) async fn begin(self: &Arc<Self>, token: Token, lifetime: Lifetime) {
         let claim = Claim::new(self.key.clone(), token.generation.saturating_sub(1), 0, 0);
-        let unsaved = Unsaved { begins: true, ..Unsaved::new(claim, &token, lifetime) };
-        self.duty().unsaved = Some(unsaved.clone());
+        let unsaved = PendingCommit { begins: true, ..PendingCommit::new(claim, &token, lifetime) };
+        self.state().unsaved = Some(unsaved.clone());
         self.settle(unsaved).await;
         self.ensure_saving();
     }
 
     /// One try to store a token; it is used whatever comes of it, unless another one was first.
-    pub(super) async fn settle(&self, mut unsaved: Unsaved) {
+    pub(super) async fn settle(&self, mut unsaved: PendingCommit) {
         while let Some(newer) = self.try_to_settle(&unsaved).await {
             unsaved.stored.generation = newer + 1;
-            self.duty().unsaved = Some(unsaved.clone());
+            self.state().unsaved = Some(unsaved.clone());
         }
     }
 
     /// The generation that a new sign-in still has to pass.
-    async fn try_to_settle(&self, unsaved: &Unsaved) -> Option<u64> {
+    async fn try_to_settle(&self, unsaved: &PendingCommit) -> Option<u64> {
         match ask_store(self.store.commit(&unsaved.claim, &unsaved.stored)).await {
             Ok(Committed::Saved) => {
                 events::stored(unsaved.generation());
@@ -98,38 +101,39 @@ impl Inner {
             }
             Err(error) => {
                 self.install(unsaved.token());
-                self.duty().store_behind = true;
+                self.state().store_behind = true;
                 self.store_failed("commit", error);
             }
         }
         None
     }
 
-    fn settled(&self, unsaved: &Unsaved) {
-        let mut duty = self.duty();
-        if duty.unsaved.as_ref().is_some_and(|other| other.generation() <= unsaved.generation()) {
-            duty.unsaved = None;
-            duty.store_behind = false;
+    fn settled(&self, unsaved: &PendingCommit) {
+        let mut state = self.state();
+        if state.unsaved.as_ref().is_some_and(|other| other.generation() <= unsaved.generation()) {
+            state.unsaved = None;
+            state.store_behind = false;
         }
-        duty.claim = duty.claim.take().filter(|(claim, _)| claim.generation() >= unsaved.generation());
+        state.claim =
+            state.claim.take().filter(|(claim, _)| claim.generation() >= unsaved.generation());
     }
 
     /// Keeps trying to store what is not stored.
     pub(super) async fn save(self: &Arc<Self>) {
         {
-            let mut duty = self.duty();
-            if duty.saving || duty.unsaved.is_none() {
+            let mut state = self.state();
+            if state.saving || state.unsaved.is_none() {
                 return;
             }
-            duty.saving = true;
+            state.saving = true;
         }
         let _saving = Saving(self);
         let mut backoff = Backoff::new(FIRST_SAVE_WAIT, LONGEST_SAVE_WAIT);
         let mut alone_since = None;
-        while self.duty().unsaved.is_some() {
+        while self.state().unsaved.is_some() {
             sleep(backoff.next_wait().max(FIRST_SAVE_WAIT / 4)).await;
             // The next refresh may have brought a newer one.
-            let Some(unsaved) = self.duty().unsaved.clone() else {
+            let Some(unsaved) = self.state().unsaved.clone() else {
                 return;
             };
             if Arc::strong_count(self) > 1 {
@@ -144,8 +148,8 @@ impl Inner {
     /// A saver whose runtime ended has a successor.
     pub(super) fn ensure_saving(self: &Arc<Self>) {
         let idle = {
-            let duty = self.duty();
-            duty.unsaved.is_some() && !duty.saving
+            let state = self.state();
+            state.unsaved.is_some() && !state.saving
         };
         if let (true, Ok(handle)) = (idle, Handle::try_current()) {
             let inner = Arc::clone(self);
@@ -178,9 +182,10 @@ impl Inner {
                 // The old sign-in is over, and the user has connected again since.
                 held.generation = stored.generation;
             } else {
-                let error =
-                    connect_again("their sign-in is over: its refresh token was refused, or they were signed out");
-                end(&mut held, stored.generation, Arc::new(error), self.options.owner);
+                let error = connect_again(
+                    "their sign-in is over: its refresh token was refused, or they were signed out",
+                );
+                end(&mut held, stored.generation, error, self.options.owner);
             }
         }
         drop(replaced);
@@ -189,7 +194,7 @@ impl Inner {
     }
 
     /// The refresh token is dead. False where there is another way to go on.
-    pub(super) async fn give_up(&self, claim: Option<Claim>, error: Arc<Error>) -> Result<bool, Arc<Error>> {
+    pub(super) async fn give_up(&self, claim: Option<Claim>, error: Error) -> Result<bool, Error> {
         if self.options.owner == Owner::App {
             self.token_mut().refresh = None;
             self.note_failure(&error);
@@ -211,17 +216,17 @@ impl Inner {
                 self.adopt(&newer);
                 return Ok(false);
             }
-            Ok(Committed::Saved) => self.duty().claim = None,
+            Ok(Committed::Saved) => self.state().claim = None,
             Err(error) => self.store_failed("commit", error),
         }
         events::ended(stored.generation, &error);
-        end(&mut self.token_mut(), stored.generation, Arc::clone(&error), self.options.owner);
+        end(&mut self.token_mut(), stored.generation, error.clone(), self.options.owner);
         Err(error)
     }
 
     /// Nothing was spent: others need not wait for the claim to run out.
     pub(super) async fn release(&self, claim: Option<Claim>) {
-        self.duty().claim = None;
+        self.state().claim = None;
         if let Some(claim) = claim
             && let Err(error) = ask_store(self.store.release(&claim)).await
         {
@@ -230,14 +235,15 @@ impl Inner {
     }
 
     pub(super) fn store_failed(&self, call: &'static str, error: StoreError) {
-        let error = Error::new(ErrorKind::TokenStore, Outcome::NotDone, "the token store failed").with_source(error);
+        let error = Error::new(ErrorKind::TokenStore, Outcome::NotDone, "the token store failed")
+            .with_source(error);
         events::store_failed(call, &error);
-        self.note_failure(&Arc::new(error));
+        self.note_failure(&error);
     }
 }
 
 /// The access token in hand serves as long as it lives; there will be no other.
-pub(super) fn end(token: &mut Token, generation: u64, error: Arc<Error>, owner: Owner) {
+pub(super) fn end(token: &mut Token, generation: u64, error: Error, owner: Owner) {
     token.generation = generation;
     token.refresh = None;
     token.ended = Some(error);
@@ -246,6 +252,7 @@ pub(super) fn end(token: &mut Token, generation: u64, error: Arc<Error>, owner: 
 
 /// True where what was given in code is not the beginning of the sign-in that the store saw the end of.
 fn is_given_anew(held: &Token, stored: &StoredToken) -> bool {
-    let given = !held.loaded && held.generation == 0 && (held.refresh.is_some() || held.access.is_some());
+    let given =
+        !held.loaded && held.generation == 0 && (held.refresh.is_some() || held.access.is_some());
     given && (held.seed.is_none() || held.seed != stored.seed)
 }

@@ -1,7 +1,5 @@
 //! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a secret.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
@@ -17,7 +15,7 @@ pub(super) fn span() -> Span {
     tracing::info_span!(target: TARGET, "token", generation = Empty, outcome = Empty, duration_ms = Empty)
 }
 
-pub(super) fn landed<T>(span: Span, generation: u64, landed: &Result<T, Arc<Error>>, started: Instant) {
+pub(super) fn landed<T>(span: Span, generation: u64, landed: &Result<T, Error>, started: Instant) {
     span.record("generation", generation);
     span.record("outcome", if landed.is_ok() { "renewed" } else { "failed" });
     span.record("duration_ms", millis_since(started));
@@ -37,7 +35,12 @@ pub(in super::super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     );
 }
 
-pub(in super::super) fn failed(grant: &Grant, generation: u64, failed: &ExchangeError, asked: Instant) {
+pub(in super::super) fn failed(
+    grant: &Grant,
+    generation: u64,
+    failed: &ExchangeError,
+    asked: Instant,
+) {
     tracing::warn!(
         target: TARGET,
         grant = grant.name(),

@@ -16,36 +16,37 @@ use std::time::{Duration, SystemTime};
 use futures::future::{Either, ready};
 use secrecy::SecretString;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::grant::Exchange;
 use super::store::{Owner, TokenKey, TokenStore};
-pub(crate) use super::token::Lent;
-use super::token::{Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus, to_system};
-use crate::alarm;
+pub(crate) use super::token::RequestToken;
+use super::token::{
+    Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus, to_system,
+};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 mod background;
+mod commit;
 pub(super) mod events;
-mod flight;
-mod held;
-mod keep;
-pub(super) mod renew;
+mod published;
+pub(super) mod refresh;
 mod sign_out;
+mod single_flight;
 
 #[cfg(test)]
 mod tests;
 
-use flight::{Duty, STALL};
-use held::{Held, Writing};
-use keep::Unsaved;
+use commit::PendingCommit;
+use published::{PublishedToken, Writing};
+use single_flight::{RefreshState, STALL};
 
 /// How often a caller may find that the flight it waited for brought nothing that can be sent.
 const FLIGHTS_PER_CALLER: u32 = 8;
 
-/// Lends tokens. Cheap to clone: clones lend the same token.
+/// Lends tokens. Cheap to clone: clones request_token the same token.
 #[derive(Clone)]
-pub(crate) struct Keeper(Arc<Inner>);
+pub(crate) struct TokenManager(Arc<Inner>);
 
 /// How a token may be renewed.
 #[derive(Clone, Copy, Debug)]
@@ -56,19 +57,19 @@ pub(crate) struct Options {
 }
 
 struct Inner {
-    held: Held,
+    held: PublishedToken,
     options: Options,
     exchange: Arc<dyn Exchange>,
     store: Arc<dyn TokenStore>,
     key: TokenKey,
-    duty: Mutex<Duty>,
+    state: Mutex<RefreshState>,
     /// False also where the runtime of the background task is gone: its guard says so.
     tended: AtomicBool,
     /// Tells the background task that the token changed, or that the keeper is gone.
     wake: Arc<Notify>,
 }
 
-impl Keeper {
+impl TokenManager {
     /// No runtime is needed, and nothing is sent.
     pub(crate) fn new(
         options: Options,
@@ -79,25 +80,28 @@ impl Keeper {
     ) -> Self {
         token.fit(options.owner);
         Self(Arc::new(Inner {
-            held: Held::new(token),
+            held: PublishedToken::new(token),
             options,
             exchange,
             store,
             key,
-            duty: Mutex::default(),
+            state: Mutex::default(),
             tended: AtomicBool::new(false),
             wake: Arc::default(),
         }))
     }
 
     /// A valid token. Errors say that nothing of the ask was done.
-    pub(crate) fn lend_until(&self, deadline: Instant) -> impl Future<Output = Result<Lent>> {
-        self.obtain(Access::lend, deadline)
+    pub(crate) fn request_token_until(
+        &self,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<RequestToken>> {
+        self.obtain(Access::request_token, deadline)
     }
 
     #[cfg(test)]
-    async fn lend(&self) -> Result<Lent> {
-        self.lend_until(Instant::now() + LONGEST).await
+    async fn request_token(&self) -> Result<RequestToken> {
+        self.request_token_until(Instant::now() + LONGEST).await
     }
 
     /// The server refused the token of this generation (HTTP 401); a newer one stays.
@@ -105,7 +109,9 @@ impl Keeper {
         let inner = &self.0;
         {
             let mut token = inner.token_mut();
-            if token.refused || token.access.as_ref().is_none_or(|access| access.serial != generation) {
+            if token.refused
+                || token.access.as_ref().is_none_or(|access| access.serial != generation)
+            {
                 return;
             }
             token.refused = true;
@@ -131,8 +137,8 @@ impl Keeper {
     /// How things stand.
     pub(crate) fn status(&self) -> TokenStatus {
         let (last_failure, store_behind) = {
-            let duty = self.0.duty();
-            (duty.last_failure.clone(), duty.store_behind)
+            let state = self.0.state();
+            (state.last_failure.clone(), state.store_behind)
         };
         let token = self.0.token();
         TokenStatus {
@@ -154,7 +160,11 @@ impl Keeper {
     }
 
     /// Ready at once for nearly every caller: the rest of the way is not even put together then.
-    fn obtain<T>(&self, take: impl Fn(&Access) -> T, deadline: Instant) -> impl Future<Output = Result<T>> {
+    fn obtain<T>(
+        &self,
+        take: impl Fn(&Access) -> T,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<T>> {
         match self.0.take_usable(&take) {
             Some(taken) => Either::Left(ready(Ok(taken))),
             None => Either::Right(self.0.obtain_by_flight(take, deadline)),
@@ -174,8 +184,8 @@ impl Inner {
         self.held.write()
     }
 
-    fn duty(&self) -> MutexGuard<'_, Duty> {
-        self.duty.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, RefreshState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The way that nearly every caller takes.
@@ -184,7 +194,10 @@ impl Inner {
         let (taken, late) = {
             let sendable = self.held.sendable();
             let access = sendable.as_ref().filter(|access| access.is_alive(now))?;
-            (take(access), access.refresh_at().is_some_and(|at| now > at && now.duration_since(at) > LATE))
+            (
+                take(access),
+                access.refresh_at().is_some_and(|at| now > at && now.duration_since(at) > LATE),
+            )
         };
         if late || !self.tended.load(Ordering::Relaxed) {
             self.tend(late);
@@ -195,39 +208,48 @@ impl Inner {
     #[cold]
     fn tend(self: &Arc<Self>, late: bool) {
         let waits = late && {
-            let (duty, now) = (self.duty(), Instant::now());
-            duty.is_flying() || [duty.retry_at, duty.tended_since].iter().flatten().any(|at| now < *at + LATE)
+            let (state, now) = (self.state(), Instant::now());
+            state.is_flying()
+                || [state.retry_at, state.tended_since].iter().flatten().any(|at| now < *at + LATE)
         };
         if !waits {
             self.start_background();
         }
     }
 
-    async fn obtain_by_flight<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T, deadline: Instant) -> Result<T> {
+    async fn obtain_by_flight<T>(
+        self: &Arc<Self>,
+        take: impl Fn(&Access) -> T,
+        deadline: Instant,
+    ) -> Result<T> {
         for _ in 0..FLIGHTS_PER_CALLER {
-            let landing = match self.join_flight() {
-                Ok(landing) => landing,
-                Err(error) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
+            let handle = match self.join_flight() {
+                Ok(handle) => handle,
+                Err(error) => return self.take_usable(&take).ok_or_else(|| error.clone()),
             };
             if !self.tended.load(Ordering::Relaxed) {
                 self.tend(false);
             }
             // There may be thousands who wait.
             let until = deadline.min(Instant::now() + STALL);
-            match alarm::until(until, landing).await {
+            match timeout_at(until, handle).await {
                 // What a flight brought is lent to those who waited for it, however short it lives: the server decides.
                 Ok(Ok(Ok(()))) => {
                     if let Some(access) = &*self.held.sendable() {
                         return Ok(take(access));
                     }
                 }
-                Ok(Ok(Err(error))) => return self.take_usable(&take).ok_or_else(|| Error::shared(&error)),
+                Ok(Ok(Err(error))) => return self.take_usable(&take).ok_or_else(|| error.clone()),
                 Err(_) if until == deadline => return Err(waited_too_long()),
                 // The runtime that it flew on is gone, or stands still: on to one of our own.
                 Ok(Err(_)) | Err(_) => {}
             }
         }
-        Err(Error::new(ErrorKind::Auth, Outcome::NotDone, "the server refuses each token as soon as it was obtained"))
+        Err(Error::new(
+            ErrorKind::Auth,
+            Outcome::NotDone,
+            "the server refuses each token as soon as it was obtained",
+        ))
     }
 
     /// Replaces the token, unless there is a newer one. Readers do not wait while the old one is wiped.
@@ -244,13 +266,18 @@ impl Inner {
         self.wake.notify_one();
     }
 
-    fn note_failure(&self, error: &Arc<Error>) {
-        self.duty().last_failure = Some(TokenFailure { at: SystemTime::now(), error: Arc::clone(error) });
+    fn note_failure(&self, error: &Error) {
+        self.state().last_failure =
+            Some(TokenFailure { at: SystemTime::now(), error: error.clone() });
     }
 }
 
 fn waited_too_long() -> Error {
-    Error::new(ErrorKind::Timeout, Outcome::NotDone, "the deadline passed while waiting for a token")
+    Error::new(
+        ErrorKind::Timeout,
+        Outcome::NotDone,
+        "the deadline passed while waiting for a token",
+    )
 }
 
 impl Drop for Inner {
@@ -260,8 +287,11 @@ impl Drop for Inner {
 }
 
 /// By hand: tokens are secrets.
-impl fmt::Debug for Keeper {
+impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("key", &self.0.key).field("token", &*self.0.token()).finish_non_exhaustive()
+        f.debug_struct("TokenManager")
+            .field("key", &self.0.key)
+            .field("token", &*self.0.token())
+            .finish_non_exhaustive()
     }
 }

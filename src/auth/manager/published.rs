@@ -10,13 +10,13 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::super::token::{Access, Token};
 
-pub(super) struct Held {
+pub(super) struct PublishedToken {
     token: Arc<RwLock<Token>>,
     /// [`Token::sendable`], as of the last write.
     sendable: ArcSwapOption<Access>,
 }
 
-impl Held {
+impl PublishedToken {
     pub(super) fn new(token: Token) -> Self {
         let sendable = ArcSwapOption::new(token.sendable().cloned());
         Self { token: Arc::new(RwLock::new(token)), sendable }
@@ -27,7 +27,10 @@ impl Held {
     }
 
     pub(super) fn write(&self) -> Writing<'_> {
-        Writing { token: self.token.write().unwrap_or_else(PoisonError::into_inner), sendable: &self.sendable }
+        Writing {
+            token: self.token.write().unwrap_or_else(PoisonError::into_inner),
+            sendable: &self.sendable,
+        }
     }
 
     /// The access token, where nothing but its age speaks against sending it.

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::grant::{EXCHANGE_LIMIT, ExchangeError, Fault, Grant, Granted};
 use super::super::store::{Claim, Claimed, Owner, StoreError};
 use super::super::token::{Access, Lifetime, Token, TokenSource};
-use super::flight::{Landed, Pilot};
+use super::single_flight::{Landed, RefreshGuard};
 use super::{Inner, events};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::transport::retry::Backoff;
+use crate::transport::backoff::Backoff;
 
 /// How long one call of the store may take.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const LOOKS_PER_CLAIM: u32 = 3;
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 
 /// What came of asking for the right to spend.
-enum Right {
+enum Lease {
     Ours(Claim),
     /// There is a newer token now.
     CaughtUp,
@@ -39,18 +39,18 @@ enum Right {
 
 impl Inner {
     /// Brings a token, or the reason why there is none.
-    pub(super) async fn renew(self: &Arc<Self>, pilot: &Pilot) -> Landed {
-        self.catch_up(pilot).await;
+    pub(super) async fn renew(self: &Arc<Self>, guard: &RefreshGuard) -> Landed {
+        self.catch_up(guard).await;
         loop {
-            pilot.beat();
+            guard.beat();
             if self.token().is_fresh(Instant::now()) {
                 return Ok(());
             }
             let (generation, grant) = self.plan()?;
-            let obtained = match self.claim(pilot, generation).await? {
-                Right::CaughtUp => self.token().usable(Instant::now()).is_some(),
-                Right::Ours(claim) => self.spend(pilot, grant, Some(claim)).await?,
-                Right::None => self.spend(pilot, Grant::ClientCredentials, None).await?,
+            let obtained = match self.claim(guard, generation).await? {
+                Lease::CaughtUp => self.token().usable(Instant::now()).is_some(),
+                Lease::Ours(claim) => self.spend(guard, grant, Some(claim)).await?,
+                Lease::None => self.spend(guard, Grant::ClientCredentials, None).await?,
             };
             if obtained {
                 return Ok(());
@@ -59,15 +59,15 @@ impl Inner {
     }
 
     /// Finishes what an earlier flight left, and asks the store whether anyone else has a newer token.
-    async fn catch_up(&self, pilot: &Pilot) {
-        let left = self.duty().unsaved.clone();
+    async fn catch_up(&self, guard: &RefreshGuard) {
+        let left = self.state().unsaved.clone();
         if let Some(left) = left {
             // One that could not be stored is in use already, and saved beside this flight.
             if left.generation() > self.token().generation {
                 self.settle(left).await;
             }
         }
-        pilot.beat();
+        guard.beat();
         match ask_store(self.store.load(&self.key)).await {
             Ok(Some(stored)) => self.adopt(&stored),
             Ok(None) => {}
@@ -77,65 +77,69 @@ impl Inner {
     }
 
     /// The way to the next token. A user's token is renewed by that user's refresh token or not at all.
-    fn plan(&self) -> Result<(u64, Grant), Arc<Error>> {
+    fn plan(&self) -> Result<(u64, Grant), Error> {
         let token = self.token();
         if let (Some(error), Owner::User) = (&token.ended, self.options.owner) {
-            return Err(Arc::clone(error));
+            return Err(error.clone());
         }
         match (&token.refresh, self.options.owner) {
             (Some(refresh), _) => Ok((token.generation, Grant::Refresh(refresh.clone()))),
             (None, Owner::App) => Ok((token.generation, Grant::ClientCredentials)),
             (None, Owner::User) => {
-                Err(Arc::new(connect_again("the token is no longer valid and there is no refresh token")))
+                Err(connect_again("the token is no longer valid and there is no refresh token"))
             }
         }
     }
 
-    async fn claim(&self, pilot: &Pilot, generation: u64) -> Result<Right, Arc<Error>> {
-        let in_hand = self.duty().claim.clone();
+    async fn claim(&self, guard: &RefreshGuard, generation: u64) -> Result<Lease, Error> {
+        let in_hand = self.state().claim.clone();
         if let Some((claim, until)) = in_hand
             && claim.generation() == generation
             && Instant::now() + CLAIM_MARGIN < until
         {
-            return Ok(Right::Ours(claim));
+            return Ok(Lease::Ours(claim));
         }
         let mut poll = SHORTEST_POLL;
         loop {
-            pilot.beat();
+            guard.beat();
             let asked = Instant::now();
             match self.ask_for_claim(generation).await {
                 Ok(Claimed::Granted(claim)) => {
-                    let mut duty = self.duty();
+                    let mut state = self.state();
                     if claim.abandoned() > 0 {
-                        let known = spends_of(duty.unknown_spends, generation);
+                        let known = spends_of(state.unknown_spends, generation);
                         // Holders that died prove nothing: their successor always has one try.
-                        duty.unknown_spends =
-                            (generation, known.max(claim.abandoned().min(self.options.lost_refresh_retries.max(1))));
+                        state.unknown_spends = (
+                            generation,
+                            known.max(
+                                claim.abandoned().min(self.options.lost_refresh_retries.max(1)),
+                            ),
+                        );
                     }
-                    duty.claim = Some((claim.clone(), asked + Claim::LEASE));
-                    return Ok(Right::Ours(claim));
+                    state.claim = Some((claim.clone(), asked + Claim::LEASE));
+                    return Ok(Lease::Ours(claim));
                 }
                 Ok(Claimed::Newer(stored)) => {
                     self.adopt(&stored);
-                    return Ok(Right::CaughtUp);
+                    return Ok(Lease::CaughtUp);
                 }
                 Ok(Claimed::Held(left)) => {
-                    if self.wait_for_commit(pilot, generation, left, &mut poll).await {
-                        return Ok(Right::CaughtUp);
+                    if self.wait_for_commit(guard, generation, left, &mut poll).await {
+                        return Ok(Lease::CaughtUp);
                     }
                 }
                 Err(error) => {
                     // The app's own credentials can be used any number of times.
                     if self.options.owner == Owner::App {
                         self.store_failed("claim", error);
-                        return Ok(Right::None);
+                        return Ok(Lease::None);
                     }
                     let failed = Error::new(
                         ErrorKind::TokenStore,
                         Outcome::NotDone,
                         "the token store failed, and the refresh token may be spent only with its consent",
                     );
-                    return Err(Arc::new(failed.with_source(error)));
+                    return Err(failed.with_source(error));
                 }
             }
         }
@@ -160,11 +164,17 @@ impl Inner {
 
     /// True once another holder's token is there. It looks often, and asks for the right now and then: the other
     /// holder may have given it back.
-    async fn wait_for_commit(&self, pilot: &Pilot, generation: u64, left: Duration, poll: &mut Duration) -> bool {
+    async fn wait_for_commit(
+        &self,
+        guard: &RefreshGuard,
+        generation: u64,
+        left: Duration,
+        poll: &mut Duration,
+    ) -> bool {
         for _ in 0..LOOKS_PER_CLAIM {
             sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
             *poll = (*poll * 2).min(LONGEST_POLL);
-            pilot.beat();
+            guard.beat();
             if let Ok(Some(stored)) = ask_store(self.store.load(&self.key)).await {
                 self.adopt(&stored);
             }
@@ -176,7 +186,12 @@ impl Inner {
     }
 
     /// True where there is a token now; false where there is another way to try.
-    async fn spend(&self, pilot: &Pilot, grant: Grant, claim: Option<Claim>) -> Result<bool, Arc<Error>> {
+    async fn spend(
+        &self,
+        guard: &RefreshGuard,
+        grant: Grant,
+        claim: Option<Claim>,
+    ) -> Result<bool, Error> {
         let generation = claim.as_ref().map_or_else(|| self.token().generation, Claim::generation);
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT / 2);
         let mut tries = 0;
@@ -187,11 +202,12 @@ impl Inner {
                 MaySpend::SpentOut => return self.out_of_tries(claim).await,
             }
             tries += 1;
-            pilot.beat();
+            guard.beat();
             let asked = Instant::now();
             let exchanged = self.exchange.exchange(grant.clone()).await;
-            pilot.beat();
-            let exchanged = exchanged.and_then(|granted| self.token_of(&grant, granted, asked, generation));
+            guard.beat();
+            let exchanged =
+                exchanged.and_then(|granted| self.token_of(&grant, granted, asked, generation));
             let failed = match exchanged {
                 Ok((token, lifetime)) => {
                     events::obtained(&grant, &token, asked);
@@ -203,13 +219,15 @@ impl Inner {
             events::failed(&grant, generation, &failed, asked);
             self.note_outcome(&grant, generation, failed.fault);
             let wait = match failed.fault {
-                Fault::GrantDead if grant.is_refresh() => return self.give_up(claim, Arc::new(failed.error)).await,
+                Fault::GrantDead if grant.is_refresh() => {
+                    return self.give_up(claim, failed.error).await;
+                }
                 // An app that may not refresh has its credentials, and is the same app.
                 Fault::Refused if grant.is_refresh() && self.options.owner == Owner::App => {
-                    return self.give_up(claim, Arc::new(failed.error)).await;
+                    return self.give_up(claim, failed.error).await;
                 }
                 Fault::Lost if grant.is_refresh() => {
-                    self.note_failure(&Arc::new(failed.error));
+                    self.note_failure(&failed.error);
                     sleep(backoff.next_wait().max(self.time_to_spare())).await;
                     continue;
                 }
@@ -220,7 +238,7 @@ impl Inner {
             };
             if wait > LONGEST_WAIT {
                 self.release(claim).await;
-                return Err(Arc::new(failed.error));
+                return Err(failed.error);
             }
             sleep(wait).await;
         }
@@ -229,54 +247,60 @@ impl Inner {
     /// How long the second try of a lost refresh may wait without anyone noticing.
     fn time_to_spare(&self) -> Duration {
         let now = Instant::now();
-        let left = self.token().usable(now).map(|access| access.expires().saturating_duration_since(now));
+        let left =
+            self.token().usable(now).map(|access| access.expires().saturating_duration_since(now));
         (left.unwrap_or_default() / 4).min(CALM)
     }
 
     /// Whether a refresh token may be spent, which then counts as spent until it is known not to be: this
     /// count outlives a runtime that ends while the request is under way.
     fn may_spend(&self, grant: &Grant, generation: u64) -> MaySpend {
-        let mut duty = self.duty();
-        if duty.claim.as_ref().is_some_and(|(_, until)| Instant::now() + CLAIM_MARGIN > *until) {
+        let mut state = self.state();
+        if state.claim.as_ref().is_some_and(|(_, until)| Instant::now() + CLAIM_MARGIN > *until) {
             return MaySpend::ClaimRunsOut;
         }
         if !grant.is_refresh() {
             return MaySpend::Yes;
         }
-        let unknown = spends_of(duty.unknown_spends, generation);
+        let unknown = spends_of(state.unknown_spends, generation);
         let most = self.options.lost_refresh_retries.saturating_add(1);
         if unknown >= most {
             return MaySpend::SpentOut;
         }
-        duty.unknown_spends = (generation, unknown + 1);
+        state.unknown_spends = (generation, unknown + 1);
         MaySpend::Yes
     }
 
     fn note_outcome(&self, grant: &Grant, generation: u64, fault: Fault) {
         if grant.is_refresh() && fault != Fault::Lost {
-            let mut duty = self.duty();
-            duty.unknown_spends = (generation, spends_of(duty.unknown_spends, generation).saturating_sub(1));
+            let mut state = self.state();
+            state.unknown_spends =
+                (generation, spends_of(state.unknown_spends, generation).saturating_sub(1));
         }
     }
 
     /// The replies were lost, as often as it is tried in one go. Whether the refresh token still works, the server
     /// knows: it is kept for the next go, and only `invalid_grant` ends the sign-in. Where a second try is forbidden, the
     /// first was the last.
-    async fn out_of_tries(&self, claim: Option<Claim>) -> Result<bool, Arc<Error>> {
+    async fn out_of_tries(&self, claim: Option<Claim>) -> Result<bool, Error> {
         if self.options.owner == Owner::App || self.options.lost_refresh_retries == 0 {
-            let error =
-                connect_again("the reply to the refresh was lost, and with it the refresh token that was in it");
-            return self.give_up(claim, Arc::new(self.because_of_the_last(error))).await;
+            let error = connect_again(
+                "the reply to the refresh was lost, and with it the refresh token that was in it",
+            );
+            return self.give_up(claim, self.because_of_the_last(error)).await;
         }
-        self.duty().unknown_spends = (0, 0);
+        self.state().unknown_spends = (0, 0);
         self.release(claim).await;
-        let error =
-            Error::new(ErrorKind::Interrupted, Outcome::NotDone, "the replies to the token's refresh were lost");
-        Err(Arc::new(self.because_of_the_last(error)))
+        let error = Error::new(
+            ErrorKind::Interrupted,
+            Outcome::NotDone,
+            "the replies to the token's refresh were lost",
+        );
+        Err(self.because_of_the_last(error))
     }
 
     fn because_of_the_last(&self, error: Error) -> Error {
-        match self.duty().last_failure.clone() {
+        match self.state().last_failure.clone() {
             Some(failure) => error.with_source(failure.error),
             None => error,
         }
@@ -306,19 +330,31 @@ pub(in super::super) fn token_of(
     generation: u64,
 ) -> Result<Token, ExchangeError> {
     let Some(access) = Access::new(&granted.access, lifetime, generation) else {
-        return Err(ExchangeError::garbled("the token endpoint's access token holds what no header can carry"));
+        return Err(ExchangeError::garbled(
+            "the token endpoint's access token holds what no header can carry",
+        ));
     };
     let (refresh, source) = match grant {
         // A reply without a refresh token keeps the old one; a new one replaces it.
-        Grant::Refresh(old) => (granted.refresh.or_else(|| Some(old.clone())), TokenSource::RefreshToken),
+        Grant::Refresh(old) => {
+            (granted.refresh.or_else(|| Some(old.clone())), TokenSource::RefreshToken)
+        }
         Grant::ClientCredentials => (granted.refresh, TokenSource::ClientCredentials),
         Grant::AuthCode(_) => (granted.refresh, TokenSource::AuthCode),
     };
-    Ok(Token { generation, access: Some(Arc::new(access)), refresh, scope: granted.scope, ..Token::none(source) })
+    Ok(Token {
+        generation,
+        access: Some(Arc::new(access)),
+        refresh,
+        scope: granted.scope,
+        ..Token::none(source)
+    })
 }
 
 /// A store that hangs is a store that fails.
-pub(in super::super) async fn ask_store<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(in super::super) async fn ask_store<T>(
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     timeout(STORE_LIMIT, call).await.unwrap_or_else(|_| Err(late()))
 }
 

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::super::store::{Claim, Committed, Owner, StoreError, StoredToken};
-use super::keep::end;
-use super::renew::{ask_store, connect_again};
-use super::{Inner, Keeper, events};
+use super::commit::end;
+use super::refresh::{ask_store, connect_again};
+use super::{Inner, TokenManager, events};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
-impl Keeper {
+impl TokenManager {
     /// Forgets a user's token, here and in the store.
     pub(crate) async fn sign_out(&self) -> Result<()> {
         if self.0.options.owner == Owner::App {
-            return Err(Error::invalid_input("the app itself cannot be signed out: this is not a user's client"));
+            return Err(Error::invalid_input(
+                "the app itself cannot be signed out: this is not a user's client",
+            ));
         }
         let inner = Arc::clone(&self.0);
         // In a task of its own: a caller who leaves does not leave a sign-in behind that should be gone.
@@ -58,17 +60,17 @@ impl Inner {
 
     fn forget(&self, generation: u64) {
         {
-            let mut duty = self.duty();
-            duty.unsaved = None;
-            duty.claim = None;
-            duty.store_behind = false;
+            let mut state = self.state();
+            state.unsaved = None;
+            state.claim = None;
+            state.store_behind = false;
         }
         {
             let mut held = self.token_mut();
             if generation < held.generation {
                 return;
             }
-            end(&mut held, generation, Arc::new(connect_again("they were signed out")), Owner::User);
+            end(&mut held, generation, connect_again("they were signed out"), Owner::User);
             held.access = None;
             held.loaded = true;
         }

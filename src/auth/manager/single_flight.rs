@@ -13,9 +13,9 @@ use tracing::Instrument;
 use super::super::grant::EXCHANGE_LIMIT;
 use super::super::store::Claim;
 use super::super::token::TokenFailure;
-use super::{Inner, Unsaved, events};
+use super::{Inner, PendingCommit, events};
 use crate::error::{Error, Result};
-use crate::transport::retry::Backoff;
+use crate::transport::backoff::Backoff;
 
 /// A flight that gave no sign of life for so long stands still: longer than the longest of its steps.
 pub(super) const STALL: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 15);
@@ -25,26 +25,26 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 /// How long a refusal stands before another caller may ask the server again.
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 
-pub(super) type Landed = Result<(), Arc<Error>>;
+pub(super) type Landed = Result<(), Error>;
 /// How a flight ends; an error where its runtime dropped it. Thousands may wait: who does costs one waker.
-pub(super) type Landing = Shared<oneshot::Receiver<Landed>>;
+pub(super) type RefreshHandle = Shared<oneshot::Receiver<Landed>>;
 
 /// What is going on. Outlives the flight's task, so that whoever comes after a runtime's end knows where it stood.
-pub(super) struct Duty {
-    flight: Option<Flight>,
+pub(super) struct RefreshState {
+    flight: Option<Refresh>,
     flights: u64,
     /// The claim in hand, and until when it is surely ours.
     pub(super) claim: Option<(Claim, Instant)>,
     /// How many spends of a generation's refresh token have an unknown outcome.
     pub(super) unknown_spends: (u64, u32),
     /// A token that is obtained and not yet stored.
-    pub(super) unsaved: Option<Unsaved>,
+    pub(super) unsaved: Option<PendingCommit>,
     pub(super) saving: bool,
     /// What a health endpoint should know: a commit failed.
     pub(super) store_behind: bool,
     pub(super) last_failure: Option<TokenFailure>,
     /// Until then the server is left alone, and this is the answer.
-    pub(super) not_before: Option<(Instant, Arc<Error>)>,
+    pub(super) not_before: Option<(Instant, Error)>,
     /// When the background task tries again.
     pub(super) retry_at: Option<Instant>,
     backoff: Backoff,
@@ -53,14 +53,14 @@ pub(super) struct Duty {
     pub(super) tended_since: Option<Instant>,
 }
 
-struct Flight {
+struct Refresh {
     number: u64,
-    landing: Landing,
+    handle: RefreshHandle,
     /// The last sign of life.
     beat: Instant,
 }
 
-impl Default for Duty {
+impl Default for RefreshState {
     fn default() -> Self {
         Self {
             flight: None,
@@ -80,72 +80,77 @@ impl Default for Duty {
     }
 }
 
-impl Duty {
+impl RefreshState {
     pub(super) fn is_flying(&self) -> bool {
         self.flying().is_some()
     }
 
-    pub(super) fn flying(&self) -> Option<Landing> {
+    pub(super) fn flying(&self) -> Option<RefreshHandle> {
         let flight = self.flight.as_ref()?;
-        (Instant::now() < flight.beat + STALL).then(|| flight.landing.clone())
+        (Instant::now() < flight.beat + STALL).then(|| flight.handle.clone())
     }
 }
 
 /// Lands a flight also where its runtime drops it: whoever waits sees the channel close, and starts another.
-pub(super) struct Pilot {
+pub(super) struct RefreshGuard {
     inner: Arc<Inner>,
     number: u64,
-    landing: Option<oneshot::Sender<Landed>>,
+    handle: Option<oneshot::Sender<Landed>>,
 }
 
-impl Drop for Pilot {
+impl Drop for RefreshGuard {
     fn drop(&mut self) {
-        self.leave(&mut self.inner.duty());
+        self.leave(&mut self.inner.state());
     }
 }
 
-impl Pilot {
-    fn leave(&self, duty: &mut Duty) {
-        if duty.flight.as_ref().is_some_and(|flight| flight.number == self.number) {
-            duty.flight = None;
+impl RefreshGuard {
+    fn leave(&self, state: &mut RefreshState) {
+        if state.flight.as_ref().is_some_and(|flight| flight.number == self.number) {
+            state.flight = None;
         }
     }
 
     /// Sign of life.
     pub(super) fn beat(&self) {
-        if let Some(flight) = self.inner.duty().flight.as_mut().filter(|flight| flight.number == self.number) {
+        if let Some(flight) =
+            self.inner.state().flight.as_mut().filter(|flight| flight.number == self.number)
+        {
             flight.beat = Instant::now();
         }
     }
 
     fn land(mut self, landed: Landed) {
         {
-            let mut duty = self.inner.duty();
-            self.leave(&mut duty);
+            let mut state = self.inner.state();
+            self.leave(&mut state);
             match &landed {
                 Ok(()) => {
-                    duty.retry_at = None;
-                    duty.not_before = None;
-                    duty.backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+                    state.retry_at = None;
+                    state.not_before = None;
+                    state.backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
                 }
                 Err(error) => {
                     let asked = error.retry_after().unwrap_or_default();
-                    let lifetime = self.inner.token().access.as_ref().map(|access| access.lifetime());
+                    let lifetime =
+                        self.inner.token().access.as_ref().map(|access| access.lifetime());
                     // A token that lives for seconds cannot wait for a minute.
-                    let most = lifetime.map_or(LAST_RETRY, |lifetime| lifetime / 10).max(FIRST_RETRY / 10);
-                    let wait = duty.backoff.next_wait().min(most).max(FIRST_RETRY / 10).max(asked);
-                    duty.retry_at = Some(Instant::now() + wait);
+                    let most =
+                        lifetime.map_or(LAST_RETRY, |lifetime| lifetime / 10).max(FIRST_RETRY / 10);
+                    let wait = state.backoff.next_wait().min(most).max(FIRST_RETRY / 10).max(asked);
+                    state.retry_at = Some(Instant::now() + wait);
                     let stands = if error.is_auth() { asked.max(REFUSAL_STANDS) } else { asked };
-                    duty.not_before = (!stands.is_zero()).then(|| (Instant::now() + stands, Arc::clone(error)));
+                    state.not_before =
+                        (!stands.is_zero()).then(|| (Instant::now() + stands, error.clone()));
                 }
             }
         }
         if let Err(error) = &landed {
             self.inner.note_failure(error);
         }
-        if let Some(landing) = self.landing.take() {
+        if let Some(handle) = self.handle.take() {
             // Where nobody waits, nobody is told.
-            let _ = landing.send(landed);
+            let _ = handle.send(landed);
         }
         self.inner.wake.notify_one();
     }
@@ -153,37 +158,37 @@ impl Pilot {
 
 impl Inner {
     /// The flight that is under way, or a new one; an error while the server is to be left alone.
-    pub(super) fn join_flight(self: &Arc<Self>) -> Result<Landing, Arc<Error>> {
-        let handle = Handle::try_current().map_err(|_| {
-            Arc::new(Error::invalid_input("tokens are obtained on a tokio runtime; there is none here"))
+    pub(super) fn join_flight(self: &Arc<Self>) -> Result<RefreshHandle, Error> {
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::invalid_input("tokens are obtained on a tokio runtime; there is none here")
         })?;
-        let (landing, pilot) = {
-            let mut duty = self.duty();
-            if let Some(landing) = duty.flying() {
-                return Ok(landing);
+        let (handle, guard) = {
+            let mut state = self.state();
+            if let Some(handle) = state.flying() {
+                return Ok(handle);
             }
-            if let Some((until, error)) = &duty.not_before
+            if let Some((until, error)) = &state.not_before
                 && Instant::now() < *until
             {
-                return Err(Arc::clone(error));
+                return Err(error.clone());
             }
-            duty.flights += 1;
+            state.flights += 1;
             let (sender, receiver) = oneshot::channel();
-            let landing = receiver.shared();
-            let number = duty.flights;
-            duty.flight = Some(Flight { number, landing: landing.clone(), beat: Instant::now() });
-            (landing, Pilot { inner: Arc::clone(self), number, landing: Some(sender) })
+            let handle = receiver.shared();
+            let number = state.flights;
+            state.flight = Some(Refresh { number, handle: handle.clone(), beat: Instant::now() });
+            (handle, RefreshGuard { inner: Arc::clone(self), number, handle: Some(sender) })
         };
-        // Outside the lock: a runtime that is shutting down drops the task, and with it the pilot, at once.
+        // Outside the lock: a runtime that is shutting down drops the task, and with it the guard, at once.
         let span = events::span();
-        handle.spawn(async move {
-            let inner = Arc::clone(&pilot.inner);
+        runtime.spawn(async move {
+            let inner = Arc::clone(&guard.inner);
             let started = Instant::now();
-            let landed = inner.renew(&pilot).instrument(span.clone()).await;
+            let landed = inner.renew(&guard).instrument(span.clone()).await;
             events::landed(span, inner.token().generation, &landed, started);
-            pilot.land(landed);
+            guard.land(landed);
             inner.save().await;
         });
-        Ok(landing)
+        Ok(handle)
     }
 }

@@ -129,7 +129,9 @@ impl FileTokenStore {
             // Once begun it goes on to its end, whoever still waits for it.
             tokio::task::spawn_blocking(move || worker.work());
         }
-        answer.await.unwrap_or_else(|_| Err("the runtime ended before the token file was written".into()))
+        answer
+            .await
+            .unwrap_or_else(|_| Err("the runtime ended before the token file was written".into()))
     }
 }
 
@@ -201,10 +203,16 @@ fn serve(path: &Path, waiting: Vec<Request>) -> Vec<Request> {
         Ok(())
     });
     match done {
-        Ok(()) => answers.into_iter().filter_map(|(request, answer)| tell(request, answer)).collect(),
+        Ok(()) => {
+            answers.into_iter().filter_map(|(request, answer)| tell(request, answer)).collect()
+        }
         Err(error) => {
             let why = error.to_string();
-            answers.into_iter().map(|(request, _)| request).chain(requests).for_each(|request| request.fail(&why));
+            answers
+                .into_iter()
+                .map(|(request, _)| request)
+                .chain(requests)
+                .for_each(|request| request.fail(&why));
             Vec::new()
         }
     }
@@ -236,10 +244,14 @@ fn apply(book: &mut Book, request: &Request, now: u64) -> Result<(Answer, Change
 /// Whoever is gone needs no answer, but must not keep a right.
 fn tell(request: Request, answer: Answer) -> Option<Request> {
     match (request, answer) {
-        (Request::Claim(_, _, sender), Answer::Claimed(claimed)) => match sender.send(Ok(claimed)) {
-            Err(Ok(Claimed::Granted(claim))) => Some(Request::Release(claim, oneshot::channel().0)),
-            _ => None,
-        },
+        (Request::Claim(_, _, sender), Answer::Claimed(claimed)) => {
+            match sender.send(Ok(claimed)) {
+                Err(Ok(Claimed::Granted(claim))) => {
+                    Some(Request::Release(claim, oneshot::channel().0))
+                }
+                _ => None,
+            }
+        }
         (Request::Commit(_, _, sender), Answer::Committed(committed)) => {
             let _ = sender.send(Ok(committed));
             None
@@ -270,18 +282,31 @@ impl fmt::Debug for FileTokenStore {
 }
 
 impl TokenStore for FileTokenStore {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         let (path, key) = (self.0.path.clone(), key.clone());
         let work = move || Ok(read(&path)?.slot(&key)?.token().cloned());
-        Box::pin(async { tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into())) })
+        Box::pin(async {
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into()))
+        })
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         let key = key.clone();
         Box::pin(self.ask(move |answer| Request::Claim(key, generation, answer)))
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         let (claim, token) = (claim.clone(), token.clone());
         Box::pin(self.ask(move |answer| Request::Commit(claim, token, answer)))
     }
@@ -309,8 +334,11 @@ fn private() -> OpenOptions {
 
 /// Ends when the file is dropped, or its process.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let file =
-        private().create(true).truncate(false).open(beside(path, ".lock")).map_err(context("cannot open the lock"))?;
+    let file = private()
+        .create(true)
+        .truncate(false)
+        .open(beside(path, ".lock"))
+        .map_err(context("cannot open the lock"))?;
     let until = Instant::now() + LOCK_LIMIT;
     loop {
         match file.try_lock() {
@@ -319,7 +347,9 @@ fn lock(path: &Path) -> Result<File, StoreError> {
             Err(TryLockError::WouldBlock) if Instant::now() < until => {
                 std::thread::sleep(Duration::from_micros(fastrand::u64(200..2_000)));
             }
-            Err(TryLockError::WouldBlock) => return Err("another process holds the token file's lock".into()),
+            Err(TryLockError::WouldBlock) => {
+                return Err("another process holds the token file's lock".into());
+            }
             Err(TryLockError::Error(error)) => return Err(context("cannot lock")(error)),
         }
     }
@@ -348,7 +378,9 @@ fn write(path: &Path, book: &Book) -> Result<(), StoreError> {
     let fresh = beside(path, ".new");
     // One that a crash left behind may have another mode.
     match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(context("cannot replace")(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(context("cannot replace")(error));
+        }
         _ => {}
     }
     let written = private().create_new(true).open(&fresh).and_then(|mut file| {
@@ -363,7 +395,8 @@ fn write(path: &Path, book: &Book) -> Result<(), StoreError> {
 /// Makes the new name durable.
 #[cfg(unix)]
 fn flush_directory(path: &Path) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
 

@@ -55,15 +55,26 @@ impl fmt::Debug for MemoryTokenStore {
 }
 
 impl TokenStore for MemoryTokenStore {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         Box::pin(async move { Ok(self.with(key, |slot, _| slot.token().cloned())) })
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move { Ok(self.with(key, |slot, now| slot.claim(key, generation, now).0)) })
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         Box::pin(async move { Ok(self.with(claim.key(), |slot, _| slot.commit(claim, token).0)) })
     }
 

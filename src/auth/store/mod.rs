@@ -39,7 +39,10 @@ pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// Of each method: whatever kept the store from its work. The client treats the outcome as unknown and tries again.
 pub trait TokenStore: Send + Sync + 'static {
     /// The newest token of a key.
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>>;
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>>;
 
     /// Asks for the exclusive right to spend the refresh token of `generation`, for [`Claim::LEASE`].
     ///
@@ -50,14 +53,22 @@ pub trait TokenStore: Send + Sync + 'static {
     /// * Else it is granted, also where the store holds an older generation or nothing. Each claim of a key has a
     ///   number ([`Claim::fence`]) greater than the one before. [`Claim::abandoned`] says how many claims
     ///   of the same generation ran out before, neither committed nor released.
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>>;
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>>;
 
     /// Keeps `token`, durably, and ends the claim.
     ///
     /// The newest generation wins, whether or not the claim ran out meanwhile: [`Committed::Saved`] where `token` is newer
     /// than what is held, or the very same (a commit may be repeated); else nothing changes and what is held is the
     /// answer, [`Committed::Superseded`].
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>>;
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>>;
 
     /// Gives a claim back whose refresh token was not spent, so that others need not wait until it runs out.
     ///
@@ -69,15 +80,26 @@ pub trait TokenStore: Send + Sync + 'static {
 }
 
 impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         (**self).load(key)
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         (**self).claim(key, generation)
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         (**self).commit(claim, token)
     }
 
@@ -295,7 +317,8 @@ impl fmt::Debug for StoredToken {
 }
 
 pub(crate) fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn from_millis(millis: u64) -> SystemTime {

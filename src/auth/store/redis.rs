@@ -111,7 +111,9 @@ impl RedisTokenStore {
     pub fn new(url: impl AsRef<str>) -> Result<Self> {
         // Without the cause: it may quote the URL, and that may hold a password.
         let client = Client::open(url.as_ref()).map_err(|_| {
-            Error::invalid_input("the token store's URL is not a Redis URL; it looks like redis://host:6379")
+            Error::invalid_input(
+                "the token store's URL is not a Redis URL; it looks like redis://host:6379",
+            )
         })?;
         Ok(Self(Arc::new(Inner {
             client,
@@ -146,7 +148,8 @@ impl RedisTokenStore {
         let limits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_LIMIT))
             .set_response_timeout(Some(REPLY_LIMIT));
-        let connection = self.0.client.get_multiplexed_async_connection_with_config(&limits).await?;
+        let connection =
+            self.0.client.get_multiplexed_async_connection_with_config(&limits).await?;
         *held = Some(connection.clone());
         Ok(connection)
     }
@@ -160,7 +163,10 @@ impl fmt::Debug for RedisTokenStore {
 }
 
 impl TokenStore for RedisTokenStore {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         Box::pin(async move {
             let answer = self.run(self.0.load.prepare_invoke().key(name(key))).await?;
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {
@@ -171,7 +177,11 @@ impl TokenStore for RedisTokenStore {
         })
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move {
             let mut call = self.0.claim.prepare_invoke();
             call.key(name(key)).arg(generation).arg(millis(Claim::LEASE));
@@ -180,18 +190,28 @@ impl TokenStore for RedisTokenStore {
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {
                 ["newer", json] => StoredToken::from_json(json).map(Claimed::Newer),
                 ["held", left] => Ok(Claimed::Held(Duration::from_millis(left.parse()?))),
-                ["granted", fence, abandoned] => {
-                    Ok(Claimed::Granted(Claim::new(key.clone(), generation, fence.parse()?, abandoned.parse()?)))
-                }
+                ["granted", fence, abandoned] => Ok(Claimed::Granted(Claim::new(
+                    key.clone(),
+                    generation,
+                    fence.parse()?,
+                    abandoned.parse()?,
+                ))),
                 _ => Err(unreadable("the Redis key")),
             }
         })
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         Box::pin(async move {
             let mut call = self.0.commit.prepare_invoke();
-            call.key(name(claim.key())).arg(token.generation).arg(token.to_json().expose_secret()).arg(claim.fence());
+            call.key(name(claim.key()))
+                .arg(token.generation)
+                .arg(token.to_json().expose_secret())
+                .arg(claim.fence());
             call.arg(keep_for(token).map_or_else(String::new, |wait| millis(wait).to_string()));
             let answer = self.run(&call).await?;
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {

@@ -34,7 +34,8 @@ struct Kept(StoredToken);
 
 impl Serialize for Kept {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw = serde_json::value::RawValue::from_string(self.0.to_json().expose_secret().to_owned());
+        let raw =
+            serde_json::value::RawValue::from_string(self.0.to_json().expose_secret().to_owned());
         raw.map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
@@ -54,7 +55,12 @@ impl Slot {
         self.token.as_ref().map(|kept| &kept.0)
     }
 
-    pub(super) fn claim(&mut self, key: &TokenKey, generation: u64, now: u64) -> (Claimed, Changed) {
+    pub(super) fn claim(
+        &mut self,
+        key: &TokenKey,
+        generation: u64,
+        now: u64,
+    ) -> (Claimed, Changed) {
         if let Some(token) = self.token().filter(|token| token.generation > generation) {
             return (Claimed::Newer(token.clone()), false);
         }
@@ -71,7 +77,12 @@ impl Slot {
             }
         }
         self.fence = self.fence.saturating_add(1);
-        self.claim = Some(Held { generation, fence: self.fence, abandoned, until: now.saturating_add(lease) });
+        self.claim = Some(Held {
+            generation,
+            fence: self.fence,
+            abandoned,
+            until: now.saturating_add(lease),
+        });
         (Claimed::Granted(Claim::new(key.clone(), generation, self.fence, abandoned)), true)
     }
 
@@ -83,8 +94,10 @@ impl Slot {
             return (Committed::Superseded(held.clone()), false);
         }
         self.token = Some(Kept(token.clone()));
-        self.claim =
-            self.claim.take().filter(|held| held.generation >= token.generation && held.fence != claim.fence());
+        self.claim = self
+            .claim
+            .take()
+            .filter(|held| held.generation >= token.generation && held.fence != claim.fence());
         (Committed::Saved, true)
     }
 

@@ -40,7 +40,9 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
     // One holder at a time may spend.
     let claim = granted(store.claim(&alice, 0).await.unwrap());
     assert_eq!((claim.generation(), claim.abandoned(), claim.key()), (0, 0, &alice));
-    let Claimed::Held(left) = other.claim(&alice, 0).await.unwrap() else { panic!("granted twice") };
+    let Claimed::Held(left) = other.claim(&alice, 0).await.unwrap() else {
+        panic!("granted twice")
+    };
     assert!(left <= Claim::LEASE && left > Claim::LEASE / 2, "{left:?}");
     granted(other.claim(&bob, 0).await.unwrap());
 
@@ -53,7 +55,9 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
     assert!(other.load(&bob).await.unwrap().is_none());
 
     // Who is behind is told, and may not spend; who is level may.
-    let Claimed::Newer(newer) = other.claim(&alice, 0).await.unwrap() else { panic!("an old generation was granted") };
+    let Claimed::Newer(newer) = other.claim(&alice, 0).await.unwrap() else {
+        panic!("an old generation was granted")
+    };
     assert_eq!(newer.generation(), 1);
     let second = granted(other.claim(&alice, 1).await.unwrap());
     assert!(second.fence() > claim.fence());
@@ -67,11 +71,14 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
 
     // The newest generation wins; a holder that comes late learns what there is.
     assert!(matches!(store.commit(&third, &token(2, "third")).await.unwrap(), Committed::Saved));
-    let Committed::Superseded(held) = other.commit(&second, &token(2, "second")).await.unwrap() else {
+    let Committed::Superseded(held) = other.commit(&second, &token(2, "second")).await.unwrap()
+    else {
         panic!("a commit of the past was saved")
     };
     assert_eq!(held.refresh.unwrap().expose_secret(), "third");
-    let Committed::Superseded(_) = other.commit(&claim, &token(1, "x")).await.unwrap() else { panic!("went back") };
+    let Committed::Superseded(_) = other.commit(&claim, &token(1, "x")).await.unwrap() else {
+        panic!("went back")
+    };
 
     // A holder whose commits failed for a while is ahead of the store.
     let ahead = granted(store.claim(&alice, 7).await.unwrap());
@@ -90,7 +97,8 @@ async fn memory() {
 async fn file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
-    keeps_its_promises(&crate::FileTokenStore::new(&path), &crate::FileTokenStore::new(&path)).await;
+    keeps_its_promises(&crate::FileTokenStore::new(&path), &crate::FileTokenStore::new(&path))
+        .await;
 }
 
 #[test]
@@ -98,7 +106,9 @@ fn a_lease_runs_out_and_the_successor_is_told() {
     let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
     let (mut slot, key) = (Slot::default(), key("alice"));
     let first = granted(slot.claim(&key, 0, 1000).0);
-    assert!(matches!(slot.claim(&key, 0, 1000 + lease - 1).0, Claimed::Held(left) if left == Duration::from_millis(1)));
+    assert!(
+        matches!(slot.claim(&key, 0, 1000 + lease - 1).0, Claimed::Held(left) if left == Duration::from_millis(1))
+    );
     let second = granted(slot.claim(&key, 0, 1000 + lease).0);
     assert_eq!((first.abandoned(), second.abandoned()), (0, 1));
     let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).0);
@@ -196,7 +206,10 @@ async fn what_nothing_can_renew_is_forgotten_in_the_end() {
         store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(writes, "z")).await.unwrap();
     }
     assert!(writes > 0);
-    assert!(store.load(&key("old")).await.unwrap().is_some(), "its refresh token may be good for years");
+    assert!(
+        store.load(&key("old")).await.unwrap().is_some(),
+        "its refresh token may be good for years"
+    );
     assert!(store.load(&key("alice")).await.unwrap().is_some());
 }
 
@@ -209,14 +222,23 @@ async fn redis() {
         return;
     };
     let run = uuid::Uuid::new_v4();
-    let (one, other) = (crate::RedisTokenStore::new(&url).unwrap(), crate::RedisTokenStore::new(&url).unwrap());
+    let (one, other) =
+        (crate::RedisTokenStore::new(&url).unwrap(), crate::RedisTokenStore::new(&url).unwrap());
     keeps_its_promises(&Prefixed(one.clone(), run), &Prefixed(other, run)).await;
 
     // Keys hold no secret.
-    let mut connection = ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let keys: Vec<String> =
-        ::redis::cmd("KEYS").arg(format!("payman:token:*{run}*")).query_async(&mut connection).await.unwrap();
-    assert!(!keys.is_empty() && keys.iter().all(|key| key.contains("client-id") && !key.contains("third")), "{keys:?}");
+    let mut connection =
+        ::redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = ::redis::cmd("KEYS")
+        .arg(format!("payman:token:*{run}*"))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(
+        !keys.is_empty()
+            && keys.iter().all(|key| key.contains("client-id") && !key.contains("third")),
+        "{keys:?}"
+    );
 
     // A lease that ran out, on the server's clock: set back here, as no test waits for it.
     let key = key(&format!("lease {run}"));
@@ -248,22 +270,36 @@ impl Prefixed {
 
 #[cfg(feature = "redis")]
 impl TokenStore for Prefixed {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         Box::pin(async move { self.0.load(&self.key(key)).await })
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move {
             Ok(match self.0.claim(&self.key(key), generation).await? {
-                Claimed::Granted(claim) => {
-                    Claimed::Granted(Claim::new(key.clone(), claim.generation(), claim.fence(), claim.abandoned()))
-                }
+                Claimed::Granted(claim) => Claimed::Granted(Claim::new(
+                    key.clone(),
+                    claim.generation(),
+                    claim.fence(),
+                    claim.abandoned(),
+                )),
                 other => other,
             })
         })
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         Box::pin(async move { self.0.commit(&self.claim_of(claim), token).await })
     }
 
@@ -274,7 +310,9 @@ impl TokenStore for Prefixed {
 
 #[test]
 fn keys_differ_in_every_part_and_cannot_be_forged() {
-    let key = |owner, client: &str, base: &str, subject: &str| TokenKey::new(owner, client, base, subject);
+    let key = |owner, client: &str, base: &str, subject: &str| {
+        TokenKey::new(owner, client, base, subject)
+    };
     let all = [
         key(Owner::User, "a", "b", "c"),
         key(Owner::App, "a", "b", "c"),
@@ -294,7 +332,9 @@ fn a_stored_token_survives_its_json() {
     let json = r#"{"generation":3,"access_token":"a","issued_at":1000,"expires_at":2000,"refresh_token":"r","scope":"s","seed":"f"}"#;
     let token = StoredToken::from_json(json).unwrap();
     assert_eq!(token.to_json().expose_secret(), json);
-    let newer = StoredToken::from_json(r#"{"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#);
+    let newer = StoredToken::from_json(
+        r#"{"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#,
+    );
     assert!(newer.unwrap().is_ended());
     let error = StoredToken::from_json(r#"{"generation":"hush"}"#).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("hush"));

@@ -133,9 +133,9 @@ impl AskArgs {
             return Ok(self.text.clone());
         }
         let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|error| Failure::usage("what to say could not be read from standard input").because(&error))?;
+        std::io::stdin().read_to_string(&mut text).map_err(|error| {
+            Failure::usage("what to say could not be read from standard input").because(&error)
+        })?;
         Ok(text.trim().to_owned())
     }
 }
@@ -154,9 +154,11 @@ async fn answer(args: &AskArgs, ask: Ask, platform: &Platform) -> Result<Status,
         }
         (Output::Text, true) => words(ask, platform).await,
         (Output::Json, stream) => {
-            let reply = if stream { gathered(ask, platform).await? } else { whole(ask, platform).await? };
-            let json = serde_json::to_string_pretty(&reply)
-                .map_err(|error| Failure::other("the reply could not be written as JSON").because(&error))?;
+            let reply =
+                if stream { gathered(ask, platform).await? } else { whole(ask, platform).await? };
+            let json = serde_json::to_string_pretty(&reply).map_err(|error| {
+                Failure::other("the reply could not be written as JSON").because(&error)
+            })?;
             print_line(&json)?;
             Ok(platform.status_of(&reply))
         }
@@ -195,7 +197,8 @@ async fn gathered(ask: Ask, platform: &Platform) -> Result<Reply, Failure> {
 async fn words(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
     let id = ask.task_id().clone();
     let mut progress = Progress::start();
-    let mut stream = platform.client.ask_stream(ask).await.map_err(|error| platform.failure(error, &id))?;
+    let mut stream =
+        platform.client.ask_stream(ask).await.map_err(|error| platform.failure(error, &id))?;
     let mut words = Words::default();
     while let Some(event) = stream.next().await {
         let event = match event {
@@ -232,8 +235,9 @@ async fn events(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
     let mut stream = platform.client.ask_stream(ask).await.map_err(failed)?;
     while let Some(event) = stream.next().await {
         let event = event.map_err(failed)?;
-        let json = serde_json::to_string(&event)
-            .map_err(|error| Failure::other("an event could not be written as JSON").because(&error))?;
+        let json = serde_json::to_string(&event).map_err(|error| {
+            Failure::other("an event could not be written as JSON").because(&error)
+        })?;
         print_line(&json)?;
     }
     Ok(platform.status_of(&stream.reply_so_far()))
@@ -242,7 +246,9 @@ async fn events(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
 async fn raw(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
     let id = ask.task_id().clone();
     let asked = platform.client.ask_raw(ask);
-    let reply = waiting(asked, &platform.client, &id).await.map_err(|error| platform.failure(error, &id))?;
+    let reply = waiting(asked, &platform.client, &id)
+        .await
+        .map_err(|error| platform.failure(error, &id))?;
     print_line(reply.as_str())?;
     let result = reply.result().map(|result| result.get()).unwrap_or_default();
     Ok(status_of_raw(platform, serde_json::from_str(result).ok().as_ref(), &id))
@@ -259,7 +265,8 @@ async fn raw_stream(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
         print_line(response.as_str())?;
         let whole: Option<Value> = serde_json::from_str(response.as_str()).ok();
         // A bare event is its own result.
-        let event = whole.and_then(|mut whole| whole.get_mut("result").map(Value::take).or(Some(whole)));
+        let event =
+            whole.and_then(|mut whole| whole.get_mut("result").map(Value::take).or(Some(whole)));
         if let Some(mut event) = event.filter(|event| event.get("status").is_some()) {
             if let Value::Object(fields) = &mut event {
                 fields.entry("sessionId").or_insert_with(|| session.as_str().into());
@@ -272,7 +279,8 @@ async fn raw_stream(ask: Ask, platform: &Platform) -> Result<Status, Failure> {
 
 fn status_of_raw(platform: &Platform, task: Option<&Value>, id: &TaskId) -> Status {
     let state = task.and_then(|task| task.pointer("/status/state")).and_then(Value::as_str);
-    let session = task.and_then(|task| task.get("sessionId")).and_then(Value::as_str).map(Into::into);
+    let session =
+        task.and_then(|task| task.get("sessionId")).and_then(Value::as_str).map(Into::into);
     platform.status(&state.map_or(TaskState::Unknown, TaskState::from), id, session.as_ref())
 }
 
@@ -288,7 +296,10 @@ mod tests {
         assert_eq!(read("a=x=y").unwrap(), [("a".to_owned(), json!("x=y"))]);
         assert_eq!(read("a=").unwrap(), [("a".to_owned(), json!(""))]);
         assert_eq!(read(r#"a={"b":[true]}"#).unwrap(), [("a".to_owned(), json!({"b": [true]}))]);
-        assert_eq!(read(r#"{"a":1,"b":"c"}"#).unwrap(), [("a".to_owned(), json!(1)), ("b".to_owned(), json!("c"))]);
+        assert_eq!(
+            read(r#"{"a":1,"b":"c"}"#).unwrap(),
+            [("a".to_owned(), json!(1)), ("b".to_owned(), json!("c"))]
+        );
         assert!(read("=1").is_err() && read("a").is_err());
     }
 }

@@ -42,12 +42,16 @@ pub(crate) struct ChatArgs {
 pub(crate) async fn run(args: ChatArgs, options: &Options) -> Result<Status, Failure> {
     let platform = Platform::reach(options).await?.in_chat();
     let client = match args.session {
-        Some(id) => platform.client.session(id),
+        Some(id) => platform.client.with_session(id),
         None => platform.client.clone(),
     };
     let mut prompt = Prompt::new(args.history_file)?;
-    let mut chat = Chat { platform, client, open: None, last: None, interrupts: Interrupts::listen() };
-    note(format_args!("Session {}. /help tells what else there is; /quit leaves.", chat.client.session_id()));
+    let mut chat =
+        Chat { platform, client, open: None, last: None, interrupts: Interrupts::listen() };
+    note(format_args!(
+        "Session {}. /help tells what else there is; /quit leaves.",
+        chat.client.session_id()
+    ));
     loop {
         let sign = if chat.open.is_some() { "answer> " } else { "> " };
         let line = tokio::select! {
@@ -90,7 +94,7 @@ impl Chat {
             "/help" => note(format_args!("{HELP}")),
             "/new" => self.go_on_in(self.client.new_session()),
             "/session" if rest.is_empty() => print_line(self.client.session_id().as_str())?,
-            "/session" => self.go_on_in(self.client.session(SessionId::from(rest.trim()))),
+            "/session" => self.go_on_in(self.client.with_session(SessionId::from(rest.trim()))),
             "/task" => self.look(rest.trim()).await?,
             _ if word.starts_with('/') => {
                 note(format_args!("There is no {word}, and nothing was sent. There is:\n{HELP}"))
@@ -112,7 +116,8 @@ impl Chat {
             note(format_args!("Nothing was asked yet."));
             return Ok(());
         };
-        let task = self.client.task(&id).await.map_err(|error| Failure::from(error).of_a_look())?;
+        let task =
+            self.client.get_task(&id).await.map_err(|error| Failure::from(error).of_a_look())?;
         note(format_args!("Task {id}: {}", task.state()));
         print_words(&task.text())?;
         print_line("")
@@ -197,7 +202,7 @@ impl Chat {
     /// Cancels a task; false where it was over already, so that its answer can be read on.
     async fn cancel(&mut self, id: &TaskId) -> bool {
         let canceled = tokio::select! {
-            canceled = self.client.cancel(id) => canceled,
+            canceled = self.client.cancel_task(id) => canceled,
             () = self.interrupts.next() => {
                 self.platform.interrupted(id).tell();
                 return true;
@@ -212,7 +217,9 @@ impl Chat {
             }
             Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => return false,
             Err(error) => {
-                let failure = Failure::new(Status::OutcomeUnknown, "the task could not be canceled").because(&error);
+                let failure =
+                    Failure::new(Status::OutcomeUnknown, "the task could not be canceled")
+                        .because(&error);
                 self.platform.with_look(failure, id).tell();
             }
         }

@@ -9,7 +9,9 @@ use crate::status::{Failure, Status};
 
 /// Print a shell's completions
 #[derive(Args)]
-#[command(after_help = "Example:\n  payman completions bash > ~/.local/share/bash-completion/completions/payman")]
+#[command(
+    after_help = "Example:\n  payman completions bash > ~/.local/share/bash-completion/completions/payman"
+)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     shell: Shell,

@@ -46,16 +46,22 @@ pub(crate) struct ConnectArgs {
 
 pub(crate) async fn run(args: ConnectArgs, options: &Options) -> Result<Status, Failure> {
     if options.emulator {
-        return Err(Failure::usage("an emulator of this command's own would end with it, and the token with that")
-            .next("Start one with `payman emulator`, and give its address: --base-url"));
+        return Err(Failure::usage(
+            "an emulator of this command's own would end with it, and the token with that",
+        )
+        .next("Start one with `payman emulator`, and give its address: --base-url"));
     }
     let (Some(id), Some(_)) = (&options.client_id, &options.client_secret) else {
-        return Err(Failure::usage("to connect a user, PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET are needed"));
+        return Err(Failure::usage(
+            "to connect a user, PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET are needed",
+        ));
     };
-    let file = sign_in::token_file(options)
-        .ok_or_else(|| Failure::usage("there is no folder to keep the token in: give a --token-file"))?;
+    let file = sign_in::token_file(options).ok_or_else(|| {
+        Failure::usage("there is no folder to keep the token in: give a --token-file")
+    })?;
     folder::make_for(&file)?;
-    let config = sign_in::config(options, id).subject(SUBJECT).token_store(FileTokenStore::new(&file));
+    let config =
+        sign_in::config(options, id).subject(SUBJECT).token_store(FileTokenStore::new(&file));
     // Checks every setting before a user is sent anywhere.
     Client::with_credentials(config.clone())?;
 
@@ -78,7 +84,11 @@ struct Desk {
     codes: mpsc::Sender<Result<AuthCode, payman_sdk::Error>>,
 }
 
-async fn wait_for_code(args: &ConnectArgs, options: &Options, client_id: &str) -> Result<AuthCode, Failure> {
+async fn wait_for_code(
+    args: &ConnectArgs,
+    options: &Options,
+    client_id: &str,
+) -> Result<AuthCode, Failure> {
     let busy = |error: std::io::Error| {
         Failure::other(format!("could not listen on 127.0.0.1:{}", args.port))
             .because(&error)
@@ -102,22 +112,27 @@ async fn wait_for_code(args: &ConnectArgs, options: &Options, client_id: &str) -
     let (codes, mut brought) = mpsc::channel(1);
     let desk = Arc::new(Desk { csrf, codes });
     let (done, when_done) = oneshot::channel::<()>();
-    let pages = axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(desk));
-    let pages = tokio::spawn(pages.with_graceful_shutdown(async { drop(when_done.await) }).into_future());
+    let pages =
+        axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(desk));
+    let pages =
+        tokio::spawn(pages.with_graceful_shutdown(async { drop(when_done.await) }).into_future());
     let code = tokio::time::timeout(options.timeout.unwrap_or(PATIENCE), brought.recv()).await;
     // The browser gets its page, whichever it is, before the program ends.
     drop(done);
     let _ = tokio::time::timeout(LAST_PAGE, pages).await;
     match code {
         Ok(Some(code)) => Ok(code?),
-        Ok(None) => {
-            Err(Failure::other("the page for the redirect could not be served").next("Run payman connect again."))
-        }
-        Err(_) => Err(Failure::new(Status::NotAuthorised, "nobody agreed in time").next("Run payman connect again.")),
+        Ok(None) => Err(Failure::other("the page for the redirect could not be served")
+            .next("Run payman connect again.")),
+        Err(_) => Err(Failure::new(Status::NotAuthorised, "nobody agreed in time")
+            .next("Run payman connect again.")),
     }
 }
 
-async fn callback(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> (StatusCode, Html<&'static str>) {
+async fn callback(
+    State(desk): State<Arc<Desk>>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, Html<&'static str>) {
     let query = query.unwrap_or_default();
     let code = ConnectUrl::parse_redirect(format!("?{query}"), &desk.csrf);
     // A refusal carries its code; an error without one means that this is nobody's answer.

@@ -23,7 +23,9 @@ pub(crate) fn load() -> Result<(), Failure> {
 fn unreadable() -> String {
     let last = dotenvy::from_path_iter(FILE).into_iter().flatten().map_while(Result::ok).last();
     match last {
-        Some((name, _)) => format!("the file .env could not be understood after its line of {name}"),
+        Some((name, _)) => {
+            format!("the file .env could not be understood after its line of {name}")
+        }
         None => "the file .env could not be understood from its first line on".to_owned(),
     }
 }

@@ -3,12 +3,14 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    BoolishValueParser, NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser,
+};
 use clap::{ArgAction, Args};
 use payman_sdk::Emulator;
 use payman_sdk::emulator::{
-    Decimal, Dialect, Envelope, Fault, FinalFlag, LastChunkFlag, LineEnd, Operation, Settings, StateCase, StatusText,
-    TokenNames,
+    Decimal, Dialect, Envelope, Fault, FinalFlag, LastChunkFlag, LineEnd, Operation, Settings,
+    StateCase, StatusText, TokenNames,
 };
 
 use crate::options::duration;
@@ -59,11 +61,21 @@ pub(crate) struct EmulatorArgs {
     scopes: Vec<String>,
 
     /// What the wallet holds at the start
-    #[arg(long, env = "PAYMAN_EMULATOR_BALANCE", value_name = "AMOUNT", default_value = "1000000.00")]
+    #[arg(
+        long,
+        env = "PAYMAN_EMULATOR_BALANCE",
+        value_name = "AMOUNT",
+        default_value = "1000000.00"
+    )]
     balance: Decimal,
 
     /// Payments of more than this await approval
-    #[arg(long, env = "PAYMAN_EMULATOR_APPROVAL_LIMIT", value_name = "AMOUNT", default_value = "10000.00")]
+    #[arg(
+        long,
+        env = "PAYMAN_EMULATOR_APPROVAL_LIMIT",
+        value_name = "AMOUNT",
+        default_value = "10000.00"
+    )]
     approval_limit: Decimal,
 
     /// How many characters a chunk of a streamed answer has; 0 for all at once
@@ -162,7 +174,9 @@ fn faults(json: &str) -> Result<Faults, String> {
 
 fn credentials(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
-        Some((id, secret)) if !id.is_empty() && !secret.is_empty() => Ok((id.to_owned(), secret.to_owned())),
+        Some((id, secret)) if !id.is_empty() && !secret.is_empty() => {
+            Ok((id.to_owned(), secret.to_owned()))
+        }
         _ => Err("it looks like ID:SECRET".to_owned()),
     }
 }
@@ -178,13 +192,19 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
     // Before anyone is told that it listens: whoever started it may end it at once.
     let mut stop = Stop::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
-    let emulator = Emulator::builder().configure(|settings| args.set(settings)).start().await.map_err(not_started)?;
+    let emulator = Emulator::builder()
+        .configure(|settings| args.set(settings))
+        .start()
+        .await
+        .map_err(not_started)?;
     emulator.faults(faults);
     let base_url = emulator.base_url().to_owned();
     print_line(&format!("listening on {base_url}"))?;
     if is_interactive() {
         note(format_args!("Any client id and secret will do. In another terminal:"));
-        note(format_args!("  export PAYMAN_BASE_URL={base_url} PAYMAN_CLIENT_ID=me PAYMAN_CLIENT_SECRET=hush"));
+        note(format_args!(
+            "  export PAYMAN_BASE_URL={base_url} PAYMAN_CLIENT_ID=me PAYMAN_CLIENT_SECRET=hush"
+        ));
         note(format_args!("  payman ask 'How much money do I have in my wallet?'"));
     }
     tokio::select! {
@@ -194,7 +214,8 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
 }
 
 fn not_started(error: payman_sdk::Error) -> Failure {
-    let failure = Failure::other(error.to_string()).next("Give another --port, or 0 for a free one.");
+    let failure =
+        Failure::other(error.to_string()).next("Give another --port, or 0 for a free one.");
     match error.source() {
         Some(cause) => failure.because(cause),
         None => failure,

@@ -11,7 +11,8 @@ pub(crate) fn file(name: &str) -> Option<PathBuf> {
 }
 
 fn configuration() -> Option<PathBuf> {
-    let folder = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder =
+        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     if cfg!(windows) {
         return folder("APPDATA");
     }
@@ -30,7 +31,7 @@ pub(crate) fn make_for(file: &Path) -> Result<(), Failure> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(folder)
-        .map_err(|error| Failure::other(format!("the folder {} could not be made", folder.display())).because(&error))
+    builder.create(folder).map_err(|error| {
+        Failure::other(format!("the folder {} could not be made", folder.display())).because(&error)
+    })
 }

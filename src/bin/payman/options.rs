@@ -55,7 +55,13 @@ pub(crate) struct Options {
     pub(crate) access_token: Option<String>,
 
     /// How long the access token still lives, in seconds
-    #[arg(long, global = true, env = "PAYMAN_EXPIRES_IN", value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(
+        long,
+        global = true,
+        env = "PAYMAN_EXPIRES_IN",
+        value_name = "SECONDS",
+        default_value_t = 3600
+    )]
     pub(crate) expires_in: u64,
 
     /// A user's refresh token; what it is exchanged for is kept in the token file, as it may work only once
@@ -105,7 +111,9 @@ impl Options {
             .next("Give the --base-url of an emulator that runs already, or --emulator."));
         }
         if given("base_url") && given("environment") {
-            return Err(Failure::usage("--base-url and --environment both say which platform; give one of them"));
+            return Err(Failure::usage(
+                "--base-url and --environment both say which platform; give one of them",
+            ));
         }
         if given("base_url") || given("environment") {
             self.emulator = false;
@@ -144,7 +152,8 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A variable that is set to nothing counts as not set.
 pub(crate) fn without_blank_variables(command: Command) -> Command {
     let is_blank = |name: &std::ffi::OsStr| {
-        std::env::var_os(name).is_some_and(|value| value.to_str().is_some_and(|text| text.trim().is_empty()))
+        std::env::var_os(name)
+            .is_some_and(|value| value.to_str().is_some_and(|text| text.trim().is_empty()))
     };
     command
         .mut_args(|arg| match arg.get_env() {
@@ -159,14 +168,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    let seconds = match unit.trim() {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("a time is a number of seconds, or has one of the units ms, s, m, h: 45, 30s, 2m".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "a time starts with a number: 45, 30s, 2m".to_owned())?;
+    let seconds =
+        match unit.trim() {
+            "" | "s" => 1.0,
+            "ms" => 0.001,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(
+                "a time is a number of seconds, or has one of the units ms, s, m, h: 45, 30s, 2m"
+                    .to_owned(),
+            ),
+        };
+    let number: f64 =
+        number.parse().map_err(|_| "a time starts with a number: 45, 30s, 2m".to_owned())?;
     Duration::try_from_secs_f64(number * seconds).map_err(|_| "that is too long a time".to_owned())
 }
 
@@ -176,7 +190,9 @@ mod tests {
 
     #[test]
     fn times_are_read() {
-        for (text, millis) in [("30", 30_000), ("30s", 30_000), ("1.5m", 90_000), ("2 h", 7_200_000), ("250ms", 250)] {
+        for (text, millis) in
+            [("30", 30_000), ("30s", 30_000), ("1.5m", 90_000), ("2 h", 7_200_000), ("250ms", 250)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "s", "-1", "3 days", "1e400", "99999999999999999999"] {

@@ -20,10 +20,18 @@ impl Platform {
     pub(crate) async fn reach(options: &Options) -> Result<Self, Failure> {
         if !options.emulator {
             let client = sign_in::client(options).await?;
-            return Ok(Self { client, embedded: None, spelled: options.spelled.clone(), in_chat: false });
+            return Ok(Self {
+                client,
+                embedded: None,
+                spelled: options.spelled.clone(),
+                in_chat: false,
+            });
         }
         let emulator = Emulator::start().await?;
-        note(format_args!("(From the emulator at {}: no real money, and no real answer.)", emulator.base_url()));
+        note(format_args!(
+            "(From the emulator at {}: no real money, and no real answer.)",
+            emulator.base_url()
+        ));
         let options = Options {
             base_url: Some(emulator.base_url().to_owned()),
             client_secret: Some("emulator".to_owned()),
@@ -46,16 +54,24 @@ impl Platform {
         self.status(reply.state(), reply.task_id(), reply.session_id())
     }
 
-    pub(crate) fn status(&self, state: &TaskState, task: &TaskId, session: Option<&SessionId>) -> Status {
+    pub(crate) fn status(
+        &self,
+        state: &TaskState,
+        task: &TaskId,
+        session: Option<&SessionId>,
+    ) -> Status {
         let status = Status::of_state(state);
         match status {
-            Status::NotCompleted => note(format_args!("The task did not complete: its state is {state} ({task}).")),
+            Status::NotCompleted => {
+                note(format_args!("The task did not complete: its state is {state} ({task})."))
+            }
             Status::InputRequired if *state == TaskState::AuthRequired => {
                 note(format_args!("The agent waits for you to authorise it elsewhere ({task})."));
             }
             Status::InputRequired => self.say_how_to_answer(task, session),
             Status::OutcomeUnknown => {
-                let failure = Failure::new(status, format!("the task has not ended: its state is {state}"));
+                let failure =
+                    Failure::new(status, format!("the task has not ended: its state is {state}"));
                 self.with_look(failure, task).tell();
             }
             _ => {}
@@ -73,21 +89,33 @@ impl Platform {
             ));
             return;
         }
-        let session = session.map(|id| format!(" --session {}", quoted(id.as_str()))).unwrap_or_default();
+        let session =
+            session.map(|id| format!(" --session {}", quoted(id.as_str()))).unwrap_or_default();
         note(format_args!("The agent asks back. To answer:"));
-        note(format_args!("  payman ask --task {}{session}{} 'your answer'", quoted(task.as_str()), self.spelled));
+        note(format_args!(
+            "  payman ask --task {}{session}{} 'your answer'",
+            quoted(task.as_str()),
+            self.spelled
+        ));
     }
 
     /// The error of an ask: where its outcome is unknown, with the command that looks.
     pub(crate) fn failure(&self, error: Error, asked: &TaskId) -> Failure {
         let task = error.task_id().unwrap_or(asked).clone();
         let failure = Failure::from(error);
-        if failure.status() == Status::OutcomeUnknown { self.with_look(failure, &task) } else { failure }
+        if failure.status() == Status::OutcomeUnknown {
+            self.with_look(failure, &task)
+        } else {
+            failure
+        }
     }
 
     /// The ask was stopped from outside.
     pub(crate) fn interrupted(&self, task: &TaskId) -> Failure {
-        let failure = Failure::new(Status::OutcomeUnknown, "stopped before the answer: the outcome is unknown");
+        let failure = Failure::new(
+            Status::OutcomeUnknown,
+            "stopped before the answer: the outcome is unknown",
+        );
         self.with_look(failure, task)
     }
 
@@ -98,10 +126,15 @@ impl Platform {
             ));
         }
         let task = quoted(task.as_str());
-        let look =
-            if self.in_chat { format!("  /task {task}") } else { format!("  payman task get {task}{}", self.spelled) };
+        let look = if self.in_chat {
+            format!("  /task {task}")
+        } else {
+            format!("  payman task get {task}{}", self.spelled)
+        };
         failure
-            .next(format!("IT MAY HAVE BEEN DONE (task {task}). Do not ask again before you have looked:"))
+            .next(format!(
+                "IT MAY HAVE BEEN DONE (task {task}). Do not ask again before you have looked:"
+            ))
             .next(look)
     }
 }

@@ -47,7 +47,7 @@ impl Progress {
         const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
         while self.0.is_some() {
             sleep(BETWEEN_LOOKS).await;
-            match client.task(id).await {
+            match client.get_task(id).await {
                 Ok(task) => self.say(task.state().as_str()),
                 Err(error) if error.is_unsupported() => break,
                 Err(_) => {}

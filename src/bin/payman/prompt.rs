@@ -35,7 +35,8 @@ impl Prompt {
             .map_err(unusable)?;
         let mut editor = DefaultEditor::with_config(config).map_err(unusable)?;
         // What is piped in is not typed, and not to be remembered.
-        let history = history.or_else(|| folder::file("history")).filter(|_| std::io::stdin().is_terminal());
+        let history =
+            history.or_else(|| folder::file("history")).filter(|_| std::io::stdin().is_terminal());
         if let Some(path) = &history {
             let _ = folder::make_for(path);
             let _ = editor.load_history(path);
@@ -56,7 +57,8 @@ impl Prompt {
             }
             (editor, line)
         });
-        let (editor, line) = reading.await.map_err(|error| Failure::other("the prompt failed").because(&error))?;
+        let (editor, line) =
+            reading.await.map_err(|error| Failure::other("the prompt failed").because(&error))?;
         self.editor = Some(editor);
         match line {
             Ok(line) => Ok(Line::Text(line)),

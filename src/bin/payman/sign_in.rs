@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use payman_sdk::{
-    Claim, Claimed, Client, Committed, Config, FileTokenStore, StoreError, StoredToken, TokenInfo, TokenKey, TokenStore,
+    Claim, Claimed, Client, Committed, Config, FileTokenStore, StoreError, StoredToken, TokenInfo,
+    TokenKey, TokenStore,
 };
 
 use crate::folder;
@@ -82,15 +83,20 @@ async fn connected(options: &Options, config: &Config) -> Result<Option<Client>,
     };
     let store = Watched { file: FileTokenStore::new(path), found: Arc::default() };
     let found = Arc::clone(&store.found);
-    let client = Client::with_token(config.clone().subject(SUBJECT).token_store(store), TokenInfo::stored())?;
+    let client = Client::with_token(
+        config.clone().subject(SUBJECT).token_store(store),
+        TokenInfo::stored(),
+    )?;
     // Makes it look; where the token is of no use any more, the command hears of it when it asks.
     let _ = client.access_token().await;
     let found = found.lock().unwrap_or_else(PoisonError::into_inner).take();
     match found {
         Some(Found::Token) => Ok(Some(client)),
         Some(Found::Nothing) | None => Ok(None),
-        Some(Found::Unreadable(why)) => Err(Failure::other(format!("the token file could not be read: {why}"))
-            .next("Give another --token-file, or act as the app itself: --as-app")),
+        Some(Found::DecodeError(why)) => {
+            Err(Failure::other(format!("the token file could not be read: {why}"))
+                .next("Give another --token-file, or act as the app itself: --as-app"))
+        }
     }
 }
 
@@ -109,7 +115,7 @@ fn missing(names: impl Iterator<Item = &'static str>) -> Failure {
 enum Found {
     Nothing,
     Token,
-    Unreadable(String),
+    DecodeError(String),
 }
 
 /// A token file that remembers whether anything was in it.
@@ -119,24 +125,35 @@ struct Watched {
 }
 
 impl TokenStore for Watched {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         Box::pin(async move {
             let loaded = self.file.load(key).await;
             let found = match &loaded {
                 Ok(Some(_)) => Found::Token,
                 Ok(None) => Found::Nothing,
-                Err(error) => Found::Unreadable(error.to_string()),
+                Err(error) => Found::DecodeError(error.to_string()),
             };
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
             loaded
         })
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         self.file.claim(key, generation)
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         self.file.commit(claim, token)
     }
 

@@ -13,7 +13,8 @@ impl Stop {
     #[cfg(unix)]
     pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let both = signal(SignalKind::interrupt()).and_then(|one| Ok([one, signal(SignalKind::terminate())?]));
+        let both = signal(SignalKind::interrupt())
+            .and_then(|one| Ok([one, signal(SignalKind::terminate())?]));
         Self { signals: both.ok() }
     }
 
@@ -49,7 +50,9 @@ impl Interrupts {
     /// From here on Ctrl-C no longer ends the program by itself.
     pub(crate) fn listen() -> Self {
         let (heard, interrupts) = tokio::sync::mpsc::unbounded_channel();
-        tokio::spawn(async move { while tokio::signal::ctrl_c().await.is_ok() && heard.send(()).is_ok() {} });
+        tokio::spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() && heard.send(()).is_ok() {}
+        });
         Self(interrupts)
     }
 

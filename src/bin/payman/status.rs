@@ -99,7 +99,8 @@ impl Failure {
 /// An error of the SDK; what to do where a task is concerned is for the caller to add.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let mut failure = Self::new(Status::of_error(&error), join_causes(error.to_string(), error.source()));
+        let mut failure =
+            Self::new(Status::of_error(&error), join_causes(error.to_string(), error.source()));
         if let Some(said) = said_by_platform(&error) {
             failure = failure.next(format!("The platform said: {said}"));
         }

@@ -60,7 +60,7 @@ pub(crate) async fn run(args: TaskArgs, options: &Options) -> Result<Status, Fai
 }
 
 async fn get(platform: &Platform, id: &TaskId, output: Output) -> Result<Status, Failure> {
-    let task = platform.client.task(id).await.map_err(not_seen)?;
+    let task = platform.client.get_task(id).await.map_err(not_seen)?;
     let json = match output {
         Output::Text => None,
         Output::Json => Some(serde_json::to_string_pretty(&Reply::from(task.clone()))),
@@ -68,9 +68,9 @@ async fn get(platform: &Platform, id: &TaskId, output: Output) -> Result<Status,
     };
     match json {
         Some(json) => {
-            print_line(
-                &json.map_err(|error| Failure::other("the task could not be written as JSON").because(&error))?,
-            )?;
+            print_line(&json.map_err(|error| {
+                Failure::other("the task could not be written as JSON").because(&error)
+            })?)?;
         }
         None => {
             print_words(&task.text())?;
@@ -83,10 +83,12 @@ async fn get(platform: &Platform, id: &TaskId, output: Output) -> Result<Status,
 /// Looking does nothing, so that its own outcome is of no matter; the task's stays what it was.
 fn not_seen(error: payman_sdk::Error) -> Failure {
     let advice = match error.kind() {
-        ErrorKind::Unsupported => Some("Look at the wallet's transactions, or have a person do so."),
-        ErrorKind::TaskNotFound => {
-            Some("If it is the one that was asked, it may not have arrived: look at the wallet's transactions as well.")
+        ErrorKind::Unsupported => {
+            Some("Look at the wallet's transactions, or have a person do so.")
         }
+        ErrorKind::TaskNotFound => Some(
+            "If it is the one that was asked, it may not have arrived: look at the wallet's transactions as well.",
+        ),
         _ if error.is_outcome_unknown() => Some("Nothing was seen. Look again later."),
         _ => None,
     };
@@ -98,10 +100,11 @@ fn not_seen(error: payman_sdk::Error) -> Failure {
 }
 
 async fn cancel(platform: &Platform, id: &TaskId) -> Result<Status, Failure> {
-    let task = match platform.client.cancel(id).await {
+    let task = match platform.client.cancel_task(id).await {
         Ok(task) => task,
         Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => {
-            return Err(Failure::from(error).next(format!("To see what became of it: payman task get {id}")));
+            return Err(Failure::from(error)
+                .next(format!("To see what became of it: payman task get {id}")));
         }
         Err(error) => return Err(platform.failure(error, id)),
     };

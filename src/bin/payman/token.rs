@@ -26,9 +26,11 @@ pub(crate) struct TokenArgs {
 pub(crate) async fn run(args: TokenArgs, options: &Options) -> Result<Status, Failure> {
     let platform = Platform::reach(options).await?;
     let token = match options.timeout {
-        Some(limit) => tokio::time::timeout(limit, platform.client.access_token())
-            .await
-            .map_err(|_| Failure::other("no token came in time").next("Nothing was done. Try again."))?,
+        Some(limit) => {
+            tokio::time::timeout(limit, platform.client.access_token()).await.map_err(|_| {
+                Failure::other("no token came in time").next("Nothing was done. Try again.")
+            })?
+        }
         None => platform.client.access_token().await,
     }?;
     let status = status(&platform.client, token.expires_in());

@@ -29,7 +29,12 @@ impl Assembly {
     pub(super) fn new() -> Self {
         let lines = Lines::default();
         // The library takes a byte-order mark off the first thing that it is fed, and panics on it: a comment first.
-        Self { events: EventStream::new(lines.clone()), lines, waiting: b":\n".to_vec(), spoiled: false }
+        Self {
+            events: EventStream::new(lines.clone()),
+            lines,
+            waiting: b":\n".to_vec(),
+            spoiled: false,
+        }
     }
 
     /// Takes a line, without its end.

@@ -13,8 +13,8 @@
 //! character at a time, at a fifth of the speed of the rest: that is why the two common shapes go before it. That all
 //! ways agree is a property that the tests hold.
 
-mod framer;
 mod library;
+mod parser;
 
 use std::ops::Deref;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{Stream, TryStream, TryStreamExt};
 
-use framer::{Framer, is_void, whole_event};
+use parser::{LineBuffer, is_void, whole_event};
 
 /// Chunks that are ready are taken until this many bytes wait, and then searched together: tiny chunks
 /// cost half as much. What is whole never waits for more.
@@ -59,7 +59,7 @@ impl Deref for Data {
 
 /// Why no more events come.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum FrameError<E> {
+pub(crate) enum SseError<E> {
     /// The source failed.
     #[error("the source of the events failed")]
     Source(E),
@@ -76,7 +76,7 @@ pub(crate) enum FrameError<E> {
 
 /// The data of each event of a stream of bytes. After an error, nothing more comes.
 #[derive(Debug)]
-pub(crate) struct Frames<S: TryStream> {
+pub(crate) struct SseParser<S: TryStream> {
     /// None once it has ended.
     source: Option<S>,
     /// None before and between events, while the source has nothing: ten thousand streams may be silent.
@@ -88,23 +88,29 @@ pub(crate) struct Frames<S: TryStream> {
 
 #[derive(Debug)]
 struct Reading<E> {
-    framer: Framer,
+    parser: LineBuffer,
     /// The source's error, held back until the events before it are out.
     failure: Option<E>,
 }
 
-impl<S> Frames<S>
+impl<S> SseParser<S>
 where
     S: TryStream<Ok = Bytes> + Unpin,
 {
     /// An event's lines, without comments, may have `max_event_bytes` together.
     pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
-        Self { source: Some(source), reading: None, limit: max_event_bytes, begun: false, heard: false }
+        Self {
+            source: Some(source),
+            reading: None,
+            limit: max_event_bytes,
+            begun: false,
+            heard: false,
+        }
     }
 
     /// The same with every event put together by `eventsource-stream`: what tests hold the plain way against.
     pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
-        let reading = Reading { framer: Framer::by_library(max_event_bytes), failure: None };
+        let reading = Reading { parser: LineBuffer::by_library(max_event_bytes), failure: None };
         Self { reading: Some(Box::new(reading)), ..Self::new(source, max_event_bytes) }
     }
 
@@ -135,25 +141,29 @@ where
             Ok(data) => return Gathered::Event(Data(data)),
             Err(chunk) => chunk,
         };
-        let mut framer = if begun { Framer::between_events(self.limit) } else { Framer::new(self.limit) };
-        framer.push(&chunk);
+        let mut parser = if begun {
+            LineBuffer::between_events(self.limit)
+        } else {
+            LineBuffer::new(self.limit)
+        };
+        parser.push(&chunk);
         let gathered = if failure.is_some() { Gathered::End } else { Gathered::Some };
-        self.reading = Some(Box::new(Reading { framer, failure }));
+        self.reading = Some(Box::new(Reading { parser, failure }));
         gathered
     }
 
     fn rest(&mut self) {
         match &mut self.reading {
-            Some(reading) if reading.framer.is_between_events() => self.reading = None,
-            Some(reading) => reading.framer.rest(),
+            Some(reading) if reading.parser.is_between_events() => self.reading = None,
+            Some(reading) => reading.parser.rest(),
             None => {}
         }
     }
 
     /// The end: of the bytes, or by the source's error. An event without the blank line after it is none.
-    fn close(&mut self) -> Option<FrameError<S::Error>> {
+    fn close(&mut self) -> Option<SseError<S::Error>> {
         self.source = None;
-        self.reading.take()?.failure.map(FrameError::Source)
+        self.reading.take()?.failure.map(SseError::Source)
     }
 }
 
@@ -163,13 +173,13 @@ impl<E> Reading<E> {
         S: TryStream<Ok = Bytes, Error = E> + Unpin,
     {
         let mut gathered = 0;
-        while gathered < GATHER && !self.framer.is_full() {
+        while gathered < GATHER && !self.parser.is_full() {
             match source.try_poll_next_unpin(cx) {
                 Poll::Pending => return Gathered::All,
                 Poll::Ready(Some(Ok(chunk))) => {
                     *heard = true;
                     gathered += chunk.len();
-                    self.framer.push(&chunk);
+                    self.parser.push(&chunk);
                     // An event has just become whole: it does not wait for a look at what may follow.
                     if chunk.ends_with(b"\n\n") {
                         return Gathered::Some;
@@ -198,19 +208,19 @@ enum Gathered {
     End,
 }
 
-impl<S> Stream for Frames<S>
+impl<S> Stream for SseParser<S>
 where
     S: TryStream<Ok = Bytes> + Unpin,
     S::Error: Unpin,
 {
-    type Item = Result<Data, FrameError<S::Error>>;
+    type Item = Result<Data, SseError<S::Error>>;
 
     /// By hand, not by a generator: with tiny chunks this is most of the work.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let mut dry = false;
         for _ in 0..GATHERS_A_POLL {
-            match this.reading.as_mut().and_then(|reading| reading.framer.next_event()) {
+            match this.reading.as_mut().and_then(|reading| reading.parser.next_event()) {
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Data(data)))),
                 Some(Err(refusal)) => {
                     this.close();
@@ -240,14 +250,14 @@ where
     }
 }
 
-/// What the framer does not let pass.
+/// What the parser does not let pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     Utf8,
     TooLarge { limit: usize },
 }
 
-impl<E> From<Refusal> for FrameError<E> {
+impl<E> From<Refusal> for SseError<E> {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Utf8 => Self::Utf8,

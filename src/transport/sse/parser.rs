@@ -12,7 +12,7 @@ const WORTH_RECLAIMING: usize = 64 * 1024;
 
 /// The state between two bytes of a stream of events.
 #[derive(Debug)]
-pub(super) struct Framer {
+pub(super) struct LineBuffer {
     /// What came and is not read yet. Starts at the start of a line, or inside the comment that is being skipped.
     buffer: BytesMut,
     /// So much of the buffer holds no line end.
@@ -47,7 +47,7 @@ enum OpenData {
 
 type Event = Result<Bytes, Refusal>;
 
-impl Framer {
+impl LineBuffer {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
@@ -91,7 +91,11 @@ impl Framer {
 
     /// Between two events: all that was to be known of what came is known.
     pub(super) fn is_between_events(&self) -> bool {
-        let knows_all = self.buffer.is_empty() && !self.in_comment && !self.after_cr && !self.at_start && !self.mixed;
+        let knows_all = self.buffer.is_empty()
+            && !self.in_comment
+            && !self.after_cr
+            && !self.at_start
+            && !self.mixed;
         knows_all && matches!(self.data, OpenData::None) && !self.only_library
     }
 
@@ -205,7 +209,8 @@ impl Framer {
     }
 
     fn take_field(&mut self, end: usize) {
-        let is_data = self.buffer.starts_with(b"data") && matches!(self.buffer.get(4), Some(b':' | b'\n' | b'\r'));
+        let is_data = self.buffer.starts_with(b"data")
+            && matches!(self.buffer.get(4), Some(b':' | b'\n' | b'\r'));
         if !is_data {
             self.take_other_field(end);
             return;

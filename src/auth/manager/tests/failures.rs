@@ -14,7 +14,9 @@ async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_liv
     let tries = script.count();
     // At most 200 s of trying, three a flight, with growing waits.
     assert!((6..=150).contains(&tries), "{tries}");
-    assert!(keeper.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect));
+    assert!(
+        keeper.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect)
+    );
     sleep(2 * SECOND).await;
     let error = refused(&keeper).await;
     assert!(error.is_connect(), "{error:?}");
@@ -113,7 +115,8 @@ async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_again() {
-    let script = Script::at_once(|number| fault(if number == 1 { Fault::Lost } else { Fault::GrantDead }));
+    let script =
+        Script::at_once(|number| fault(if number == 1 { Fault::Lost } else { Fault::GrantDead }));
     let keeper = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
     lent(&keeper).await;
     sleep(990 * SECOND).await;
@@ -142,7 +145,10 @@ async fn a_caller_may_forbid_the_second_try() {
 
 #[tokio::test(start_paused = true)]
 async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
-    let script = Script::at_once(|number| if number < 5 { fault(Fault::Lost) } else { rotated(number, 3600) });
+    let script =
+        Script::at_once(
+            |number| if number < 5 { fault(Fault::Lost) } else { rotated(number, 3600) },
+        );
     let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
     for go in 1..=2 {
         let error = refused(&keeper).await;
@@ -157,12 +163,21 @@ async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_allow_more_tries() {
     for (retries, saved) in [(4, false), (5, true)] {
-        let script = Script::at_once(|number| if number < 6 { fault(Fault::Lost) } else { rotated(number, 3600) });
+        let script =
+            Script::at_once(
+                |number| if number < 6 { fault(Fault::Lost) } else { rotated(number, 3600) },
+            );
         let options = Options { owner: Owner::User, lost_refresh_retries: retries };
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
-        let keeper = Keeper::new(options, exchange, Arc::new(MemoryTokenStore::new()), key(Owner::User), token);
-        assert_eq!(keeper.lend().await.is_ok(), saved);
+        let keeper = TokenManager::new(
+            options,
+            exchange,
+            Arc::new(MemoryTokenStore::new()),
+            key(Owner::User),
+            token,
+        );
+        assert_eq!(keeper.request_token().await.is_ok(), saved);
         assert_eq!(script.count(), retries as usize + 1);
     }
 }
@@ -204,17 +219,26 @@ fn place(script: &Arc<Script>, store: impl TokenStore) -> Place {
 
 #[tokio::test(start_paused = true)]
 async fn an_auth_code_is_never_sent_twice() {
-    for (failure, reauthorization) in
-        [(Fault::Lost, true), (Fault::GrantDead, true), (Fault::Busy, false), (Fault::Refused, false)]
-    {
+    for (failure, reauthorization) in [
+        (Fault::Lost, true),
+        (Fault::GrantDead, true),
+        (Fault::Busy, false),
+        (Fault::Refused, false),
+    ] {
         let script = Script::at_once(move |_| fault(failure));
-        let error = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap_err();
+        let error = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into())
+            .await
+            .unwrap_err();
         assert_eq!(error.is_reauthorization_required(), reauthorization, "{failure:?}");
         sleep(600 * SECOND).await;
         assert_eq!(script.count(), 1, "{failure:?}");
     }
-    let script = Script::at_once(|number| if number < 3 { fault(Fault::NotSent) } else { rotated(number, 3600) });
-    let keeper = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap();
+    let script =
+        Script::at_once(
+            |number| if number < 3 { fault(Fault::NotSent) } else { rotated(number, 3600) },
+        );
+    let keeper =
+        sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap();
     assert_eq!(lent(&keeper).await, "access-3");
     assert_eq!(script.secrets(), ["code"; 3]);
     assert_eq!(keeper.status().source(), TokenSource::AuthCode);
@@ -223,9 +247,12 @@ async fn an_auth_code_is_never_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_caller() {
     let store = Flaky::default();
-    let old = Script::at_once(|number| if number == 1 { rotated(number, 3600) } else { fault(Fault::GrantDead) });
+    let old =
+        Script::at_once(
+            |number| if number == 1 { rotated(number, 3600) } else { fault(Fault::GrantDead) },
+        );
     let before = user_on(&old, store.clone(), TokenInfo::refresh_only("old"));
-    let generation = before.lend().await.unwrap().generation;
+    let generation = before.request_token().await.unwrap().generation;
     before.refuse(generation);
     assert!(refused(&before).await.is_reauthorization_required());
 
@@ -248,10 +275,10 @@ async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_calle
 fn without_a_runtime_there_is_an_error_and_no_panic() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let keeper = app(&script);
-    let error = futures::executor::block_on(keeper.lend()).unwrap_err();
+    let error = futures::executor::block_on(keeper.request_token()).unwrap_err();
     assert!(error.is_invalid_input());
     assert_eq!(script.count(), 0);
     let given = user(&script, TokenInfo::access("given", SECOND));
     given.0.token_mut().loaded = true;
-    assert_eq!(futures::executor::block_on(given.lend()).unwrap().header, "given");
+    assert_eq!(futures::executor::block_on(given.request_token()).unwrap().header, "given");
 }

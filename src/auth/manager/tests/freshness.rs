@@ -8,10 +8,14 @@ fn hour() -> Arc<Script> {
 async fn a_fresh_token_costs_no_exchange_and_no_copy() {
     let script = hour();
     let keeper = app(&script);
-    let first = keeper.lend().await.unwrap();
+    let first = keeper.request_token().await.unwrap();
     for _ in 0..1000 {
-        let again = keeper.lend().await.unwrap();
-        assert_eq!(again.header.as_bytes().as_ptr(), first.header.as_bytes().as_ptr(), "the header is shared");
+        let again = keeper.request_token().await.unwrap();
+        assert_eq!(
+            again.header.as_bytes().as_ptr(),
+            first.header.as_bytes().as_ptr(),
+            "the header is shared"
+        );
         assert!(again.header.is_sensitive());
     }
     assert_eq!(script.count(), 1);
@@ -68,7 +72,8 @@ async fn ten_thousand_first_callers_cause_one_exchange() {
 
 #[tokio::test(start_paused = true)]
 async fn the_background_task_refreshes_in_time() {
-    for (lifetime, earliest, latest) in [(3600, 2880, 3240), (600, 480, 540), (300, 240, 240), (100, 80, 90), (4, 3, 4)]
+    for (lifetime, earliest, latest) in
+        [(3600, 2880, 3240), (600, 480, 540), (300, 240, 240), (100, 80, 90), (4, 3, 4)]
     {
         let script = Script::at_once(move |number| Ok(granted(number, lifetime, None)));
         let keeper = app(&script);
@@ -80,7 +85,8 @@ async fn the_background_task_refreshes_in_time() {
         let at = asked[1].at - began;
         let margin = Duration::from_millis(20);
         assert!(
-            at + margin >= Duration::from_secs(earliest) && at <= Duration::from_secs(latest) + margin,
+            at + margin >= Duration::from_secs(earliest)
+                && at <= Duration::from_secs(latest) + margin,
             "{lifetime}: {at:?}"
         );
         assert_eq!(lent(&keeper).await, "access-2");
@@ -112,7 +118,11 @@ async fn odd_lifetimes_cause_no_busy_loop() {
     for seconds in [0, -1, i64::MIN] {
         let script = Script::at_once(move |number| Ok(granted(number, seconds, None)));
         let keeper = app(&script);
-        assert_eq!(lent(&keeper).await, "access-1", "lent to who waited for it: the server decides");
+        assert_eq!(
+            lent(&keeper).await,
+            "access-1",
+            "lent to who waited for it: the server decides"
+        );
         assert!(keeper.is_expired());
         sleep(3600 * SECOND).await;
         assert_eq!(script.count(), 1, "no one asked for another");
@@ -126,7 +136,10 @@ async fn absurdly_long_lifetimes_are_a_long_time() {
     let script = Script::at_once(|number| Ok(granted(number, i64::MAX, None)));
     let keeper = app(&script);
     lent(&keeper).await;
-    assert!(keeper.access_token().await.unwrap().expires_in() > Duration::from_secs(9 * 365 * 24 * 3600));
+    assert!(
+        keeper.access_token().await.unwrap().expires_in()
+            > Duration::from_secs(9 * 365 * 24 * 3600)
+    );
     assert!(keeper.status().expires_at().is_some());
     sleep(365 * 24 * 3600 * SECOND).await;
     assert_eq!(lent(&keeper).await, "access-1");
@@ -157,7 +170,7 @@ async fn a_dropped_caller_loses_nothing() {
         })
     });
     let keeper = app(&script);
-    let caller = tokio::time::timeout(SECOND, keeper.lend()).await;
+    let caller = tokio::time::timeout(SECOND, keeper.request_token()).await;
     assert!(caller.is_err(), "the caller left");
     sleep(10 * SECOND).await;
     assert!(!keeper.is_expired());
@@ -175,7 +188,7 @@ async fn dropping_the_last_client_loses_nothing() {
     });
     let store = MemoryTokenStore::new();
     let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    let _ = tokio::time::timeout(SECOND, keeper.lend()).await;
+    let _ = tokio::time::timeout(SECOND, keeper.request_token()).await;
     drop(keeper);
     sleep(10 * SECOND).await;
     let stored = store.load(&key(Owner::User)).await.unwrap().expect("it is stored");
@@ -219,10 +232,10 @@ async fn the_lifetime_counts_from_the_start_of_the_request() {
 async fn a_refusal_counts_only_for_the_token_that_was_sent() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let keeper = user(&script, TokenInfo::access("given", 3600 * SECOND).refresh("refresh-0"));
-    let first = keeper.lend().await.unwrap();
+    let first = keeper.request_token().await.unwrap();
     keeper.refuse(first.generation);
     assert!(keeper.is_expired());
-    let second = keeper.lend().await.unwrap();
+    let second = keeper.request_token().await.unwrap();
     assert_eq!(second.header, "access-1");
     // Others who sent the first one come back late.
     for _ in 0..100 {
@@ -247,10 +260,10 @@ async fn many_refused_callers_cause_one_refresh() {
         .map(|_| {
             let keeper = keeper.clone();
             tokio::spawn(async move {
-                let lent = keeper.lend().await.unwrap();
+                let lent = keeper.request_token().await.unwrap();
                 tokio::task::yield_now().await;
                 keeper.refuse(lent.generation);
-                keeper.lend().await.unwrap().header
+                keeper.request_token().await.unwrap().header
             })
         })
         .collect();
@@ -268,7 +281,9 @@ async fn the_status_says_how_things_stand() {
     assert!(!status.is_usable() && status.expires_at().is_none() && status.generation() == 0);
     lent(&keeper).await;
     let status = keeper.status();
-    assert!(status.is_usable() && !status.is_store_behind() && !status.is_reauthorization_required());
+    assert!(
+        status.is_usable() && !status.is_store_behind() && !status.is_reauthorization_required()
+    );
     assert_eq!((status.generation(), status.source()), (1, TokenSource::ClientCredentials));
     let scopes: Vec<_> = status.scopes().iter().map(ToString::to_string).collect();
     assert_eq!(scopes, ["read_balance", "new_scope"]);

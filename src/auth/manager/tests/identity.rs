@@ -10,7 +10,7 @@ async fn a_users_token_without_refresh_token_is_never_replaced() {
     let expired = user(&script, TokenInfo::access("given", Duration::ZERO));
     assert!(refused(&expired).await.is_reauthorization_required());
     let given = user(&script, TokenInfo::access("given", 10 * SECOND));
-    given.refuse(given.lend().await.unwrap().generation);
+    given.refuse(given.request_token().await.unwrap().generation);
     assert!(refused(&given).await.is_reauthorization_required());
     assert_eq!(script.count(), 0, "the app's credentials were not tried");
 }
@@ -23,13 +23,19 @@ async fn a_users_refused_refresh_token_is_never_replaced_by_the_apps_credentials
         assert!(refused(&keeper).await.is_reauthorization_required());
         sleep(5 * SECOND).await;
     }
-    assert_eq!(script.asked().iter().map(|asked| asked.grant).collect::<Vec<_>>(), ["refresh_token"]);
+    assert_eq!(
+        script.asked().iter().map(|asked| asked.grant).collect::<Vec<_>>(),
+        ["refresh_token"]
+    );
     assert!(keeper.refresh_token().is_none(), "the dead one is forgotten");
 }
 
 #[tokio::test(start_paused = true)]
 async fn refused_app_credentials_do_not_end_a_users_sign_in() {
-    let script = Script::at_once(|number| if number == 1 { fault(Fault::Refused) } else { rotated(number, 3600) });
+    let script =
+        Script::at_once(
+            |number| if number == 1 { fault(Fault::Refused) } else { rotated(number, 3600) },
+        );
     let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
     let error = refused(&keeper).await;
     assert!(error.is_auth() && !error.is_reauthorization_required());
@@ -47,7 +53,7 @@ async fn an_app_renews_by_refresh_token_and_falls_back_to_its_credentials() {
             _ => Ok(granted(number, 3600, None)),
         });
         let keeper = app(&script);
-        keeper.refuse(keeper.lend().await.unwrap().generation);
+        keeper.refuse(keeper.request_token().await.unwrap().generation);
         assert_eq!(lent(&keeper).await, "access-3");
         let grants: Vec<_> = script.asked().iter().map(|asked| asked.grant).collect();
         assert_eq!(grants, ["client_credentials", "refresh_token", "client_credentials"]);
@@ -61,10 +67,10 @@ async fn a_reply_without_refresh_token_keeps_the_old_one_and_a_new_one_replaces_
         _ => rotated(number, 3600),
     });
     let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
-    let first = keeper.lend().await.unwrap();
+    let first = keeper.request_token().await.unwrap();
     assert_eq!(keeper.refresh_token().unwrap().expose_secret(), "refresh-0");
     keeper.refuse(first.generation);
-    let second = keeper.lend().await.unwrap();
+    let second = keeper.request_token().await.unwrap();
     assert_eq!(keeper.refresh_token().unwrap().expose_secret(), "refresh-2");
     keeper.refuse(second.generation);
     lent(&keeper).await;

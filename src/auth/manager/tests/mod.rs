@@ -11,9 +11,11 @@ use tokio::time::{Instant, sleep};
 
 use super::super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
 use super::super::store::memory::MemoryTokenStore;
-use super::super::store::{Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore};
+use super::super::store::{
+    Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore,
+};
 use super::super::token::{Token, TokenInfo, TokenSource};
-use super::{Keeper, Options};
+use super::{Options, TokenManager};
 use crate::error::{Error, ErrorKind, Result};
 
 mod failures;
@@ -43,7 +45,9 @@ struct Script {
 }
 
 impl Script {
-    fn new(answer: impl Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync + 'static) -> Arc<Self> {
+    fn new(
+        answer: impl Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self { answer: Box::new(answer), asked: Mutex::default() })
     }
 
@@ -69,7 +73,9 @@ impl Exchange for Script {
     fn exchange(&self, grant: Grant) -> BoxFuture<'static, Reply> {
         let secret = match &grant {
             Grant::ClientCredentials => None,
-            Grant::AuthCode(secret) | Grant::Refresh(secret) => Some(secret.expose_secret().to_owned()),
+            Grant::AuthCode(secret) | Grant::Refresh(secret) => {
+                Some(secret.expose_secret().to_owned())
+            }
         };
         let number = {
             let mut asked = self.asked.lock().unwrap();
@@ -115,35 +121,41 @@ fn key(owner: Owner) -> TokenKey {
     TokenKey::new(owner, "client-id", "http://127.0.0.1:1", "subject")
 }
 
-fn app(script: &Arc<Script>) -> Keeper {
+fn app(script: &Arc<Script>) -> TokenManager {
     app_on(script, MemoryTokenStore::new())
 }
 
-fn app_on(script: &Arc<Script>, store: impl TokenStore) -> Keeper {
+fn app_on(script: &Arc<Script>, store: impl TokenStore) -> TokenManager {
     let token = Token { loaded: false, ..Token::none(TokenSource::ClientCredentials) };
     keeper(script, store, Owner::App, token, true)
 }
 
-fn user(script: &Arc<Script>, info: TokenInfo) -> Keeper {
+fn user(script: &Arc<Script>, info: TokenInfo) -> TokenManager {
     user_on(script, MemoryTokenStore::new(), info)
 }
 
-fn user_on(script: &Arc<Script>, store: impl TokenStore, info: TokenInfo) -> Keeper {
+fn user_on(script: &Arc<Script>, store: impl TokenStore, info: TokenInfo) -> TokenManager {
     keeper(script, store, Owner::User, Token { loaded: false, ..info.into_token().unwrap() }, true)
 }
 
-fn keeper(script: &Arc<Script>, store: impl TokenStore, owner: Owner, token: Token, retry: bool) -> Keeper {
+fn keeper(
+    script: &Arc<Script>,
+    store: impl TokenStore,
+    owner: Owner,
+    token: Token,
+    retry: bool,
+) -> TokenManager {
     let options = Options { owner, lost_refresh_retries: u32::from(retry) };
     let script: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    Keeper::new(options, script, Arc::new(store), key(owner), token)
+    TokenManager::new(options, script, Arc::new(store), key(owner), token)
 }
 
-async fn lent(keeper: &Keeper) -> String {
-    keeper.lend().await.unwrap().header.to_str().unwrap().to_owned()
+async fn lent(keeper: &TokenManager) -> String {
+    keeper.request_token().await.unwrap().header.to_str().unwrap().to_owned()
 }
 
-async fn refused(keeper: &Keeper) -> Error {
-    let error = keeper.lend().await.expect_err("there is no token to be had");
+async fn refused(keeper: &TokenManager) -> Error {
+    let error = keeper.request_token().await.expect_err("there is no token to be had");
     assert!(error.is_safe_to_ask_again(), "nothing of the ask was sent");
     error
 }
@@ -163,21 +175,32 @@ fn down() -> StoreError {
 }
 
 impl TokenStore for Flaky {
-    fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
         if self.loads_fail.load(Ordering::Relaxed) {
             return Box::pin(async { Err(down()) });
         }
         self.store.load(key)
     }
 
-    fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         if self.claims_fail.load(Ordering::Relaxed) {
             return Box::pin(async { Err(down()) });
         }
         self.store.claim(key, generation)
     }
 
-    fn commit<'a>(&'a self, claim: &'a Claim, token: &'a StoredToken) -> BoxFuture<'a, Result<Committed, StoreError>> {
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         self.commits.fetch_add(1, Ordering::Relaxed);
         if self.commits_fail.load(Ordering::Relaxed) {
             return Box::pin(async { Err(down()) });

@@ -8,11 +8,19 @@ fn rotating() -> Arc<Script> {
 async fn the_newest_generation_wins_over_what_was_given_in_code() {
     let store = MemoryTokenStore::new();
     let script = rotating();
-    let one = user_on(&script, store.clone(), TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
-    one.refuse(one.lend().await.unwrap().generation);
+    let one = user_on(
+        &script,
+        store.clone(),
+        TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"),
+    );
+    one.refuse(one.request_token().await.unwrap().generation);
     assert_eq!(lent(&one).await, "access-1");
     // A replica that starts late, with what the code has always said.
-    let other = user_on(&script, store.clone(), TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    let other = user_on(
+        &script,
+        store.clone(),
+        TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"),
+    );
     assert_eq!(lent(&other).await, "access-1");
     assert_eq!(other.refresh_token().unwrap().expose_secret(), "refresh-1");
     let third = user_on(&script, store, TokenInfo::stored());
@@ -27,12 +35,17 @@ async fn eight_holders_spend_each_refresh_token_once() {
         Box::pin(async move {
             sleep(Duration::from_millis(300)).await;
             let Grant::Refresh(spent) = grant else { panic!("users refresh") };
-            assert_eq!(spent.expose_secret(), format!("refresh-{}", number - 1), "the newest, once");
+            assert_eq!(
+                spent.expose_secret(),
+                format!("refresh-{}", number - 1),
+                "the newest, once"
+            );
             rotated(number, 5)
         })
     });
-    let holders: Vec<_> =
-        (0..8).map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"))).collect();
+    let holders: Vec<_> = (0..8)
+        .map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0")))
+        .collect();
     let began = Instant::now();
     while began.elapsed() < 300 * SECOND {
         let tokens = futures::future::join_all(holders.iter().map(lent)).await;
@@ -47,7 +60,9 @@ async fn eight_holders_spend_each_refresh_token_once() {
 async fn who_finds_anothers_claim_waits_for_its_commit() {
     let store = MemoryTokenStore::new();
     let script = rotating();
-    let Claimed::Granted(claim) = store.claim(&key(Owner::User), 0).await.unwrap() else { panic!("it is free") };
+    let Claimed::Granted(claim) = store.claim(&key(Owner::User), 0).await.unwrap() else {
+        panic!("it is free")
+    };
     let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
     let waiting = tokio::spawn({
         let keeper = keeper.clone();
@@ -55,7 +70,8 @@ async fn who_finds_anothers_claim_waits_for_its_commit() {
     });
     sleep(20 * SECOND).await;
     assert!(!waiting.is_finished());
-    let mut token = TokenInfo::access("theirs", 100 * SECOND).refresh("their-refresh").into_token().unwrap();
+    let mut token =
+        TokenInfo::access("theirs", 100 * SECOND).refresh("their-refresh").into_token().unwrap();
     token.generation = 1;
     store.commit(&claim, &token.to_stored()).await.unwrap();
     assert_eq!(waiting.await.unwrap(), "theirs");
@@ -67,11 +83,13 @@ async fn a_claim_that_ran_out_is_taken_over_as_a_lost_reply() {
     for (retry, spends) in [(true, 1), (false, 0)] {
         let store = MemoryTokenStore::new();
         let script = rotating();
-        let Claimed::Granted(_) = store.claim(&key(Owner::User), 0).await.unwrap() else { panic!("it is free") };
+        let Claimed::Granted(_) = store.claim(&key(Owner::User), 0).await.unwrap() else {
+            panic!("it is free")
+        };
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let keeper = keeper(&script, store, Owner::User, token, retry);
         let asked = Instant::now();
-        let outcome = keeper.lend().await;
+        let outcome = keeper.request_token().await;
         assert!(asked.elapsed() >= Claim::LEASE, "{:?}", asked.elapsed());
         assert_eq!(outcome.is_ok(), retry);
         assert!(outcome.err().is_none_or(|error| error.is_reauthorization_required()));
@@ -97,9 +115,11 @@ async fn the_lease_outlives_the_exchange() {
             })
         })
     };
-    let holders: Vec<_> =
-        (0..3).map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"))).collect();
-    for outcome in futures::future::join_all(holders.iter().map(Keeper::lend)).await {
+    let holders: Vec<_> = (0..3)
+        .map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0")))
+        .collect();
+    for outcome in futures::future::join_all(holders.iter().map(TokenManager::request_token)).await
+    {
         assert_eq!(outcome.unwrap().header, "access-2");
     }
     assert_eq!(script.count(), 2);
@@ -175,7 +195,11 @@ async fn without_the_stores_consent_a_user_token_is_not_spent() {
     store.claims_fail.store(true, Ordering::Relaxed);
     store.loads_fail.store(true, Ordering::Relaxed);
     let script = rotating();
-    let keeper = user_on(&script, store.clone(), TokenInfo::access("given", 100 * SECOND).refresh("refresh-0"));
+    let keeper = user_on(
+        &script,
+        store.clone(),
+        TokenInfo::access("given", 100 * SECOND).refresh("refresh-0"),
+    );
     assert_eq!(lent(&keeper).await, "given", "a store that fails does not take away what is given");
     sleep(101 * SECOND).await;
     assert_eq!(refused(&keeper).await.kind(), ErrorKind::TokenStore);

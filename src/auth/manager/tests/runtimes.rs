@@ -59,7 +59,7 @@ fn an_exchange_whose_runtime_dies_does_not_block_those_who_come_later() {
     let keeper = app(&script);
     let first = runtime();
     first.block_on(async {
-        assert!(tokio::time::timeout(SECOND, keeper.lend()).await.is_err());
+        assert!(tokio::time::timeout(SECOND, keeper.request_token()).await.is_err());
     });
     drop(first);
     runtime().block_on(async {
@@ -74,7 +74,8 @@ fn those_who_wait_for_a_runtime_that_dies_start_anew() {
     let script = hangs_once();
     let keeper = app(&script);
     let first = runtime();
-    let started = first.block_on(async { tokio::time::timeout(SECOND, keeper.lend()).await });
+    let started =
+        first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
     assert!(started.is_err());
     let second = runtime();
     let waiting = {
@@ -92,7 +93,7 @@ fn an_exchange_whose_runtime_stands_still_is_given_up() {
     let script = hangs_once();
     let keeper = app(&script);
     let first = runtime();
-    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.lend()).await });
+    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
     runtime().block_on(async {
         let asked = Instant::now();
         assert_eq!(lent(&keeper).await, "access-2");
@@ -108,7 +109,8 @@ fn a_refresh_token_whose_runtime_died_may_have_been_spent() {
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let keeper = keeper(&script, MemoryTokenStore::new(), Owner::User, token, retry);
         let first = runtime();
-        let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.lend()).await });
+        let _ =
+            first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
         drop(first);
         runtime().block_on(async {
             match answer {
@@ -124,10 +126,17 @@ fn a_token_that_was_obtained_as_the_runtime_died_is_not_lost() {
     /// Never answers a commit on the first runtime.
     struct Slow(MemoryTokenStore, AtomicBool);
     impl TokenStore for Slow {
-        fn load<'a>(&'a self, key: &'a TokenKey) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+        fn load<'a>(
+            &'a self,
+            key: &'a TokenKey,
+        ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
             self.0.load(key)
         }
-        fn claim<'a>(&'a self, key: &'a TokenKey, generation: u64) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        fn claim<'a>(
+            &'a self,
+            key: &'a TokenKey,
+            generation: u64,
+        ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
             self.0.claim(key, generation)
         }
         fn commit<'a>(
@@ -143,9 +152,13 @@ fn a_token_that_was_obtained_as_the_runtime_died_is_not_lost() {
     }
     let script = Script::at_once(|number| rotated(number, 1000));
     let store = MemoryTokenStore::new();
-    let keeper = user_on(&script, Slow(store.clone(), AtomicBool::new(false)), TokenInfo::refresh_only("refresh-0"));
+    let keeper = user_on(
+        &script,
+        Slow(store.clone(), AtomicBool::new(false)),
+        TokenInfo::refresh_only("refresh-0"),
+    );
     let first = runtime();
-    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.lend()).await });
+    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
     drop(first);
     runtime().block_on(async {
         assert_eq!(lent(&keeper).await, "access-1");

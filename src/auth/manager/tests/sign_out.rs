@@ -13,11 +13,17 @@ async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
 
     let kept = store.load(&key(Owner::User)).await.unwrap().unwrap();
     let json = kept.to_json();
-    assert!(kept.is_ended() && !json.expose_secret().contains("access-") && !json.expose_secret().contains("refresh-"));
+    assert!(
+        kept.is_ended()
+            && !json.expose_secret().contains("access-")
+            && !json.expose_secret().contains("refresh-")
+    );
 
     // Nor after a restart, nor by the tokens of the sign-in that is over.
     for info in [TokenInfo::stored(), TokenInfo::refresh_only("refresh-0")] {
-        assert!(refused(&user_on(&script, store.clone(), info)).await.is_reauthorization_required());
+        assert!(
+            refused(&user_on(&script, store.clone(), info)).await.is_reauthorization_required()
+        );
     }
     assert_eq!(script.count(), 1);
     sleep(7200 * SECOND).await;
@@ -45,10 +51,10 @@ async fn a_renewal_under_way_does_not_undo_a_sign_out() {
     });
     let store = MemoryTokenStore::new();
     let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    keeper.refuse(keeper.lend().await.unwrap().generation);
+    keeper.refuse(keeper.request_token().await.unwrap().generation);
     let renewing = tokio::spawn({
         let keeper = keeper.clone();
-        async move { keeper.lend().await.map(|_| ()) }
+        async move { keeper.request_token().await.map(|_| ()) }
     });
     sleep(SECOND).await;
     keeper.sign_out().await.unwrap();
