@@ -1,5 +1,11 @@
 //! The parts of decoding, each on its own.
 
+#![expect(
+    clippy::expect_used,
+    clippy::string_slice,
+    reason = "a benchmark that cannot run ends with a panic"
+)]
+
 use std::convert::Infallible;
 use std::hint::black_box;
 
@@ -8,7 +14,6 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{FutureExt, StreamExt, stream};
 use payman_sdk::decode;
 
-#[allow(dead_code)] // shared with the bench `compare`, which uses all of it
 #[path = "compare/events.rs"]
 mod events;
 

@@ -1,5 +1,4 @@
 //! The readers of streams and replies, for benches, fuzzing and tests. No part of the public interface.
-#![allow(missing_docs)]
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

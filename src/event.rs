@@ -28,7 +28,6 @@ use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[non_exhaustive]
-#[allow(clippy::large_enum_variant)] // nearly every event is an artifact's piece: a box would cost each of them
 pub enum Event {
     /// The task came to stand elsewhere.
     Status(StatusUpdate),

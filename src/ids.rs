@@ -46,12 +46,6 @@ macro_rules! id {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
-
-            /// True for an id that names nothing: empty, or only white space.
-            #[allow(dead_code)]
-            pub(crate) fn is_blank(&self) -> bool {
-                self.0.trim().is_empty()
-            }
         }
 
         /// A new id.
@@ -189,6 +183,20 @@ id! {
 id! {
     /// The id of one JSON-RPC request. A request that is sent again keeps it.
     RequestId, "req-", RequestIdVisitor
+}
+
+impl TaskId {
+    /// Returns true for an id that names nothing: empty, or only white space.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.as_str().trim().is_empty()
+    }
+}
+
+impl SessionId {
+    /// Returns true for an id that names nothing: empty, or only white space.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.as_str().trim().is_empty()
+    }
 }
 
 /// A request's id while it is nobody's business: a third of its size as text. An open stream keeps one.

@@ -1,5 +1,7 @@
 //! `ask`: what crosses the wire, and what comes back.
 
+#![cfg(test)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,7 @@
 //! The table of what may be sent again, row by row.
 
+#![cfg(test)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Servers that send for ever: a typed error within the limits, and no more memory than they allow.
 
+#![cfg(test)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Every small example runs to its end as a program, on the emulator, and says what it should.
 
+#![cfg(test)]
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;

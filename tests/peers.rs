@@ -1,5 +1,7 @@
 //! Against programs that others wrote; `tests/peers/run` installs them and sets `PAYMAN_PEERS_PYTHON`.
 
+#![cfg(test)]
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

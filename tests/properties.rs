@@ -1,5 +1,7 @@
 //! JSON-RPC replies: what holds for any bytes, and for any reply that is cut or changed.
 
+#![cfg(test)]
+
 use payman_sdk::{ErrorKind, TaskState, decode};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

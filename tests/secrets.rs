@@ -1,7 +1,7 @@
 //! Canaries: secrets with words of their own, planted everywhere, and looked for in everything that is written down.
 //!
 //! One test in a program of its own, as it listens to every `tracing` target of the whole process.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg(test)]
 
 use std::error::Error as _;
 use std::fmt::Debug;

@@ -1,5 +1,7 @@
 //! Server-sent events, from bytes to typed events.
 
+#![cfg(test)]
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;

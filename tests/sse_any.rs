@@ -1,5 +1,7 @@
 //! Server-sent events: what holds for any bytes in any chunks.
 
+#![cfg(test)]
+
 use std::convert::Infallible;
 
 use bytes::Bytes;

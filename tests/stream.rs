@@ -1,16 +1,18 @@
 //! `ask_stream`: typed events, how a stream ends, and what happens when it is cut.
 
+#![cfg(test)]
+
 mod common;
-#[path = "common/raw.rs"]
-mod raw;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use common::raw::{
+    Asked, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve,
+};
 use common::{GET, STREAM, client_with, config, task};
 use futures::StreamExt;
 use payman_sdk::{Ask, AskStream, Client, ErrorKind, Event, Result, TaskState};
-use raw::{Asked, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve};
 use serde_json::{Value, json};
 
 fn event(value: &Value) -> String {
@@ -143,7 +145,7 @@ async fn a_stream_without_an_end_was_cut_however_cleanly_it_closed() {
         |id| status(id, "WORKING", false),
         |id| words(id, 0, "hi", false),
         |id| status(id, "COMPLETED", true).trim_end().to_owned(),
-        |id| status(id, "COMPLETED", true)[..40].to_owned(),
+        |id| status(id, "COMPLETED", true).chars().take(40).collect(),
         |id| status(id, "BRAND_NEW", false),
     ];
     for (number, cut) in cuts.into_iter().enumerate() {

@@ -1,21 +1,20 @@
 //! Hundreds of asks and streams at once, through a proxy that breaks exchanges at random, with tokens that expire all the
 //! time. At the end the ledger is audited. `PAYMAN_SEED` chooses the faults.
 
-#[path = "faults/proxy.rs"]
-mod proxy;
-#[path = "faults/replies.rs"]
-mod replies;
+#![cfg(test)]
+
+mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::proxy::{Act, Afterwards, Director, Proxy};
+use common::replies::{self, Body};
 use futures::StreamExt;
 use futures::future::join_all;
 use payman_sdk::emulator::Decimal;
 use payman_sdk::{Ask, Client, Config, Emulator, Error, RetryPolicy, TaskId, TaskState};
-use proxy::{Act, Afterwards, Director, Proxy};
-use replies::Body;
 use tokio::time::{Instant, timeout};
 
 const ASKS: i64 = 400;

@@ -1,14 +1,13 @@
 //! A token store shared by processes: each holder of the sign-ins is a process of its own.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![cfg(test)]
 
-#[path = "common/holders.rs"]
-mod holders;
+mod common;
 
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holders::{Lost, Plan, Report, Server, Size, hold};
+use common::holders::{Lost, Plan, Report, Server, Size, hold};
 use payman_sdk::FileTokenStore;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};

@@ -1,13 +1,12 @@
 //! A token store shared through a Redis server. `tests/redis/run` starts one and runs this.
+#![cfg(test)]
 #![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-#[path = "common/holders.rs"]
-mod holders;
+mod common;
 
 use std::sync::Arc;
 
-use holders::{Lost, Server, Size, hold};
+use common::holders::{Lost, Server, Size, hold};
 use payman_sdk::RedisTokenStore;
 
 /// One at a time: what they measure is time.

@@ -1,7 +1,8 @@
 //! What axum and actix-web make of replies, errors and streams, over sockets.
 
-#[path = "common/raw.rs"]
-mod raw;
+#![cfg(test)]
+
+mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,10 +11,10 @@ use actix_web::{App, HttpServer, web};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
+use common::raw::{self, Asked, RawServer, Step, events_head, not_found, serve};
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::web::{Problem, ServerEvents, sse};
 use payman_sdk::{AskStream, Client, Config, Emulator, Reply, Result, RetryPolicy, TokenInfo};
-use raw::{Asked, RawServer, Step, events_head, not_found, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

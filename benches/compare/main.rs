@@ -10,10 +10,17 @@
 //! rows `decode/…` a plot, `target/compare-decode.svg`. A row that is slower by more than a fifth than its
 //! stored ratio is said so, loudly; nothing fails.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a benchmark that cannot run ends with a panic"
+)]
+
 mod ask;
 mod by_hand;
 mod decode;
-#[allow(dead_code)] // shared with the bench `decode`, which uses the rest
+#[expect(dead_code, reason = "shared with the benchmark `decode`, which uses the rest")]
 mod events;
 mod herd;
 mod memory;

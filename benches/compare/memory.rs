@@ -1,6 +1,8 @@
 //! The bytes that this process has allocated and not freed, as asked of the allocator: what the allocator itself adds,
 //! and the kernel's socket buffers, are not in it.
 
+#![expect(unsafe_code, reason = "an allocator that counts is unsafe to implement")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed};
 

@@ -119,7 +119,7 @@ fn answer(to: &mut TcpStream, request: &[u8]) -> io::Result<()> {
 
 const MEMORY_PAIRS: usize = 5;
 
-#[allow(clippy::async_yields_async)] // the rest of a stream is for a task of its own
+#[expect(clippy::async_yields_async, reason = "the rest of a stream is read in its own task")]
 fn memory_of(streams: usize, http: fn(ClientBuilder) -> ClientBuilder) -> Measured {
     allow_open_files(streams as u64 + 500);
     let server = Apart::start();

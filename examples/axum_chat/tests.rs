@@ -1,5 +1,6 @@
 //! The routes, as a browser uses them: over sockets, with cookies.
 
+#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
 #[path = "../../tests/common/raw.rs"]
 mod raw;
 

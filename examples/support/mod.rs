@@ -1,5 +1,5 @@
 //! What the examples share: the emulator, or with `--live` the platform, where the money is real.
-#![allow(dead_code)]
+#![expect(dead_code, reason = "each example uses a part of this")]
 
 use std::env;
 

@@ -48,7 +48,7 @@ impl PollBackoff {
 }
 
 /// What one look showed.
-#[allow(clippy::large_enum_variant)] // lives for a moment, one at a time
+#[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
 pub(super) enum LookupResult {
     /// The task, with what was just sent in it.
     TaskSnapshot(TaskSnapshot),

@@ -369,7 +369,10 @@ fn in_span<T>(watcher: Option<&Watcher>, act: impl FnOnce() -> T) -> T {
 }
 
 /// What one look at the frames came to.
-#[allow(clippy::large_enum_variant)] // nearly always an event: a box would cost each of them
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly always an event: a box would cost each of them"
+)]
 enum Next {
     Deliver(Delivery),
     Skip,

@@ -127,7 +127,7 @@ mod actix;
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 mod axum;
 
-#[allow(unused_imports)] // for the links above
+#[cfg(doc)]
 use crate::error::ErrorKind;
 pub use event::{ServerEvent, ServerEvents};
 pub use problem::Problem;

@@ -65,7 +65,6 @@ pub(super) fn integer_of(text: &str) -> Option<i64> {
 
 /// Servers written in languages with one number type send 3600.0.
 fn whole(number: f64) -> Option<i64> {
-    #[allow(clippy::cast_possible_truncation)]
     number.is_finite().then(|| number.trunc() as i64)
 }
 

@@ -20,7 +20,10 @@ use crate::ids::{SessionId, TaskId};
 
 /// What a frame turned out to be.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // nearly every frame is a result: a box would cost each of them
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is a result: a box would cost each of them"
+)]
 pub(crate) enum MessageContent<'de> {
     /// A task or an update.
     Result(Payload<'de>),

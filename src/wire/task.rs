@@ -35,7 +35,6 @@ pub struct Task {
 }
 
 impl Task {
-    #[allow(dead_code)]
     pub(crate) fn new(id: TaskId) -> Self {
         Self {
             id,
@@ -218,7 +217,7 @@ pub struct Message {
 }
 
 impl Message {
-    #[allow(dead_code)]
+    #[cfg(any(test, feature = "emulator"))]
     pub(crate) fn new(role: Role, text: impl Into<String>) -> Self {
         Self { role, parts: vec![Part::text(text)], metadata: Metadata::new() }
     }

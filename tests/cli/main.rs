@@ -1,5 +1,7 @@
 //! The program `payman`, run as people and scripts run it.
 
+#![cfg(test)]
+
 mod answers;
 mod ends;
 mod options;

@@ -1,5 +1,10 @@
 //! What several test programs share: a client on a mock server, and replies as the platform writes them.
-#![allow(dead_code)]
+#![expect(dead_code, reason = "each test program uses a part of this")]
+
+pub mod holders;
+pub mod proxy;
+pub mod raw;
+pub mod replies;
 
 use std::time::Duration;
 

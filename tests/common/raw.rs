@@ -1,5 +1,4 @@
 //! A server that says exactly the bytes it is told to, connection by connection.
-#![allow(dead_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +8,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does next.
-#[allow(dead_code)]
 pub enum Step {
     Say(Vec<u8>),
     Wait(std::time::Duration),

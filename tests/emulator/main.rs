@@ -1,5 +1,7 @@
 //! The emulator as any HTTP client sees it.
 
+#![cfg(test)]
+
 mod agent;
 mod consent;
 mod dialect;

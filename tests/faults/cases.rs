@@ -5,8 +5,8 @@ use std::time::Duration;
 use payman_sdk::ErrorKind::{self, Auth, Http, ReauthorizationRequired, Rpc, Timeout, Unsupported};
 
 use super::group::{Case, Expect, Fault, Reference, Target};
-use super::proxy::{Act, Script, find};
-use super::replies::{self, Body};
+use crate::common::proxy::{Act, Script, find};
+use crate::common::replies::{self, Body};
 
 /// Makes the cases of one target.
 pub struct Maker<'a> {

@@ -9,8 +9,8 @@ use payman_sdk::{Ask, ErrorKind, RetryPolicy};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
 use crate::common::{SEND, STREAM, TOKEN, client_with, config, task};
-use crate::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
 
 fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
     let head = format!(

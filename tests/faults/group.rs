@@ -13,8 +13,8 @@ use payman_sdk::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::proxy::{Act, Director, Proxy, Seen};
-use super::replies;
+use crate::common::proxy::{Act, Director, Proxy, Seen};
+use crate::common::replies;
 
 pub const SEND: &str = "/api/a2a/tasks/send";
 pub const STREAM: &str = "/api/a2a/tasks/sendSubscribe";

@@ -8,7 +8,7 @@ use std::time::Duration;
 use payman_sdk::emulator::Decimal;
 use payman_sdk::{Ask, Client, Config, Emulator, ErrorKind, RetryPolicy, TokenInfo};
 
-use crate::proxy::{Act, Afterwards, Director, Proxy};
+use crate::common::proxy::{Act, Afterwards, Director, Proxy};
 
 /// The first connection ends as told; those after it serve one request.
 struct First(Afterwards, AtomicUsize);

@@ -1,25 +1,26 @@
 //! The fault matrix: everything that can go wrong between the SDK and the platform, byte by byte, with a ledger that is
 //! audited at the end. Bounded here; `PAYMAN_FAULTS=full` runs every byte and every status.
 
-mod cases;
-#[path = "../common/mod.rs"]
+#![cfg(test)]
+
 mod common;
-mod edges;
-mod group;
-mod h2;
-mod pool;
-mod proxy;
-#[path = "../common/raw.rs"]
-mod raw;
-mod replies;
-mod table;
+
+/// The parts of this test program, in `tests/faults/`.
+mod faults {
+    pub mod cases;
+    mod edges;
+    pub mod group;
+    mod h2;
+    mod pool;
+    pub mod table;
+}
 
 use std::sync::Arc;
 
-use cases::Maker;
+use faults::cases::Maker;
+use faults::group::{Column, Group, Ran, Target, Way};
+use faults::table::Table;
 use futures::StreamExt;
-use group::{Column, Group, Ran, Target, Way};
-use table::Table;
 
 /// How many cases are under way at once.
 const AT_ONCE: usize = 64;

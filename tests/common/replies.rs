@@ -1,5 +1,4 @@
 //! What a broken server makes of a reply: scripts for the proxy.
-#![allow(dead_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,6 +197,6 @@ pub fn status_cut(status: u16, body: Body, at: usize) -> Script {
     raw(format!(
         "HTTP/1.1 {status} Whatever\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
         text.len(),
-        &text[..at]
+        String::from_utf8_lossy(&text.as_bytes()[..at])
     ))
 }

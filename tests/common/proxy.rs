@@ -1,5 +1,4 @@
 //! A TCP proxy between the SDK and the emulator that breaks things at exact bytes.
-#![allow(dead_code)]
 
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex};
