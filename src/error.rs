@@ -273,6 +273,16 @@ impl Error {
     }
 }
 
+/// Errors of the emulator.
+#[cfg(feature = "emulator")]
+impl Error {
+    /// The emulator cannot listen on this address.
+    pub(crate) fn emulator_address(address: std::net::SocketAddr, source: std::io::Error) -> Self {
+        let message = format!("could not listen on {address}");
+        Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)

@@ -1,100 +1,106 @@
-//! The agent: words in, a change in the books and an answer out.
+//! The agent: carries out an intent on the ledger, and answers with text.
 
 use std::collections::BTreeSet;
 
 use rust_decimal::Decimal;
 
-use super::intent::{self, Intent, Reaction};
+use super::follow_up::{self, FollowUp};
+use super::intent::{self, Intent};
 use super::ledger::{InsufficientFunds, Ledger, Payee, PaymentStatus};
-use super::money::{Money, Problem, dollars};
+use super::money::{AmountError, Money, dollars};
 use crate::ids::TaskId;
 use crate::wire::state::TaskState;
 
-/// One exchange of a session, as the agent remembers it.
+/// One message of a session and the agent's answer.
 #[derive(Clone, Debug)]
-pub(super) struct Exchange {
+pub(super) struct ConversationTurn {
     pub(super) asked: String,
     pub(super) answered: String,
 }
 
-/// How many exchanges the agent tells of when asked what was talked about.
-const RECALLED: usize = 10;
+/// The largest number of conversation turns that the agent recalls.
+const MAX_RECALLED_TURNS: usize = 10;
 
-/// What the agent says.
+/// The agent's answer, and the state that it leaves the task in.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Answer {
+pub(super) struct AgentAnswer {
     pub(super) state: TaskState,
     pub(super) text: String,
 }
 
-/// What the agent waits to hear before it goes on.
+/// A question that the next message in the task answers.
 #[derive(Clone, Debug)]
-pub(super) enum Question {
-    /// Shall the unknown payee be created and paid?
+pub(super) enum PendingQuestion {
+    /// Whether to create the unknown payee and pay them.
     NewPayee {
         name: String,
         money: Money,
     },
-    /// Which of these is meant?
-    Which {
+    /// Which of several payees to pay.
+    WhichPayee {
         payees: Vec<Payee>,
         money: Money,
     },
-    HowMuch {
+    Amount {
         who: String,
     },
-    Whom {
+    Recipient {
         money: Money,
     },
     PayeeName,
 }
 
-impl Question {
-    /// Who the question is about.
-    fn named(&self) -> &str {
+impl PendingQuestion {
+    /// Returns the name of the payee that the question is about.
+    fn payee_name(&self) -> &str {
         match self {
-            Self::NewPayee { name, .. } | Self::HowMuch { who: name } => name,
-            Self::Which { .. } | Self::Whom { .. } | Self::PayeeName => "",
+            Self::NewPayee { name, .. } | Self::Amount { who: name } => name,
+            Self::WhichPayee { .. } | Self::Recipient { .. } | Self::PayeeName => "",
         }
     }
 
-    fn is_put_aside_by(&self, intent: &Intent) -> bool {
-        match intent {
-            Intent::Pay { who: Some(who), money: Some(money) } => {
-                !matches!(self, Self::NewPayee { name, money: asked } if name == who && asked == money)
+    /// Returns whether a message with this intent replaces the question instead of answering it.
+    fn is_superseded_by(&self, intent: &Intent) -> bool {
+        match (intent, self) {
+            (Intent::Pay { who: Some(who), money: Some(paid) }, Self::NewPayee { name, money }) => {
+                name != who || money != paid
             }
-            Intent::CreatePayee { name: Some(created), .. } => {
-                !matches!(self, Self::NewPayee { name, .. } if name == created)
+            (Intent::Pay { who: Some(_), money: Some(_) }, _) => true,
+            (Intent::CreatePayee { name: Some(created), .. }, Self::NewPayee { name, .. }) => {
+                name != created
             }
-            Intent::CreatePayee { email, .. } => email.is_some(),
+            (Intent::CreatePayee { name: Some(_), .. }, _) => true,
+            (Intent::CreatePayee { email, .. }, _) => email.is_some(),
             _ => false,
         }
     }
 }
 
-/// What the agent works on, and what it may do.
-pub(super) struct Desk<'a> {
+/// The data that the agent works on, and the permissions that it has.
+pub(super) struct AgentContext<'a> {
     pub(super) ledger: &'a mut Ledger,
-    pub(super) session: &'a [Exchange],
-    pub(super) question: &'a mut Option<Question>,
+    pub(super) session: &'a [ConversationTurn],
+    pub(super) question: &'a mut Option<PendingQuestion>,
     pub(super) scopes: &'a BTreeSet<String>,
     pub(super) approval_limit: Decimal,
     pub(super) task_id: &'a TaskId,
 }
 
 const ABILITIES: &str = "I am the Payman emulator's agent, and I understand only a few things: \
-\"How much money do I have in my wallet?\", \"List all wallets\", \"List all payees\", \"Create a payee named Tyllen\", \
-\"Pay Tyllen $50\", \"Show my last 5 transactions\" and \"What did we talk about earlier?\". Nothing was done.";
+\"How much money do I have in my wallet?\", \"List all wallets\", \"List all payees\", \
+\"Create a payee named Tyllen\", \"Pay Tyllen $50\", \"Show my last 5 transactions\" and \
+\"What did we talk about earlier?\". Nothing was done.";
 
-impl Desk<'_> {
-    pub(super) fn answer(mut self, text: &str) -> Answer {
+impl AgentContext<'_> {
+    /// Carries out a message and returns the answer.
+    pub(super) fn answer(mut self, text: &str) -> AgentAnswer {
         match self.question.take() {
-            Some(question) => self.go_on(question, text),
-            None => self.act(intent::understand(text)),
+            Some(question) => self.continue_with(question, text),
+            None => self.act(intent::parse(text)),
         }
     }
 
-    fn act(&mut self, intent: Intent) -> Answer {
+    fn act(&mut self, intent: Intent) -> AgentAnswer {
         match intent {
             Intent::Balance => self.balance(),
             Intent::ListWallets => self.wallets(),
@@ -103,95 +109,106 @@ impl Desk<'_> {
             Intent::Pay { who: Some(who), money: Some(money) } => self.pay(&who, money),
             Intent::Pay { who: Some(who), money: None } => {
                 let text = format!("How much shall I pay {who}?");
-                self.ask(Question::HowMuch { who }, text)
+                self.ask(PendingQuestion::Amount { who }, text)
             }
             Intent::Pay { who: None, money: Some(money) } => {
-                self.ask(Question::Whom { money }, format!("Whom shall I pay {money}?"))
+                self.ask(PendingQuestion::Recipient { money }, format!("Whom shall I pay {money}?"))
             }
             Intent::Pay { who: None, money: None } => {
                 done("Tell me whom to pay, and how much. Nothing was paid.")
             }
-            Intent::CannotPay(problem) => done(explain(problem)),
+            Intent::CannotPay(error) => done(explain(error)),
             Intent::Transactions { count } => self.transactions(count),
             Intent::Recall => self.recall(),
             Intent::Unknown => done(ABILITIES),
         }
     }
 
-    fn go_on(&mut self, question: Question, text: &str) -> Answer {
-        // An order of its own puts the question aside, unless it only repeats what the question is about.
-        let fresh = intent::understand(text);
-        if question.is_put_aside_by(&fresh) {
-            return self.act(fresh);
+    fn continue_with(&mut self, question: PendingQuestion, text: &str) -> AgentAnswer {
+        // A new order replaces the question, unless it repeats the order that the question is
+        // about.
+        let intent = intent::parse(text);
+        if question.is_superseded_by(&intent) {
+            return self.act(intent);
         }
-        let repeats = matches!(fresh, Intent::Pay { who: Some(_), money: Some(_) });
-        let reaction = if repeats { Reaction::Yes } else { intent::react(text, question.named()) };
-        if reaction == Reaction::No {
+        let repeats = matches!(intent, Intent::Pay { who: Some(_), money: Some(_) });
+        let reply = match repeats {
+            true => FollowUp::Yes,
+            false => follow_up::parse(text, question.payee_name()),
+        };
+        if reply == FollowUp::No {
             return done("All right. Nothing was done.");
         }
         match question {
-            Question::NewPayee { name, money } => self.new_payee_answered(name, money, reaction),
-            Question::Which { payees, money } => self.which_answered(payees, money, reaction),
-            Question::HowMuch { who } => match reaction {
-                Reaction::Amount(Ok(money)) => self.pay(&who, money),
-                Reaction::Amount(Err(problem)) => {
-                    let text = format!("{} How much shall I pay {who}?", explain(problem));
-                    self.ask(Question::HowMuch { who }, text)
+            PendingQuestion::NewPayee { name, money } => self.answer_new_payee(name, money, reply),
+            PendingQuestion::WhichPayee { payees, money } => {
+                self.answer_which_payee(payees, money, reply)
+            }
+            PendingQuestion::Amount { who } => match reply {
+                FollowUp::Amount(Ok(money)) => self.pay(&who, money),
+                FollowUp::Amount(Err(error)) => {
+                    let text = format!("{} How much shall I pay {who}?", explain(error));
+                    self.ask(PendingQuestion::Amount { who }, text)
                 }
                 _ => {
                     let text =
                         format!("I did not understand the amount. How much shall I pay {who}?");
-                    self.ask(Question::HowMuch { who }, text)
+                    self.ask(PendingQuestion::Amount { who }, text)
                 }
             },
-            Question::Whom { money } => match reaction {
-                Reaction::Words(who) if !who.is_empty() => self.pay(&who, money),
+            PendingQuestion::Recipient { money } => match reply {
+                FollowUp::Text(who) if !who.is_empty() => self.pay(&who, money),
                 _ => self.ask(
-                    Question::Whom { money },
+                    PendingQuestion::Recipient { money },
                     format!("I need a name. Whom shall I pay {money}?"),
                 ),
             },
-            Question::PayeeName => match reaction {
-                Reaction::Words(name) if !name.is_empty() => {
+            PendingQuestion::PayeeName => match reply {
+                FollowUp::Text(name) if !name.is_empty() => {
                     let email = name.contains('@').then(|| name.clone());
                     self.create_payee(email.is_none().then_some(name), email)
                 }
-                _ => self.ask(Question::PayeeName, "I need the payee's name or email."),
+                _ => self.ask(PendingQuestion::PayeeName, "I need the payee's name or email."),
             },
         }
     }
 
-    fn new_payee_answered(&mut self, name: String, money: Money, reaction: Reaction) -> Answer {
-        match reaction {
-            Reaction::Yes => {
-                if let Some(refusal) = self.lacks("write_create_payee", "create payees") {
+    fn answer_new_payee(&mut self, name: String, money: Money, reply: FollowUp) -> AgentAnswer {
+        match reply {
+            FollowUp::Yes => {
+                if let Some(refusal) = self.refuse_without("write_create_payee", "create payees") {
                     return refusal;
                 }
                 if !self.ledger.find_payees(&name).is_empty() {
-                    // Someone created them in the meantime.
+                    // Another request created them in the meantime.
                     return self.pay(&name, money);
                 }
                 let email = name.contains('@').then_some(name.as_str());
                 let payee = self.ledger.create_payee(&name, email);
-                let Answer { state, text } = self.pay_payee(&payee, money);
-                Answer { state, text: format!("Created the payee {}. {text}", payee.name) }
+                let AgentAnswer { state, text } = self.pay_payee(&payee, money);
+                AgentAnswer { state, text: format!("Created the payee {}. {text}", payee.name) }
             }
-            Reaction::Words(other) if !other.is_empty() => self.pay(&other, money),
-            _ => self.ask_about_new(name, money),
+            FollowUp::Text(other) if !other.is_empty() => self.pay(&other, money),
+            _ => self.ask_new_payee(name, money),
         }
     }
 
-    fn which_answered(&mut self, payees: Vec<Payee>, money: Money, reaction: Reaction) -> Answer {
-        let chosen = match reaction {
-            Reaction::Place(place) => payees.get(place).cloned(),
-            Reaction::Last => payees.last().cloned(),
-            // "2" alone is read as an amount, and means the second here.
-            Reaction::Amount(Ok(number)) => payees
+    fn answer_which_payee(
+        &mut self,
+        payees: Vec<Payee>,
+        money: Money,
+        reply: FollowUp,
+    ) -> AgentAnswer {
+        let chosen = match reply {
+            FollowUp::Ordinal(place) => payees.get(place).cloned(),
+            FollowUp::Last => payees.last().cloned(),
+            // "2" alone parses as an amount, and means the second payee here.
+            FollowUp::Amount(Ok(number)) => payees
                 .iter()
                 .zip(1u32..)
                 .find(|(_, place)| number.amount == Decimal::from(*place))
                 .map(|(payee, _)| payee.clone()),
-            Reaction::Words(who) => {
+            FollowUp::Text(who) => {
                 let mut named = self.ledger.find_payees(&who);
                 named.retain(|payee| payees.iter().any(|one| one.id == payee.id));
                 match named.len() {
@@ -203,42 +220,43 @@ impl Desk<'_> {
         };
         match chosen {
             Some(payee) => self.pay_payee(&payee, money),
-            None => self.ask_which(payees, money),
+            None => self.ask_which_payee(payees, money),
         }
     }
 
-    fn ask(&mut self, question: Question, text: impl Into<String>) -> Answer {
+    fn ask(&mut self, question: PendingQuestion, text: impl Into<String>) -> AgentAnswer {
         *self.question = Some(question);
-        Answer { state: TaskState::InputRequired, text: text.into() }
+        AgentAnswer { state: TaskState::InputRequired, text: text.into() }
     }
 
-    fn ask_about_new(&mut self, name: String, money: Money) -> Answer {
+    fn ask_new_payee(&mut self, name: String, money: Money) -> AgentAnswer {
         let text = format!(
-            "There is no payee named {name}. Shall I create them and pay {money}? Answer yes or no, or name another payee."
+            "There is no payee named {name}. Shall I create them and pay {money}? \
+             Answer yes or no, or name another payee."
         );
-        self.ask(Question::NewPayee { name, money }, text)
+        self.ask(PendingQuestion::NewPayee { name, money }, text)
     }
 
-    fn ask_which(&mut self, payees: Vec<Payee>, money: Money) -> Answer {
+    fn ask_which_payee(&mut self, payees: Vec<Payee>, money: Money) -> AgentAnswer {
         let mut text = format!("Which one shall I pay {money}?");
         for (place, payee) in payees.iter().enumerate() {
             text.push_str(&format!("\n{}. {}", place + 1, payee.described()));
         }
-        self.ask(Question::Which { payees, money }, text)
+        self.ask(PendingQuestion::WhichPayee { payees, money }, text)
     }
 
-    /// The refusal where the token does not cover what is asked.
-    fn lacks(&self, scope: &str, what: &str) -> Option<Answer> {
+    /// Returns the refusal if the token lacks a scope.
+    fn refuse_without(&self, scope: &str, what: &str) -> Option<AgentAnswer> {
         if self.scopes.contains(scope) {
             return None;
         }
         let text =
             format!("This token may not {what}: it lacks the scope {scope}. Nothing was done.");
-        Some(Answer { state: TaskState::Failed, text })
+        Some(AgentAnswer { state: TaskState::Failed, text })
     }
 
-    fn balance(&self) -> Answer {
-        if let Some(refusal) = self.lacks("read_balance", "read balances") {
+    fn balance(&self) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("read_balance", "read balances") {
             return refusal;
         }
         let balance = dollars(self.ledger.balance());
@@ -246,8 +264,8 @@ impl Desk<'_> {
         done(format!("You have {balance} in your wallet \"{name}\"."))
     }
 
-    fn wallets(&self) -> Answer {
-        if let Some(refusal) = self.lacks("read_list_wallets", "list wallets") {
+    fn wallets(&self) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("read_list_wallets", "list wallets") {
             return refusal;
         }
         let wallets = self.ledger.wallets();
@@ -255,7 +273,7 @@ impl Desk<'_> {
             1 => "You have 1 wallet:".to_owned(),
             count => format!("You have {count} wallets:"),
         };
-        let with_balance = self.lacks("read_balance", "").is_none();
+        let with_balance = self.refuse_without("read_balance", "").is_none();
         for (place, wallet) in wallets.iter().enumerate() {
             text.push_str(&format!("\n{}. {}", place + 1, wallet.name));
             if with_balance {
@@ -265,8 +283,8 @@ impl Desk<'_> {
         done(text)
     }
 
-    fn payees(&self) -> Answer {
-        if let Some(refusal) = self.lacks("read_list_payees", "list payees") {
+    fn payees(&self) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("read_list_payees", "list payees") {
             return refusal;
         }
         let payees = self.ledger.payees();
@@ -283,12 +301,12 @@ impl Desk<'_> {
         done(text)
     }
 
-    fn create_payee(&mut self, name: Option<String>, email: Option<String>) -> Answer {
-        if let Some(refusal) = self.lacks("write_create_payee", "create payees") {
+    fn create_payee(&mut self, name: Option<String>, email: Option<String>) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("write_create_payee", "create payees") {
             return refusal;
         }
         let Some(name) = name.or_else(|| email.clone()) else {
-            return self.ask(Question::PayeeName, "What is the payee's name or email?");
+            return self.ask(PendingQuestion::PayeeName, "What is the payee's name or email?");
         };
         if let Some(payee) = self.ledger.same_payee(&name, email.as_deref()) {
             return done(format!(
@@ -300,23 +318,23 @@ impl Desk<'_> {
         done(format!("Created the payee {}.", payee.described()))
     }
 
-    fn pay(&mut self, who: &str, money: Money) -> Answer {
-        if let Some(refusal) = self.lacks("write_send_payment", "send payments") {
+    fn pay(&mut self, who: &str, money: Money) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("write_send_payment", "send payments") {
             return refusal;
         }
         let mut payees = self.ledger.find_payees(who);
         match (payees.pop(), payees.is_empty()) {
-            (None, _) => self.ask_about_new(who.to_owned(), money),
+            (None, _) => self.ask_new_payee(who.to_owned(), money),
             (Some(payee), true) => self.pay_payee(&payee, money),
             (Some(last), false) => {
                 payees.push(last);
-                self.ask_which(payees, money)
+                self.ask_which_payee(payees, money)
             }
         }
     }
 
-    fn pay_payee(&mut self, payee: &Payee, money: Money) -> Answer {
-        if let Some(refusal) = self.lacks("write_send_payment", "send payments") {
+    fn pay_payee(&mut self, payee: &Payee, money: Money) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("write_send_payment", "send payments") {
             return refusal;
         }
         let name = &payee.name;
@@ -334,18 +352,19 @@ impl Desk<'_> {
                     payment.id
                 ))
             }
-            Err(InsufficientFunds { balance }) => Answer {
+            Err(InsufficientFunds { balance }) => AgentAnswer {
                 state: TaskState::Failed,
                 text: format!(
-                    "Insufficient funds: {money} to {name} is more than the {} in your wallet. Nothing was paid.",
+                    "Insufficient funds: {money} to {name} is more than the {} in your wallet. \
+                     Nothing was paid.",
                     dollars(balance)
                 ),
             },
         }
     }
 
-    fn transactions(&self, count: usize) -> Answer {
-        if let Some(refusal) = self.lacks("read_list_transactions", "list transactions") {
+    fn transactions(&self, count: usize) -> AgentAnswer {
+        if let Some(refusal) = self.refuse_without("read_list_transactions", "list transactions") {
             return refusal;
         }
         let payments = self.ledger.payments();
@@ -373,13 +392,13 @@ impl Desk<'_> {
         done(text)
     }
 
-    fn recall(&self) -> Answer {
+    fn recall(&self) -> AgentAnswer {
         if self.session.is_empty() {
             return done("We have not talked about anything yet in this session.");
         }
-        let skipped = self.session.len().saturating_sub(RECALLED);
+        let skipped = self.session.len().saturating_sub(MAX_RECALLED_TURNS);
         let mut text = "Earlier in this session:".to_owned();
-        for Exchange { asked, answered } in self.session.iter().skip(skipped) {
+        for ConversationTurn { asked, answered } in self.session.iter().skip(skipped) {
             let answered = answered.lines().next().unwrap_or_default();
             text.push_str(&format!("\n- You said \"{asked}\", and I answered: {answered}"));
         }
@@ -387,21 +406,21 @@ impl Desk<'_> {
     }
 }
 
-fn done(text: impl Into<String>) -> Answer {
-    Answer { state: TaskState::Completed, text: text.into() }
+fn done(text: impl Into<String>) -> AgentAnswer {
+    AgentAnswer { state: TaskState::Completed, text: text.into() }
 }
 
-fn explain(problem: Problem) -> &'static str {
-    match problem {
-        Problem::DecodeError => {
+fn explain(error: AmountError) -> &'static str {
+    match error {
+        AmountError::Ambiguous => {
             "I cannot read that amount with certainty: write it like $1,234.50. Nothing was paid."
         }
-        Problem::NotPositive => "An amount has to be more than zero. Nothing was paid.",
-        Problem::TooPrecise => "An amount has at most two decimals. Nothing was paid.",
-        Problem::OtherCurrency => {
+        AmountError::NotPositive => "An amount has to be more than zero. Nothing was paid.",
+        AmountError::TooPrecise => "An amount has at most two decimals. Nothing was paid.",
+        AmountError::OtherCurrency => {
             "I can pay only in US dollars (USD) or test dollars (TSD). Nothing was paid."
         }
-        Problem::Several => {
+        AmountError::Several => {
             "I make one payment at a time: name one payee and one amount. Nothing was paid."
         }
     }

@@ -1,4 +1,4 @@
-//! How an emulator is set up and started.
+//! Configures and starts an emulator.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -8,16 +8,33 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 
 use super::Emulator;
+use super::backend::Backend;
 use super::dialect::Dialect;
-use super::faults::{Fault, Faults};
-use super::hub::Hub;
+use super::faults::{Fault, FaultQueue};
 use super::settings::{Operation, Settings, Unsupported};
-use super::{line, server};
+use super::{connection, server};
 use crate::client::Client;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, Result};
 
-/// Settings for an [`Emulator`], each with a method; see [`Settings`] for what they mean and their defaults.
+/// Configures and starts an [`Emulator`]. [`Settings`] documents the defaults.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> payman_sdk::Result<()> {
+/// use payman_sdk::Emulator;
+/// use std::time::Duration;
+///
+/// let payman = Emulator::builder()
+///     .credentials("my-app", "my-secret")
+///     .token_lifetime(Duration::from_secs(2))
+///     .rotate_refresh_tokens()
+///     .agent_delay(Duration::from_millis(20))
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct EmulatorBuilder {
@@ -26,23 +43,48 @@ pub struct EmulatorBuilder {
 }
 
 impl EmulatorBuilder {
-    /// Starts from these settings.
+    /// Creates a builder from existing settings.
+    ///
+    /// ```
+    /// use payman_sdk::EmulatorBuilder;
+    /// use payman_sdk::emulator::Settings;
+    ///
+    /// let builder = EmulatorBuilder::from_settings(Settings::default());
+    /// ```
     pub fn from_settings(settings: Settings) -> Self {
         Self { settings, faults: Vec::new() }
     }
 
     /// Changes any of the settings.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().configure(|settings| {
+    ///     settings.chunk_chars = 1;
+    ///     settings.code_lifetime = std::time::Duration::from_secs(5);
+    /// });
+    /// ```
     pub fn configure(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
     }
 
-    /// Listens on this port of 127.0.0.1; a free one unless set.
+    /// Sets the port on 127.0.0.1. Default: a free one.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().port(4242);
+    /// ```
     pub fn port(self, port: u16) -> Self {
         self.configure(|settings| settings.port = port)
     }
 
-    /// Accepts only this client id and secret; any unless set.
+    /// Accepts only this client id and secret. Default: all are accepted.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().credentials("my-app", "my-secret");
+    /// ```
     pub fn credentials(
         self,
         client_id: impl Into<String>,
@@ -51,109 +93,221 @@ impl EmulatorBuilder {
         self.configure(|settings| settings.credentials = Some((client_id.into(), secret.into())))
     }
 
-    /// Accepts any access token, with all scopes: for tests that bring a token of their own.
+    /// Accepts every access token, with all scopes: for tests that supply their own token.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().accept_any_token();
+    /// ```
     pub fn accept_any_token(self) -> Self {
         self.configure(|settings| settings.accept_any_token = true)
     }
 
-    /// How long an access token holds.
+    /// Sets the lifetime of an access token. Default: one hour.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().token_lifetime(std::time::Duration::from_secs(2));
+    /// ```
     pub fn token_lifetime(self, lifetime: Duration) -> Self {
         self.configure(|settings| settings.token_lifetime = lifetime)
     }
 
-    /// Gives a new refresh token with each refresh, and revokes the whole sign-in when an old one is used.
+    /// Issues a new refresh token with each refresh; the use of an old one revokes the sign-in.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().rotate_refresh_tokens();
+    /// ```
     pub fn rotate_refresh_tokens(self) -> Self {
         self.configure(|settings| settings.rotate_refresh_tokens = true)
     }
 
-    /// Whether a refresh reply carries the refresh token where it is not rotated.
-    pub fn refresh_token_in_refresh_replies(self, carried: bool) -> Self {
-        self.configure(|settings| settings.refresh_token_in_refresh_replies = carried)
+    /// Sets whether a refresh reply repeats a refresh token that is not rotated. Default: true.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().refresh_token_in_refresh_replies(false);
+    /// ```
+    pub fn refresh_token_in_refresh_replies(self, included: bool) -> Self {
+        self.configure(|settings| settings.refresh_token_in_refresh_replies = included)
     }
 
-    /// Gives a client that signs in as itself a refresh token too.
+    /// Issues a refresh token for the client credentials grant too.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().refresh_tokens_for_apps();
+    /// ```
     pub fn refresh_tokens_for_apps(self) -> Self {
         self.configure(|settings| settings.refresh_tokens_for_apps = true)
     }
 
-    /// The scopes that a client has which signs in as itself.
+    /// Sets the scopes of a client credentials token. Default: all.
+    ///
+    /// ```
+    /// # use payman_sdk::{Emulator, Scope};
+    /// let builder = Emulator::builder().scopes([Scope::ReadBalance, Scope::ReadListPayees]);
+    /// ```
     pub fn scopes(self, scopes: impl IntoIterator<Item = impl ToString>) -> Self {
         let scopes = scopes.into_iter().map(|scope| scope.to_string()).collect();
         self.configure(|settings| settings.scopes = scopes)
     }
 
-    /// What the wallet holds at the start.
+    /// Sets the wallet's balance at the start. Default: 1,000,000.00.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::Decimal;
+    ///
+    /// let builder = Emulator::builder().opening_balance(Decimal::new(100_00, 2)); // $100.00
+    /// ```
     pub fn opening_balance(self, amount: Decimal) -> Self {
         self.configure(|settings| settings.opening_balance = amount)
     }
 
-    /// Payments of more than this await approval.
+    /// Sets the amount above which a payment awaits approval. Default: 10,000.00.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::Decimal;
+    ///
+    /// let builder = Emulator::builder().approval_limit(Decimal::from(50));
+    /// ```
     pub fn approval_limit(self, amount: Decimal) -> Self {
         self.configure(|settings| settings.approval_limit = amount)
     }
 
-    /// How many characters a chunk of a streamed answer has; 0 for all at once.
+    /// Sets the length of a chunk of a streamed answer, in characters. Default: 24; 0 disables
+    /// chunking.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().chunk_chars(4);
+    /// ```
     pub fn chunk_chars(self, characters: usize) -> Self {
         self.configure(|settings| settings.chunk_chars = characters)
     }
 
-    /// How long the agent waits after each chunk.
+    /// Sets the agent's pause after each chunk. Default: zero.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().chunk_delay(std::time::Duration::from_millis(30));
+    /// ```
     pub fn chunk_delay(self, delay: Duration) -> Self {
         self.configure(|settings| settings.chunk_delay = delay)
     }
 
-    /// How long the agent thinks before it acts.
+    /// Sets the agent's pause before it acts. Default: zero.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().agent_delay(std::time::Duration::from_secs(1));
+    /// ```
     pub fn agent_delay(self, delay: Duration) -> Self {
         self.configure(|settings| settings.agent_delay = delay)
     }
 
-    /// How long every request is on its way.
+    /// Sets the delay of every request before it is processed. Default: zero.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().latency(std::time::Duration::from_millis(40));
+    /// ```
     pub fn latency(self, latency: Duration) -> Self {
         self.configure(|settings| settings.latency = latency)
     }
 
-    /// Takes an operation away, as if the server had never had it.
+    /// Removes an operation, as if the server never had it.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::Operation;
+    ///
+    /// let builder = Emulator::builder().without(Operation::Get).without(Operation::Cancel);
+    /// ```
     pub fn without(self, operation: Operation) -> Self {
         self.configure(|settings| {
             settings.missing.insert(operation);
         })
     }
 
-    /// How the emulator says that it lacks an operation.
-    pub fn unsupported(self, how: Unsupported) -> Self {
-        self.configure(|settings| settings.unsupported = how)
+    /// Sets the response to a request for a removed operation. Default: 404.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::{Operation, Unsupported};
+    ///
+    /// let builder =
+    ///     Emulator::builder().without(Operation::Get).unsupported(Unsupported::MethodNotFound);
+    /// ```
+    pub fn unsupported(self, response: Unsupported) -> Self {
+        self.configure(|settings| settings.unsupported = response)
     }
 
-    /// Changes how the emulator writes.
+    /// Answers 409 to a second `send` of a task id, unless the agent waits for an answer in that
+    /// task.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// let builder = Emulator::builder().conflict_on_resend();
+    /// ```
+    pub fn conflict_on_resend(self) -> Self {
+        self.configure(|settings| settings.conflict_on_resend = true)
+    }
+
+    /// Changes the format of the responses.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::StateCase;
+    ///
+    /// let builder = Emulator::builder().dialect(|dialect| dialect.states = StateCase::Lower);
+    /// ```
     pub fn dialect(self, change: impl FnOnce(&mut Dialect)) -> Self {
         self.configure(|settings| change(&mut settings.dialect))
     }
 
-    /// Adds a fault that waits for its request from the start.
+    /// Adds a fault.
+    ///
+    /// ```
+    /// # use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let builder = Emulator::builder().fault(Fault::status(503).on(Operation::Token).times(2));
+    /// ```
     pub fn fault(mut self, fault: Fault) -> Self {
         self.faults.push(fault);
         self
     }
 
-    /// Starts it, in the caller's tokio runtime.
+    /// Starts the emulator in the caller's tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`] where the port cannot be had.
+    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) if the port is not available.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # use payman_sdk::Emulator;
+    /// let payman = Emulator::builder().start().await?;
+    /// println!("{}", payman.base_url());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start(self) -> Result<Emulator> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.settings.port));
-        let refused = |error: std::io::Error| {
-            let message = format!("could not listen on {address}");
-            Error::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(error)
-        };
-        let listener = TcpListener::bind(address).await.map_err(refused)?;
-        let base_url = format!("http://{}", listener.local_addr().map_err(refused)?);
-        let mut faults = Faults::default();
+        let unavailable = |error| Error::emulator_address(address, error);
+        let listener = TcpListener::bind(address).await.map_err(unavailable)?;
+        let base_url = format!("http://{}", listener.local_addr().map_err(unavailable)?);
+        let mut faults = FaultQueue::default();
         faults.add(self.faults);
         let client = client_of(&base_url, &self.settings)?;
-        let hub = Hub::new(base_url, self.settings, faults);
-        let server = tokio::spawn(line::serve(listener, server::router(hub.clone())));
-        Ok(Emulator { hub, server, client })
+        let backend = Backend::new(base_url, self.settings, faults);
+        let server = tokio::spawn(connection::serve(listener, server::router(backend.clone())));
+        Ok(Emulator { backend, server, client })
     }
 }
 

@@ -1,25 +1,25 @@
-//! Timestamps as the platform writes them.
+//! Timestamps in the platform's formats.
 
 use crate::wire::timestamp::Timestamp;
 
-/// Now, with nine fractional digits: `2025-06-27T16:31:41.510422505Z`.
+/// Returns the current time with nine fractional digits: `2025-06-27T16:31:41.510422505Z`.
 pub(super) fn now() -> Timestamp {
-    digits(9)
+    now_with_digits(9)
 }
 
-/// Now, with three: what the platform writes into a task's metadata.
+/// Returns the current time with three fractional digits, as in a task's metadata.
 pub(super) fn now_in_milliseconds() -> Timestamp {
-    digits(3)
+    now_with_digits(3)
 }
 
-fn digits(count: usize) -> Timestamp {
+fn now_with_digits(count: usize) -> Timestamp {
     format!("{:.count$}", jiff::Timestamp::now()).into()
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn there_are_always_nine_digits() {
+    fn timestamps_have_nine_fractional_digits() {
         for _ in 0..20 {
             let now = super::now();
             assert_eq!(now.as_str().len(), "2025-06-27T16:31:41.510422505Z".len(), "{now}");

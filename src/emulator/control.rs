@@ -1,4 +1,4 @@
-//! `/_emulator/…`: what tests in any language do with the emulator.
+//! The control API under `/_emulator/`, for tests in any language.
 
 use std::sync::Arc;
 
@@ -9,42 +9,47 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::faults::{Fault, Script};
-use super::hub::Hub;
+use super::backend::Backend;
+use super::faults::{Fault, FaultSpec};
 
-/// `GET /_emulator/state`
-pub(super) async fn state(State(hub): State<Arc<Hub>>) -> Response {
-    Json(hub.state()).into_response()
+/// Handles `GET /_emulator/state`.
+pub(super) async fn state(State(backend): State<Arc<Backend>>) -> Response {
+    Json(backend.state()).into_response()
 }
 
-/// `POST /_emulator/reset`
-pub(super) async fn reset(State(hub): State<Arc<Hub>>) -> Response {
-    hub.reset();
+/// Handles `POST /_emulator/reset`.
+pub(super) async fn reset(State(backend): State<Arc<Backend>>) -> Response {
+    backend.reset();
     Json(json!({ "reset": true })).into_response()
 }
 
-/// `POST /_emulator/faults`: one fault, or a list of them.
-pub(super) async fn faults(State(hub): State<Arc<Hub>>, body: Bytes) -> Response {
-    match read(&body) {
+/// Handles `POST /_emulator/faults`: adds one fault, or a list of them.
+pub(super) async fn add_faults(State(backend): State<Arc<Backend>>, body: Bytes) -> Response {
+    match parse_faults(&body) {
         Ok(faults) => {
-            let mut waiting = hub.faults();
-            waiting.add(faults);
-            Json(json!({ "waiting": waiting.len() })).into_response()
+            let mut queue = backend.faults();
+            queue.add(faults);
+            Json(json!({ "waiting": queue.len() })).into_response()
         }
-        Err(why) => (StatusCode::BAD_REQUEST, Json(json!({ "error": why }))).into_response(),
+        Err(reason) => (StatusCode::BAD_REQUEST, Json(json!({ "error": reason }))).into_response(),
     }
 }
 
-fn read(body: &[u8]) -> Result<Vec<Fault>, String> {
+/// Handles `DELETE /_emulator/faults`: removes all faults and says how many there were.
+pub(super) async fn clear_faults(State(backend): State<Arc<Backend>>) -> Response {
+    Json(json!({ "cleared": backend.faults().clear() })).into_response()
+}
+
+fn parse_faults(body: &[u8]) -> Result<Vec<Fault>, String> {
     let value: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let scripts = match value {
+    let specs = match value {
         Value::Array(list) => list,
-        one => vec![one],
+        single => vec![single],
     };
-    scripts
+    specs
         .into_iter()
-        .map(|script| {
-            serde_json::from_value::<Script>(script).map_err(|error| error.to_string())?.try_into()
+        .map(|spec| {
+            serde_json::from_value::<FaultSpec>(spec).map_err(|error| error.to_string())?.try_into()
         })
         .collect()
 }

@@ -1,16 +1,18 @@
-//! How the emulator writes: the same facts in the spellings that servers of this kind use.
+//! Serializes tasks and events in the variants of the protocol that servers of this kind use.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::spelling::spelling;
+use super::error_body::ErrorBody;
+use super::named_enum::named_enum;
+use super::negotiation::JsonMediaType;
 use crate::wire::state::TaskState;
 use crate::wire::task::{Artifact, Message, Role, Task, TaskStatus};
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
-spelling! {
-    /// What ends a line of an event stream.
+named_enum! {
+    /// The line terminator of an event stream.
     LineEnd {
         /// A line feed.
         #[default]
@@ -22,21 +24,21 @@ spelling! {
     }
 }
 
-spelling! {
-    /// How states are written.
+named_enum! {
+    /// The spelling of task states.
     StateCase {
-        /// `INPUT_REQUIRED`, as the platform does.
+        /// `INPUT_REQUIRED`, as on the platform.
         #[default]
         Upper = "upper",
-        /// `input-required`, as the specification does.
+        /// `input-required`, as in the specification.
         Lower = "lower",
-        /// `TASK_STATE_INPUT_REQUIRED`, as later versions of the specification do.
+        /// `TASK_STATE_INPUT_REQUIRED`, as in later versions of the specification.
         Prefixed = "prefixed",
     }
 }
 
-spelling! {
-    /// What the flag for "the stream ends here" is called.
+named_enum! {
+    /// The name of the flag on the last event of a stream.
     FinalFlag {
         /// `final`
         #[default]
@@ -45,13 +47,13 @@ spelling! {
         Camel = "isFinal",
         /// `is_final`
         Snake = "is_final",
-        /// It is left out: a terminal state and the end of the body have to do.
+        /// It is left out: only a terminal state and the end of the body mark the end.
         Absent = "absent",
     }
 }
 
-spelling! {
-    /// What the flag for "this artifact's last chunk" is called.
+named_enum! {
+    /// The name of the flag on an artifact's last chunk.
     LastChunkFlag {
         /// `lastChunk`
         #[default]
@@ -63,8 +65,8 @@ spelling! {
     }
 }
 
-spelling! {
-    /// What an event's data is.
+named_enum! {
+    /// The envelope of an event's data.
     Envelope {
         /// A JSON-RPC response with the event as its result.
         #[default]
@@ -74,56 +76,83 @@ spelling! {
     }
 }
 
-spelling! {
-    /// What `status.message` is.
+named_enum! {
+    /// The type of `status.message`.
     StatusText {
-        /// Plain text, as the platform writes it.
+        /// Plain text, as on the platform.
         #[default]
         Text = "text",
-        /// A message with parts, as the specification has it.
+        /// A message with parts, as in the specification.
         Message = "message",
         /// It is left out.
         Absent = "absent",
     }
 }
 
-spelling! {
-    /// How the token endpoint names what it gives.
+named_enum! {
+    /// The field names of a token reply.
     TokenNames {
-        /// `accessToken`, as the platform does.
+        /// `accessToken`, as on the platform.
         #[default]
         Camel = "camel",
-        /// `access_token`, as RFC 6749 does.
+        /// `access_token`, as in RFC 6749.
         Snake = "snake",
     }
 }
 
-/// How the emulator writes what it says. The default is the platform's way.
+/// The format of the emulator's responses. The default is the platform's, as far as it is known.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> payman_sdk::Result<()> {
+/// use payman_sdk::Emulator;
+/// use payman_sdk::emulator::{FinalFlag, LineEnd};
+///
+/// let payman = Emulator::builder()
+///     .dialect(|dialect| {
+///         dialect.line_end = LineEnd::CrLf;
+///         dialect.final_flag = FinalFlag::Absent;
+///     })
+///     .start()
+///     .await?;
+/// let reply = payman.client().ask_stream("List all payees").await?.into_reply().await?;
+/// assert_eq!(reply.text(), "You have no payees yet.");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dialect {
-    /// What ends a line of an event stream.
+    /// The line terminator of an event stream.
     pub line_end: LineEnd,
-    /// How states are written.
+    /// The spelling of task states.
     pub states: StateCase,
-    /// What the flag for "the stream ends here" is called.
+    /// The name of the flag on the last event of a stream.
     pub final_flag: FinalFlag,
-    /// What the flag for "this artifact's last chunk" is called.
+    /// The name of the flag on an artifact's last chunk.
     pub last_chunk_flag: LastChunkFlag,
-    /// What an event's data is.
+    /// The envelope of an event's data.
     pub envelope: Envelope,
-    /// What `status.message` is.
+    /// The type of `status.message`.
     pub status_text: StatusText,
-    /// How the token endpoint names what it gives.
+    /// The field names of a token reply.
     pub token_names: TokenNames,
     /// Whether a stream starts with a byte-order mark.
     pub byte_order_mark: bool,
-    /// Whether comments and fields of other names stand between events.
+    /// Whether there are comments and unknown fields between events.
     pub comments: bool,
     /// Whether an event's JSON is spread over several `data:` lines.
     pub several_lines: bool,
-    /// How often a silent stream is kept alive with a comment; never where `None`. 15 seconds unless set.
+    /// The interval of the comments that keep a silent stream alive; `None` disables them.
+    /// Default: 15 seconds.
     pub ping: Option<Duration>,
+    /// The `Content-Type` of JSON responses.
+    pub json_media_type: JsonMediaType,
+    /// The body of HTTP errors that are not JSON-RPC errors.
+    pub error_body: ErrorBody,
+    /// Whether a response of a media type that the request's `Accept` header does not admit is
+    /// replaced with 406. The operation is performed all the same. Default: false.
+    pub strict_accept: bool,
 }
 
 impl Default for Dialect {
@@ -140,12 +169,15 @@ impl Default for Dialect {
             comments: false,
             several_lines: false,
             ping: Some(Duration::from_secs(15)),
+            json_media_type: JsonMediaType::default(),
+            error_body: ErrorBody::default(),
+            strict_accept: false,
         }
     }
 }
 
 impl Dialect {
-    /// A task, with so many messages of its history.
+    /// Serializes a task with the last `history` messages of its history.
     pub(super) fn task(&self, task: &Task, history: usize) -> Value {
         let artifacts: Vec<Value> =
             task.artifacts.iter().map(|artifact| self.artifact(artifact)).collect();
@@ -167,6 +199,7 @@ impl Dialect {
         out
     }
 
+    /// Serializes a status event.
     pub(super) fn status_update(&self, update: &StatusUpdate) -> Value {
         let mut out = json!({ "id": update.task_id, "status": self.status(&update.status) });
         let flag = match self.final_flag {
@@ -179,6 +212,7 @@ impl Dialect {
         out
     }
 
+    /// Serializes an artifact event.
     pub(super) fn artifact_update(&self, update: &ArtifactUpdate) -> Value {
         let mut artifact = self.artifact(&update.artifact);
         insert(&mut artifact, "append", update.artifact.append.into());
@@ -227,32 +261,32 @@ impl Dialect {
         }
     }
 
-    /// The frame of one event, up to and with the empty line.
-    pub(super) fn frame(&self, request_id: &Value, result: Value) -> String {
+    /// Serializes a server-sent event, including the empty line that ends it.
+    pub(super) fn event(&self, request_id: &Value, result: Value) -> String {
         let data = match self.envelope {
             Envelope::JsonRpc => json!({ "jsonrpc": "2.0", "id": request_id, "result": result }),
             Envelope::Bare => result,
         };
         let json = if self.several_lines { format!("{data:#}") } else { data.to_string() };
         let end = self.end();
-        let mut frame = String::with_capacity(json.len() + 16);
+        let mut text = String::with_capacity(json.len() + 16);
         if self.comments {
-            for line in [": an event follows", "event: message", "retry: 3000", "colour: blue"] {
-                frame.push_str(line);
-                frame.push_str(end);
+            for line in [": an event follows", "event: message", "retry: 3000", "color: blue"] {
+                text.push_str(line);
+                text.push_str(end);
             }
         }
         for line in json.lines() {
-            frame.push_str("data: ");
-            frame.push_str(line);
-            frame.push_str(end);
+            text.push_str("data: ");
+            text.push_str(line);
+            text.push_str(end);
         }
-        frame.push_str(end);
-        frame
+        text.push_str(end);
+        text
     }
 
-    /// What keeps a silent stream alive.
-    pub(super) fn ping_frame(&self) -> String {
+    /// Returns the comment that keeps a silent stream alive.
+    pub(super) fn ping_comment(&self) -> String {
         let end = self.end();
         format!(": ping{end}{end}")
     }

@@ -1,4 +1,4 @@
-//! Faults by script: what goes wrong, with which requests, how often.
+//! Faults: scripted failures of requests.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde::Deserialize;
 
-use super::line::Line;
+use super::connection::ConnectionHandle;
+use super::error_body::ErrorBody;
 use super::settings::Operation;
 
-/// Something that goes wrong with the next request, or with the next few.
+/// A failure of the next request, or of the next few.
 ///
-/// Faults wait in a queue. A request takes the first one that is meant for its operation.
+/// Faults wait in a queue. A request takes the first one that applies to its operation.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,208 +24,339 @@ use super::settings::Operation;
 ///
 /// let faults = [
 ///     Fault::status(503).on(Operation::Send).times(2).retry_after("1"),
-///     Fault::close().on(Operation::Send).after_acting(),      // paid, and nobody hears of it
-///     Fault::cut(100).on(Operation::SendSubscribe),           // the reply breaks off after 100 bytes
-///     Fault::delay(Duration::from_millis(200)),               // any operation
+///     Fault::close().on(Operation::Send).after_acting(), // paid, but the reply is lost
+///     Fault::cut(100).on(Operation::SendSubscribe),      // the body is cut after 100 bytes
+///     Fault::delay(Duration::from_millis(200)),          // any operation
 /// ];
 /// ```
 ///
-/// Read with serde from the JSON that `POST /_emulator/faults` takes: see [the emulator's docs](super).
+/// A fault deserializes from the JSON that `POST /_emulator/faults` takes: see [the emulator's
+/// docs](super#faults).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(try_from = "Script")]
+#[serde(try_from = "FaultSpec")]
 #[must_use = "a fault does nothing until it is given to an emulator"]
 pub struct Fault {
     on: Option<Operation>,
     times: u32,
     skip: u32,
-    acted: bool,
+    timing: FaultTiming,
     delay: Duration,
-    action: Action,
+    action: FaultAction,
+}
+
+/// Whether a fault acts before the operation or after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum FaultTiming {
+    #[default]
+    Before,
+    After,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Action {
+enum FaultAction {
     /// Only the delay.
-    Nothing,
+    Delay,
     Status {
         status: StatusCode,
         retry_after: Option<String>,
-        body: String,
-        content_type: String,
+        /// The text and its media type; the dialect's error body if `None`.
+        body: Option<(String, String)>,
     },
     Close,
     Stall,
-    Body {
+    TruncateBody {
         after: u64,
         end: BodyEnd,
     },
 }
 
-/// What a reply's body does where it ends too early.
+/// The end of a truncated body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum BodyEnd {
+    /// The connection breaks.
     Cut,
+    /// Nothing more arrives.
     Stall,
+    /// The body ends as if it were complete.
     Clean,
 }
 
 impl Fault {
-    fn new(action: Action) -> Self {
-        Self { on: None, times: 1, skip: 0, acted: false, delay: Duration::ZERO, action }
+    fn new(action: FaultAction) -> Self {
+        Self {
+            on: None,
+            times: 1,
+            skip: 0,
+            timing: FaultTiming::Before,
+            delay: Duration::ZERO,
+            action,
+        }
     }
 
-    /// Answers with this HTTP status (500 where it is none), in place of the real answer.
+    /// Answers with this HTTP status (500 if it is not a valid one) in place of the real response.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(503).on(Operation::Send).retry_after("1");
+    /// ```
     pub fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = format!("The emulator was told to answer {status}");
-        Self::new(Action::Status {
-            status,
-            retry_after: None,
-            body,
-            content_type: "text/plain".to_owned(),
-        })
+        Self::new(FaultAction::Status { status, retry_after: None, body: None })
     }
 
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// use payman_sdk::Emulator;
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let payman = Emulator::start().await?;
+    /// payman.fault(Fault::close().on(Operation::Send).after_acting());
+    /// // The reply is lost, so the client looks the task up.
+    /// let reply = payman.client().ask("List all payees").await?;
+    /// assert_eq!(reply.text(), "You have no payees yet.");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close() -> Self {
-        Self::new(Action::Close)
+        Self::new(FaultAction::Close)
     }
 
-    /// Never answers, not even with headers, and keeps the connection open.
+    /// Sends no response, not even headers, and keeps the connection open.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::stall().on(Operation::Get);
+    /// ```
     pub fn stall() -> Self {
-        Self::new(Action::Stall)
+        Self::new(FaultAction::Stall)
     }
 
-    /// Breaks the reply off after so many bytes of its body: the HTTP message has no proper end.
+    /// Cuts the response after so many bytes of its body: the HTTP message is incomplete.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::cut(100).on(Operation::SendSubscribe);
+    /// ```
     pub fn cut(after_bytes: u64) -> Self {
-        Self::new(Action::Body { after: after_bytes, end: BodyEnd::Cut })
+        Self::new(FaultAction::TruncateBody { after: after_bytes, end: BodyEnd::Cut })
     }
 
-    /// Falls silent after so many bytes of the reply's body, and keeps the connection open.
+    /// Stops sending after so many bytes of the body, and keeps the connection open.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::stall_after(0).on(Operation::SendSubscribe); // headers only
+    /// ```
     pub fn stall_after(after_bytes: u64) -> Self {
-        Self::new(Action::Body { after: after_bytes, end: BodyEnd::Stall })
+        Self::new(FaultAction::TruncateBody { after: after_bytes, end: BodyEnd::Stall })
     }
 
-    /// Ends the reply after so many bytes of its body, cleanly, as if that were all of it.
+    /// Ends the response cleanly after so many bytes of its body, as if it were complete.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::end_after(100).on(Operation::SendSubscribe);
+    /// ```
     pub fn end_after(after_bytes: u64) -> Self {
-        Self::new(Action::Body { after: after_bytes, end: BodyEnd::Clean })
+        Self::new(FaultAction::TruncateBody { after: after_bytes, end: BodyEnd::Clean })
     }
 
-    /// Only makes the request wait: on its way there, or with [`after_acting`](Self::after_acting) on its way back.
+    /// Only delays: the request, or with [`after_acting`](Self::after_acting) the response.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::delay(std::time::Duration::from_millis(200)).on(Operation::Token);
+    /// ```
     pub fn delay(delay: Duration) -> Self {
-        Self { delay, ..Self::new(Action::Nothing) }
+        Self { delay, ..Self::new(FaultAction::Delay) }
     }
 
-    /// Only for this operation. Without it: whatever comes next.
+    /// Limits the fault to one operation. Default: any.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(500).on(Operation::Cancel);
+    /// ```
     pub fn on(mut self, operation: Operation) -> Self {
         self.on = Some(operation);
         self
     }
 
-    /// How often; once unless set.
+    /// Sets the number of requests that meet the fault. Default: 1.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(429).on(Operation::Send).times(3);
+    /// ```
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// Every time, until a reset.
+    /// Repeats the fault until the faults are cleared.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(503).on(Operation::Get).always();
+    /// ```
     pub fn always(self) -> Self {
         self.times(u32::MAX)
     }
 
-    /// Lets so many requests pass first.
+    /// Lets so many requests of the operation pass first. Default: 0.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::close().on(Operation::Send).skip(2); // the third one fails
+    /// ```
     pub fn skip(mut self, requests: u32) -> Self {
         self.skip = requests;
         self
     }
 
-    /// Only after the agent acted (the payment is made, the token is spent), not before. Breaking a body
-    /// off is always after.
+    /// Applies the fault after the operation: the payment is made, or the token is spent. Faults
+    /// that truncate a body always do.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(406).on(Operation::Send).after_acting();
+    /// ```
     pub fn after_acting(mut self) -> Self {
-        self.acted = true;
+        self.timing = FaultTiming::After;
         self
     }
 
-    /// A `Retry-After` header for [`Fault::status`]: seconds, or a date.
+    /// Sets the `Retry-After` header of [`Fault::status`]: seconds, or a date.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(429).on(Operation::Send).retry_after("2");
+    /// ```
     pub fn retry_after(mut self, value: impl Into<String>) -> Self {
-        if let Action::Status { retry_after, .. } = &mut self.action {
+        if let FaultAction::Status { retry_after, .. } = &mut self.action {
             *retry_after = Some(value.into());
         }
         self
     }
 
-    /// The body of [`Fault::status`].
+    /// Sets the body of [`Fault::status`], and its media type.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::status(400).on(Operation::Token).body("{}", "application/json");
+    /// ```
     pub fn body(mut self, text: impl Into<String>, media_type: impl Into<String>) -> Self {
-        if let Action::Status { body, content_type, .. } = &mut self.action {
-            *body = text.into();
-            *content_type = media_type.into();
+        if let FaultAction::Status { body, .. } = &mut self.action {
+            *body = Some((text.into(), media_type.into()));
         }
         self
     }
 
-    /// Also waits for so long.
+    /// Adds a delay to another fault.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// let fault = Fault::close().on(Operation::Get).with_delay(std::time::Duration::from_secs(1));
+    /// ```
     pub fn with_delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// True where the agent has to be done before the answer may go wrong.
+    /// Returns whether the agent has to finish before the fault is applied.
     pub(super) fn waits_for_agent(&self) -> bool {
-        self.acted
+        self.timing == FaultTiming::After
     }
 
-    /// Plays the part that comes before the request is looked at; the answer, where that is all there will be.
-    pub(super) async fn play_before(&self, line: &Line) -> Option<Response> {
-        if self.acted {
+    /// Applies the part that precedes the operation. Returns the response if it replaces it.
+    pub(super) async fn apply_before(
+        &self,
+        connection: &ConnectionHandle,
+        error_body: ErrorBody,
+    ) -> Option<Response> {
+        if self.timing == FaultTiming::After {
             return None;
         }
         tokio::time::sleep(self.delay).await;
-        self.play(line).await
+        self.apply(connection, error_body).await
     }
 
-    /// Plays the part that comes after, on the real answer.
-    pub(super) async fn play_after(self, line: &Line, answer: Response) -> Response {
-        if self.acted {
+    /// Applies the part that follows the operation to its response.
+    pub(super) async fn apply_after(
+        self,
+        connection: &ConnectionHandle,
+        error_body: ErrorBody,
+        response: Response,
+    ) -> Response {
+        if self.timing == FaultTiming::After {
             tokio::time::sleep(self.delay).await;
-            if let Some(other) = self.play(line).await {
-                return other;
+            if let Some(replacement) = self.apply(connection, error_body).await {
+                return replacement;
             }
         }
-        let Action::Body { after, end } = self.action else {
-            return answer;
+        let FaultAction::TruncateBody { after, end } = self.action else {
+            return response;
         };
-        let (mut head, body) = answer.into_parts();
+        let (mut head, body) = response.into_parts();
         head.headers.remove(header::CONTENT_LENGTH);
-        Response::from_parts(head, shortened(body, after, end))
+        Response::from_parts(head, truncated(body, after, end))
     }
 
-    async fn play(&self, line: &Line) -> Option<Response> {
+    async fn apply(
+        &self,
+        connection: &ConnectionHandle,
+        error_body: ErrorBody,
+    ) -> Option<Response> {
         match &self.action {
-            Action::Nothing | Action::Body { .. } => None,
-            Action::Status { status, retry_after, body, content_type } => {
-                let mut answer = (*status, body.clone()).into_response();
-                let headers = answer.headers_mut();
-                if let Ok(value) = content_type.parse() {
+            FaultAction::Delay | FaultAction::TruncateBody { .. } => None,
+            FaultAction::Status { status, retry_after, body } => {
+                let mut response = match body {
+                    Some((text, _)) => (*status, text.clone()).into_response(),
+                    None => {
+                        let message = format!("The emulator was told to answer {status}");
+                        error_body.response(*status, &message)
+                    }
+                };
+                let headers = response.headers_mut();
+                if let Some(Ok(value)) = body.as_ref().map(|(_, media_type)| media_type.parse()) {
                     headers.insert(header::CONTENT_TYPE, value);
                 }
                 if let Some(Ok(value)) = retry_after.as_ref().map(|value| value.parse()) {
                     headers.insert(header::RETRY_AFTER, value);
                 }
-                Some(answer)
+                Some(response)
             }
-            Action::Close => {
-                line.close();
+            FaultAction::Close => {
+                connection.close();
                 std::future::pending().await
             }
-            Action::Stall => std::future::pending().await,
+            FaultAction::Stall => std::future::pending().await,
         }
     }
 }
 
-/// How long a cut waits for what was sent to leave: what is still in a buffer when a body fails is lost with it.
-const FLUSH: Duration = Duration::from_millis(10);
+/// The wait before a cut: a failing body discards what is still in the connection's buffer.
+const FLUSH_DELAY: Duration = Duration::from_millis(10);
 
-fn shortened(body: Body, after: u64, end: BodyEnd) -> Body {
+fn truncated(body: Body, after: u64, end: BodyEnd) -> Body {
     Body::from_stream(async_stream::stream! {
         let mut chunks = body.into_data_stream();
         let mut left = usize::try_from(after).unwrap_or(usize::MAX);
@@ -236,7 +368,7 @@ fn shortened(body: Body, after: u64, end: BodyEnd) -> Body {
         }
         match end {
             BodyEnd::Cut => {
-                tokio::time::sleep(FLUSH).await;
+                tokio::time::sleep(FLUSH_DELAY).await;
                 yield Err(std::io::Error::other("cut by the emulator"));
             }
             BodyEnd::Stall => std::future::pending().await,
@@ -247,50 +379,51 @@ fn shortened(body: Body, after: u64, end: BodyEnd) -> Body {
 
 /// The faults that wait for their requests.
 #[derive(Default)]
-pub(super) struct Faults(VecDeque<Fault>);
+pub(super) struct FaultQueue(VecDeque<Fault>);
 
-impl Faults {
+impl FaultQueue {
     pub(super) fn add(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.0.extend(faults.into_iter().filter(|fault| fault.times > 0));
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// Removes all faults, and returns how many there were.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.0).len()
     }
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// What goes wrong with a request for this operation.
+    /// Takes the fault that a request for this operation meets.
     pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
-        let place = self.0.iter_mut().position(|fault| {
-            let meant = fault.on.is_none_or(|on| on == operation);
-            let passes = meant && fault.skip > 0;
-            if passes {
+        let index = self.0.iter_mut().position(|fault| {
+            let applies = fault.on.is_none_or(|on| on == operation);
+            let is_skipped = applies && fault.skip > 0;
+            if is_skipped {
                 fault.skip -= 1;
             }
-            meant && !passes
+            applies && !is_skipped
         })?;
-        let fault = self.0.get_mut(place)?;
+        let fault = self.0.get_mut(index)?;
         if fault.times == u32::MAX {
             return Some(fault.clone());
         }
         fault.times -= 1;
-        if fault.times > 0 { Some(fault.clone()) } else { self.0.remove(place) }
+        if fault.times > 0 { Some(fault.clone()) } else { self.0.remove(index) }
     }
 }
 
-/// A fault as `POST /_emulator/faults` reads it.
+/// The JSON form of a fault.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Script {
+pub(super) struct FaultSpec {
     on: Option<String>,
     times: Option<u32>,
     #[serde(default)]
     skip: u32,
     #[serde(default)]
-    when: When,
+    when: FaultTiming,
     delay_ms: Option<u64>,
     status: Option<u16>,
     retry_after: Option<serde_json::Value>,
@@ -305,66 +438,53 @@ pub(super) struct Script {
     stall: bool,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum When {
-    #[default]
-    Before,
-    After,
-}
-
-impl TryFrom<Script> for Fault {
+impl TryFrom<FaultSpec> for Fault {
     type Error = String;
 
-    fn try_from(script: Script) -> Result<Self, String> {
+    fn try_from(spec: FaultSpec) -> Result<Self, String> {
         let mut kinds = Vec::new();
-        kinds.extend(script.status.map(Self::status));
-        kinds.extend(script.cut_after.map(Self::cut));
-        kinds.extend(script.stall_after.map(Self::stall_after));
-        kinds.extend(script.end_after.map(Self::end_after));
-        kinds.extend(script.close.then(Self::close));
-        kinds.extend(script.stall.then(Self::stall));
+        kinds.extend(spec.status.map(Self::status));
+        kinds.extend(spec.cut_after.map(Self::cut));
+        kinds.extend(spec.stall_after.map(Self::stall_after));
+        kinds.extend(spec.end_after.map(Self::end_after));
+        kinds.extend(spec.close.then(Self::close));
+        kinds.extend(spec.stall.then(Self::stall));
         if kinds.len() > 1 {
             return Err(
                 "a fault is one of status, cutAfter, stallAfter, endAfter, close, stall".to_owned()
             );
         }
-        if script.status.is_some_and(|status| !(200..1000).contains(&status)) {
+        if spec.status.is_some_and(|status| !(200..1000).contains(&status)) {
             return Err("status is an HTTP status from 200 on".to_owned());
         }
-        let delay = script.delay_ms.map(Duration::from_millis);
+        let delay = spec.delay_ms.map(Duration::from_millis);
         let mut fault = match (kinds.pop(), delay) {
             (Some(fault), delay) => fault.with_delay(delay.unwrap_or_default()),
             (None, Some(delay)) => Self::delay(delay),
             (None, None) => {
-                return Err(
-                    "a fault needs one of status, cutAfter, stallAfter, endAfter, close, stall, delayMs".to_owned()
-                );
+                return Err("a fault needs one of status, cutAfter, stallAfter, endAfter, close, \
+                            stall, delayMs"
+                    .to_owned());
             }
         };
-        if let Some(on) = script.on.filter(|on| on != "any") {
+        if let Some(on) = spec.on.filter(|on| on != "any") {
             fault = fault.on(on.parse().map_err(|error: crate::Error| error.to_string())?);
         }
-        if let Some(value) = script.retry_after {
-            fault = fault.retry_after(plain(value));
+        if let Some(value) = spec.retry_after {
+            fault = fault.retry_after(plain_text(value));
         }
-        if let Some(body) = script.body {
-            let json = !body.is_string();
-            let media_type = script.content_type.unwrap_or_else(|| media_type(json).to_owned());
-            fault = fault.body(plain(body), media_type);
+        if let Some(body) = spec.body {
+            let default = if body.is_string() { "text/plain" } else { "application/json" };
+            let media_type = spec.content_type.unwrap_or_else(|| default.to_owned());
+            fault = fault.body(plain_text(body), media_type);
         }
-        if matches!(script.when, When::After) {
-            fault = fault.after_acting();
-        }
-        Ok(fault.times(script.times.unwrap_or(1)).skip(script.skip))
+        fault.timing = spec.when;
+        Ok(fault.times(spec.times.unwrap_or(1)).skip(spec.skip))
     }
 }
 
-fn media_type(json: bool) -> &'static str {
-    if json { "application/json" } else { "text/plain" }
-}
-
-fn plain(value: serde_json::Value) -> String {
+/// Returns a string without its quotes, and any other value as JSON.
+fn plain_text(value: serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text,
         other => other.to_string(),
@@ -376,8 +496,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_takes_the_first_fault_that_is_meant_for_it() {
-        let mut faults = Faults::default();
+    fn a_request_takes_the_first_fault_for_its_operation() {
+        let mut faults = FaultQueue::default();
         faults.add([
             Fault::status(503).on(Operation::Send).times(2),
             Fault::close().on(Operation::Get).skip(1),
@@ -385,25 +505,25 @@ mod tests {
             Fault::cut(5),
         ]);
         let mut take = |operation| faults.take(operation).map(|fault| fault.action);
-        assert!(matches!(take(Operation::Send), Some(Action::Status { .. })));
-        assert!(matches!(take(Operation::Get), Some(Action::Body { .. })));
-        assert_eq!(take(Operation::Get), Some(Action::Close));
-        assert!(matches!(take(Operation::Send), Some(Action::Status { .. })));
+        assert!(matches!(take(Operation::Send), Some(FaultAction::Status { .. })));
+        assert!(matches!(take(Operation::Get), Some(FaultAction::TruncateBody { .. })));
+        assert_eq!(take(Operation::Get), Some(FaultAction::Close));
+        assert!(matches!(take(Operation::Send), Some(FaultAction::Status { .. })));
         assert_eq!(take(Operation::Send), None);
         assert_eq!(faults.len(), 0);
     }
 
     #[test]
-    fn scripts_are_checked() {
-        let read = |json: &str| -> Result<Fault, String> {
-            serde_json::from_str::<Script>(json).map_err(|error| error.to_string())?.try_into()
+    fn specs_are_validated() {
+        let parse = |json: &str| -> Result<Fault, String> {
+            serde_json::from_str::<FaultSpec>(json).map_err(|error| error.to_string())?.try_into()
         };
         assert_eq!(
-            read(r#"{"on":"send","close":true,"when":"after"}"#),
+            parse(r#"{"on":"send","close":true,"when":"after"}"#),
             Ok(Fault::close().on(Operation::Send).after_acting())
         );
         assert_eq!(
-            read(r#"{"status":429,"retryAfter":2,"times":3,"body":{"a":1}}"#),
+            parse(r#"{"status":429,"retryAfter":2,"times":3,"body":{"a":1}}"#),
             Ok(Fault::status(429).retry_after("2").times(3).body("{\"a\":1}", "application/json"))
         );
         for wrong in [
@@ -413,7 +533,7 @@ mod tests {
             r#"{"cut":1}"#,
             r#"{"status":7}"#,
         ] {
-            assert!(read(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The books: wallets, payees and payments, in exact decimals.
+//! Wallets, payees and payments, in exact decimals.
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -9,39 +9,39 @@ use super::money::{Currency, Money};
 use crate::ids::TaskId;
 use crate::wire::timestamp::Timestamp;
 
-/// A wallet.
+/// A wallet of the emulator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Wallet {
-    /// Its id, `wlt-…`.
+    /// The id, `wlt-…`.
     pub id: String,
-    /// What people call it.
+    /// The display name.
     pub name: String,
-    /// What it holds.
+    /// The currency of the balance.
     pub currency: Currency,
-    /// How much it holds. As JSON it is a string, so that no reader rounds it.
+    /// The balance. It is a string in JSON, so that no reader rounds it.
     pub balance: Decimal,
 }
 
-/// Someone who can be paid.
+/// A payee of the emulator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Payee {
-    /// Its id, `pye-…`.
+    /// The id, `pye-…`.
     pub id: String,
-    /// What people call them; their email where no name was given.
+    /// The display name; the email address if no name was given.
     pub name: String,
-    /// Their email.
+    /// The email address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// When they were created.
+    /// The time of creation.
     pub timestamp: Timestamp,
 }
 
 impl Payee {
-    /// The name, with the email where that says more.
+    /// Returns the name, with the email address unless it is the name.
     pub(super) fn described(&self) -> String {
         match &self.email {
             Some(email) if *email != self.name => format!("{} ({email})", self.name),
@@ -50,43 +50,43 @@ impl Payee {
     }
 }
 
-/// What became of a payment.
+/// The status of a payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[non_exhaustive]
 pub enum PaymentStatus {
     /// The money left the wallet.
     Completed,
-    /// The amount is over the limit: someone has to approve it, and no money has left the wallet.
+    /// The amount is over the limit: the payment needs approval, and no money has left the wallet.
     AwaitingApproval,
 }
 
-/// A payment. An ask that was turned down (for lack of funds, say) leaves none.
+/// A payment of the emulator. An ask that was refused (insufficient funds) creates none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Payment {
-    /// Its id, `pay-…`.
+    /// The id, `pay-…`.
     pub id: String,
-    /// Who is paid: the payee's id.
+    /// The payee's id.
     pub payee_id: String,
-    /// Who is paid: the payee's name at the time.
+    /// The payee's name at the time of the payment.
     pub payee: String,
-    /// How much. As JSON it is a string, so that no reader rounds it.
+    /// The amount. It is a string in JSON, so that no reader rounds it.
     pub amount: Decimal,
-    /// In what money.
+    /// The currency of the amount.
     pub currency: Currency,
-    /// Out of which wallet.
+    /// The id of the wallet that pays.
     pub wallet_id: String,
-    /// The task that it was made in.
+    /// The task that made the payment.
     pub task_id: TaskId,
-    /// When it was made.
+    /// The time of the payment.
     pub timestamp: Timestamp,
-    /// What became of it.
+    /// The status.
     pub status: PaymentStatus,
 }
 
-/// Why nothing was paid.
+/// The wallet holds less than the amount; nothing was paid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct InsufficientFunds {
     pub(super) balance: Decimal,
@@ -125,7 +125,7 @@ impl Ledger {
         &self.payments
     }
 
-    /// The payee of exactly that name and email.
+    /// Returns the payee with exactly this name and email address.
     pub(super) fn same_payee(&self, name: &str, email: Option<&str>) -> Option<&Payee> {
         self.payees.iter().find(|payee| {
             same(&payee.name, name)
@@ -148,7 +148,8 @@ impl Ledger {
         payee
     }
 
-    /// Everyone who may be meant: of exactly that name or email, or else with all of its words in the name.
+    /// Returns the payees that `who` may refer to: those with exactly that name or email address,
+    /// or else those whose name has all of its words.
     pub(super) fn find_payees(&self, who: &str) -> Vec<Payee> {
         let exact: Vec<Payee> = self
             .payees
@@ -176,7 +177,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Pays, or notes a payment that someone has to approve: then no money leaves the wallet.
+    /// Makes a payment. Above the limit it awaits approval, and no money leaves the wallet.
     pub(super) fn pay(
         &mut self,
         payee: &Payee,
@@ -184,13 +185,13 @@ impl Ledger {
         approval_limit: Decimal,
         task_id: &TaskId,
     ) -> Result<Payment, InsufficientFunds> {
-        let short = InsufficientFunds { balance: self.wallet.balance };
+        let insufficient = InsufficientFunds { balance: self.wallet.balance };
         let rest = self
             .wallet
             .balance
             .checked_sub(money.amount)
             .filter(|rest| !rest.is_sign_negative())
-            .ok_or(short)?;
+            .ok_or(insufficient)?;
         let status = if money.amount > approval_limit {
             PaymentStatus::AwaitingApproval
         } else {

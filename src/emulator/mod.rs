@@ -1,4 +1,4 @@
-//! The other end of the wire: a stand-in for the platform, in memory, on loopback, with play money.
+//! An emulator of the platform: in memory, on loopback, with play money.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -6,52 +6,76 @@
 //! use payman_sdk::Emulator;
 //!
 //! let payman = Emulator::start().await?;
-//! assert!(payman.base_url().starts_with("http://127.0.0.1:"));
-//! assert_eq!(payman.state().wallets[0].balance.to_string(), "1000000.00");
+//! let client = payman.client();
+//! client.ask("Create a payee named Tyllen").await?;
+//! client.ask("Pay Tyllen $50").await?;
+//!
+//! let state = payman.state();
+//! assert_eq!(state.payments[0].payee, "Tyllen");
+//! assert_eq!(state.wallets[0].balance.to_string(), "999950.00");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # What it does
+//! Any client works: [`Emulator::client`] returns one, and every other client needs only
+//! [`Emulator::base_url`], any client id and any secret. On the real platform, test money is chosen
+//! by the credentials (`pm-test-…` on the live host) and not by the host. The emulator replaces the
+//! host, and its money is never real.
 //!
-//! It writes as the platform does, so far as that is known: see the [dialect](Dialect) for the spellings that can be
-//! changed. There is one wallet of $1,000,000, no payee and no payment at the start. **All sign-ins share one ledger**: a
-//! client that signs in as itself and the users who connected see the same wallet, payees and payments.
+//! # Behavior
 //!
-//! The agent works in a task of its own: a caller who disconnects stops nothing. A task id that is sent twice
-//! continues the task, and a payment that is asked for twice is made twice. Messages to one task take turns.
+//! Responses have the platform's format as far as it is known; a [`Dialect`] changes it. At the
+//! start there is one wallet of $1,000,000, no payee and no payment. **All sign-ins share one
+//! ledger**: a client that signs in as itself and the users who connected see the same wallet,
+//! payees and payments.
 //!
-//! | asked | done |
-//! |---|---|
-//! | `How much money do I have in my wallet?`, `What's my balance?` | tells the balance (scope `read_balance`) |
-//! | `List all wallets` | lists them (`read_list_wallets`), with what they hold (`read_balance`) |
-//! | `Create a new payee with the email x@y.com`, `create payee Tyllen`, `Add John Doe as a payee` | creates it (`write_create_payee`) |
-//! | `List all payees` | lists them (`read_list_payees`) |
-//! | `Pay Tyllen $50`, `Pay Tyllen 50$`, `send 100 TSD to John Doe` | pays (`write_send_payment`) |
-//! | `Show my last 5 transactions` | lists them, the newest first (`read_list_transactions`) |
-//! | `What did we talk about earlier?` | tells the session's last exchanges |
-//! | anything else | says what it can do, and that nothing was done |
+//! The agent works in its own tokio task, so a client that disconnects stops nothing. A task id
+//! that is sent twice continues the task: a payment that is asked for twice is made twice, unless
+//! the server [refuses a second send](EmulatorBuilder::conflict_on_resend). Messages to one task
+//! are processed one after the other.
 //!
-//! * A payee that is unknown, or two that could be meant: [`InputRequired`](crate::TaskState::InputRequired), the question is
-//!   the status message, and the next message **in the same task** answers it: `yes, create them`, `the second one`, a name, `no`.
-//! * A payment of more than the [limit](Settings::approval_limit) awaits approval: the task is
-//!   [`Completed`](crate::TaskState::Completed), the text says so, and no money has left the wallet.
-//! * Insufficient funds and a missing scope: [`Failed`](crate::TaskState::Failed). What the platform does there is not
-//!   known; nothing is paid, and the text says so.
-//! * An amount that could mean two things (`1,5`, `5k`), is not positive, has fractions of a cent or is in another
-//!   currency is not paid, and the text says so. Amounts are exact decimals.
-//! * A task that is canceled while the agent thinks does nothing more; what it had done before stays done.
+//! | message | action | scope |
+//! |---|---|---|
+//! | `How much money do I have in my wallet?`, `What's my balance?` | tells the balance | `read_balance` |
+//! | `List all wallets` | lists the wallets, with their balance if the token has `read_balance` | `read_list_wallets` |
+//! | `Create a new payee with the email x@y.com`, `create payee Tyllen`, `Add John Doe as a payee` | creates the payee | `write_create_payee` |
+//! | `List all payees` | lists the payees | `read_list_payees` |
+//! | `Pay Tyllen $50`, `Pay Tyllen 50$`, `send 100 TSD to John Doe` | makes a payment | `write_send_payment` |
+//! | `Show my last 5 transactions` | lists the payments, the newest first | `read_list_transactions` |
+//! | `What did we talk about earlier?` | repeats the session's last messages | none |
+//! | anything else | explains what the agent understands; nothing is done | none |
 //!
-//! # Over HTTP
+//! * A payee who is unknown, or a name with several matches:
+//!   [`InputRequired`](crate::TaskState::InputRequired). The status message is a question, and the
+//!   next message **in the same task** answers it: `yes, create them`, `the second one`, a name,
+//!   `no`.
+//! * A payment above the [limit](Settings::approval_limit) awaits approval: the task is
+//!   [`Completed`](crate::TaskState::Completed), the text says so, and no money has left the
+//!   wallet.
+//! * Insufficient funds and a missing scope: [`Failed`](crate::TaskState::Failed). The platform's
+//!   behavior in these cases is not known; nothing is paid, and the text says so.
+//! * An amount that is ambiguous (`1,5`, `5k`), not positive, has fractions of a cent or is in
+//!   another currency is not paid, and the text says so. Amounts are exact decimals.
+//! * A task that is canceled before the agent acts does nothing. What was done before stays done.
 //!
-//! Beside the platform's own paths, `GET /oauth/connect` is the consent page (`POST` it with `decision=allow` or `decision=deny`);
-//! redirects go only to plain-http loopback addresses. For tests in any language:
+//! # Endpoints
 //!
-//! | request | what |
+//! Besides the platform's own paths, `GET /oauth/connect` is the consent page; `POST` it with
+//! `decision=allow` or `decision=deny`. It redirects only to plain-http loopback addresses. The
+//! following paths are for tests in any language:
+//!
+//! | request | response |
 //! |---|---|
 //! | `GET /_emulator/state` | [`EmulatorState`] as JSON |
-//! | `POST /_emulator/reset` | back to the start: books, tasks, sessions, tokens, counters and faults |
-//! | `POST /_emulator/faults` | one fault or a list of them, as below |
+//! | `POST /_emulator/reset` | discards the ledger, tasks, sessions, tokens, counters and faults; `{"reset": true}` |
+//! | `POST /_emulator/faults` | adds one fault or a list of faults; `{"waiting": 3}`, or 400 with `{"error": "…"}` |
+//! | `DELETE /_emulator/faults` | removes all faults, and nothing else; `{"cleared": 3}` |
+//!
+//! # Faults
+//!
+//! A [`Fault`] makes the next request fail. The first fault in the queue that applies to a
+//! request's operation is used, and removed from the queue once it was used as often as it says. In
+//! JSON:
 //!
 //! ```json
 //! [{"on": "send", "times": 2, "status": 503, "retryAfter": 1, "body": {"error": "busy"}},
@@ -61,32 +85,51 @@
 //!  {"on": "any", "skip": 1, "delayMs": 200}]
 //! ```
 //!
-//! `on` is `send`, `sendSubscribe`, `get`, `cancel`, `resubscribe`, `token`, `agentCard` or `any` (the default); `times` is 1 unless given; `skip` lets
-//! so many requests pass first; `when` is `before` (the default) or `after` the agent acted. Then one of `status` (with `retryAfter`,
-//! `body`, `contentType`), `close`, `stall` (no headers either), `cutAfter`, `stallAfter`, `endAfter` (bytes of the reply's body), each also
-//! with `delayMs`, or `delayMs` alone.
+//! | field | meaning | default |
+//! |---|---|---|
+//! | `on` | `send`, `sendSubscribe`, `get`, `cancel`, `resubscribe`, `token`, `agentCard` or `any` | `any` |
+//! | `times` | the number of requests that meet the fault | 1 |
+//! | `skip` | the number of requests of that operation that pass first | 0 |
+//! | `when` | `before` the operation, or `after` it: the payment is made, the token is spent | `before` |
+//! | `delayMs` | a delay in milliseconds, alone or with one of the following | 0 |
+//! | `status` | answers with this HTTP status, with `retryAfter`, `body` and `contentType` | |
+//! | `close` | `true` closes the connection without a response | |
+//! | `stall` | `true` sends nothing, not even headers, and keeps the connection open | |
+//! | `cutAfter` | cuts the connection after so many bytes of the response's body | |
+//! | `stallAfter` | stops sending after so many bytes of the body | |
+//! | `endAfter` | ends the body cleanly after so many bytes | |
 
 mod agent;
+mod agent_card;
+mod agent_job;
+mod backend;
 mod builder;
 mod clock;
+mod connection;
+mod consent;
 mod control;
 mod dialect;
+mod error_body;
+mod event_stream;
 mod faults;
-mod hub;
+mod follow_up;
 mod intent;
+mod intercept;
 mod ledger;
-mod line;
 mod money;
+mod named_enum;
+mod negotiation;
 mod oauth;
 mod request;
+mod rpc;
 mod run;
 mod server;
 mod settings;
-mod spelling;
 mod state;
 mod tasks;
-mod tokens;
+mod token_endpoint;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,129 +139,329 @@ pub use builder::EmulatorBuilder;
 pub use dialect::{
     Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames,
 };
+pub use error_body::ErrorBody;
 pub use faults::Fault;
 pub use ledger::{Payee, Payment, PaymentStatus, Wallet};
 pub use money::Currency;
+pub use negotiation::JsonMediaType;
 pub use rust_decimal::Decimal;
 pub use settings::{Operation, Settings, Unsupported};
 pub use state::EmulatorState;
 
 use crate::client::Client;
 use crate::error::Result;
-use hub::Hub;
+use backend::Backend;
 
-/// A running emulator; it stops, with all its connections, when it is dropped.
+/// A running emulator. It stops, and closes all its connections, when it is dropped.
 ///
-/// It runs in the tokio runtime that it was started on, and may be dropped anywhere.
+/// It runs in the tokio runtime that it was started on, and may be dropped anywhere. [The module's
+/// docs](self) describe its behavior.
 pub struct Emulator {
-    hub: Arc<Hub>,
+    backend: Arc<Backend>,
     server: JoinHandle<()>,
     client: Client,
 }
 
 impl Emulator {
-    /// Starts one on a free port of 127.0.0.1, as the platform is, with any client id and secret.
+    /// Starts an emulator with the default [`Settings`] on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// Where there is no port to be had.
+    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) if no port is available.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// use payman_sdk::Emulator;
+    ///
+    /// let payman = Emulator::start().await?;
+    /// println!("{}", payman.client().ask("How much money do I have in my wallet?").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
 
-    /// Sets one up.
+    /// Returns a builder with the default [`Settings`].
+    ///
+    /// ```
+    /// use payman_sdk::Emulator;
+    ///
+    /// let builder = Emulator::builder().chunk_chars(4).rotate_refresh_tokens();
+    /// ```
     pub fn builder() -> EmulatorBuilder {
         EmulatorBuilder::default()
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`.
+    /// Returns the base URL, `http://127.0.0.1:PORT`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// use payman_sdk::{Client, Config, Emulator};
+    ///
+    /// let payman = Emulator::start().await?;
+    /// let config = Config::new("any-id").client_secret("any-secret").base_url(payman.base_url());
+    /// let client = Client::with_credentials(config)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn base_url(&self) -> &str {
-        &self.hub.base_url
+        &self.backend.base_url
     }
 
-    /// A client of it, with a session of its own. All share one token and one connection pool.
+    /// Returns a client of the emulator with a new session. All of them share one token and one
+    /// connection pool.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// let (alice, bob) = (payman.client(), payman.client());
+    /// assert_ne!(alice.session_id(), bob.session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn client(&self) -> Client {
         self.client.new_session()
     }
 
-    /// What it knows now.
+    /// Returns a snapshot of the state.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// assert!(payman.state().payments.is_empty());
+    /// assert_eq!(payman.state().wallets[0].balance.to_string(), "1000000.00");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn state(&self) -> EmulatorState {
-        self.hub.state()
+        self.backend.state()
     }
 
-    /// Back to the start: books, tasks, sessions, tokens, counters and faults. The settings stay.
+    /// Discards the ledger, tasks, sessions, tokens, counters and faults. The settings stay.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// payman.client().ask("Create a payee named Tyllen").await?;
+    /// payman.reset();
+    /// assert!(payman.state().payees.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reset(&self) {
-        self.hub.reset();
+        self.backend.reset();
     }
 
-    /// Changes the settings while it runs; what was begun goes on as it began.
+    /// Changes the settings of a running emulator. Requests in progress may keep the old ones.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// payman.configure(|settings| settings.agent_delay = std::time::Duration::from_secs(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn configure(&self, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.hub.settings());
+        change(&mut self.backend.settings());
     }
 
-    /// Adds a fault.
+    /// Adds a fault to the queue.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// payman.fault(Fault::status(400).on(Operation::Send));
+    /// let error = payman.client().ask("Pay Tyllen $50").await.unwrap_err();
+    /// assert!(error.is_safe_to_ask_again());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fault(&self, fault: Fault) {
         self.faults([fault]);
     }
 
-    /// Adds faults.
+    /// Adds faults to the queue.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::emulator::{Fault, Operation};
+    ///
+    /// payman.faults([Fault::close().on(Operation::Send), Fault::status(503).on(Operation::Get)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.hub.faults().add(faults);
+        self.backend.faults().add(faults);
     }
 
-    /// An authorization code, as if a user had agreed to these scopes: for any client, once, and soon.
+    /// Removes all faults from the queue. The ledger, tasks, sessions and tokens stay. A request
+    /// that met a fault already is not affected.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::emulator::Fault;
+    ///
+    /// let client = payman.client();
+    /// client.ask("Create a payee named Tyllen").await?;
+    /// payman.fault(Fault::status(400).always());
+    /// assert!(client.ask("List all payees").await.is_err());
+    /// payman.clear_faults();
+    /// assert!(client.ask("List all payees").await?.text().contains("Tyllen"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clear_faults(&self) {
+        self.backend.faults().clear();
+    }
+
+    /// Issues an authorization code, as if a user had consented to these scopes. Any client may use
+    /// it once, within [`Settings::code_lifetime`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::{Client, Config, Scope};
+    ///
+    /// let code = payman.issue_code([Scope::ReadBalance]);
+    /// let config = Config::new("my-app").client_secret("secret").base_url(payman.base_url());
+    /// let user = Client::with_auth_code(config, code).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn issue_code(&self, scopes: impl IntoIterator<Item = impl ToString>) -> String {
-        let lifetime = self.hub.settings().code_lifetime;
-        self.hub.world().oauth.issue_code(None, names(scopes), lifetime)
+        let lifetime = self.backend.settings().code_lifetime;
+        self.backend.data().oauth.issue_code(None, scope_names(scopes), lifetime)
     }
 
-    /// An access token of a new sign-in with these scopes.
+    /// Issues an access token of a new sign-in with these scopes.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::{Client, Config, Scope, TokenInfo};
+    /// use std::time::Duration;
+    ///
+    /// let token = payman.issue_access_token([Scope::ReadBalance]);
+    /// let config = Config::new("my-app").base_url(payman.base_url());
+    /// let token = TokenInfo::access(token, Duration::from_secs(3600));
+    /// let user = Client::with_token(config, token)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn issue_access_token(&self, scopes: impl IntoIterator<Item = impl ToString>) -> String {
-        let settings = self.hub.settings().clone();
-        self.hub.world().oauth.issue_tokens(names(scopes), &settings).access_token
+        let settings = self.backend.settings().clone();
+        self.backend.data().oauth.issue_tokens(scope_names(scopes), &settings).access_token
     }
 
-    /// A refresh token of a new sign-in with these scopes, for any client.
+    /// Issues a refresh token of a new sign-in with these scopes, for any client.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::{Client, Config, Scope, TokenInfo};
+    ///
+    /// let token = payman.issue_refresh_token([Scope::ReadBalance]);
+    /// let config = Config::new("my-app").client_secret("secret").base_url(payman.base_url());
+    /// let user = Client::with_token(config, TokenInfo::refresh_only(token))?;
+    /// user.ask("What's my balance?").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn issue_refresh_token(&self, scopes: impl IntoIterator<Item = impl ToString>) -> String {
-        let settings = self.hub.settings().clone();
-        self.hub
-            .world()
+        let settings = self.backend.settings().clone();
+        self.backend
+            .data()
             .oauth
-            .issue_tokens(names(scopes), &settings)
+            .issue_tokens(scope_names(scopes), &settings)
             .refresh_token
             .unwrap_or_default()
     }
 
-    /// Every access token given out so far is refused from now on; they can be renewed.
+    /// Expires all access tokens issued so far. They can be refreshed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// let client = payman.client();
+    /// client.ask("List all payees").await?;
+    /// payman.expire_access_tokens();
+    /// client.ask("List all payees").await?; // refreshes first
+    /// assert_eq!(payman.state().token_requests, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn expire_access_tokens(&self) {
-        self.hub.world().oauth.expire_access_tokens();
+        self.backend.data().oauth.expire_access_tokens();
     }
 
-    /// Every sign-in so far is gone: access tokens are refused, and refresh tokens too.
+    /// Revokes all sign-ins so far: their access tokens and refresh tokens are refused.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// use payman_sdk::{Client, Config, Scope, TokenInfo};
+    ///
+    /// let token = payman.issue_refresh_token([Scope::ReadBalance]);
+    /// payman.revoke_all();
+    /// let config = Config::new("my-app").client_secret("secret").base_url(payman.base_url());
+    /// let user = Client::with_token(config, TokenInfo::refresh_only(token))?;
+    /// let error = user.ask("What's my balance?").await.unwrap_err();
+    /// assert!(error.is_reauthorization_required());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn revoke_all(&self) {
-        self.hub.world().oauth.revoke_all();
+        self.backend.data().oauth.revoke_all();
     }
 
-    /// Serves until the future is dropped: for programs that are nothing but an emulator.
+    /// Serves until the future is dropped: for programs that only run an emulator.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # use payman_sdk::Emulator;
+    /// Emulator::builder().port(4242).start().await?.serve_forever().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn serve_forever(mut self) {
         let _ = (&mut self.server).await;
     }
 }
 
-fn names(scopes: impl IntoIterator<Item = impl ToString>) -> std::collections::BTreeSet<String> {
+fn scope_names(scopes: impl IntoIterator<Item = impl ToString>) -> BTreeSet<String> {
     scopes.into_iter().map(|scope| scope.to_string()).collect()
 }
 
 impl Drop for Emulator {
     fn drop(&mut self) {
         self.server.abort();
-        self.hub.stop_agents();
+        self.backend.stop_jobs();
     }
 }
 

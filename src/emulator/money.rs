@@ -1,22 +1,22 @@
-//! Amounts as people write them, read exactly or not at all.
+//! Parses amounts from text: exactly, or not at all.
 
 use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::Serialize;
 
-/// The money that the emulator knows.
+/// A currency that the emulator's wallet pays in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[non_exhaustive]
 pub enum Currency {
     /// US dollars.
     Usd,
-    /// Payman's test dollars. They come out of the same wallet: one of them is one dollar.
+    /// Payman's test dollars. They are paid from the same wallet: one of them is one dollar.
     Tsd,
 }
 
-/// An amount that is ready to be paid: positive, with two decimals.
+/// A positive amount with two decimals, in a currency.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Money {
     pub(super) amount: Decimal,
@@ -32,7 +32,7 @@ impl fmt::Display for Money {
     }
 }
 
-/// `$1,234.50`
+/// Formats an amount as `$1,234.50`.
 pub(super) fn dollars(amount: Decimal) -> String {
     format!("${}", grouped(amount))
 }
@@ -52,25 +52,25 @@ fn grouped(amount: Decimal) -> String {
     out
 }
 
-/// Why an amount was not taken.
+/// Why an amount was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
-    /// It starts like a number and is none that can be read in one way only.
-    DecodeError,
+pub(super) enum AmountError {
+    /// It starts like a number, but has no reading or more than one.
+    Ambiguous,
     /// It is zero or less.
     NotPositive,
     /// It has fractions of a cent.
     TooPrecise,
     /// It is in another currency.
     OtherCurrency,
-    /// There is more than one.
+    /// The text holds more than one amount.
     Several,
 }
 
-/// An amount as it was found in a word: the currency may stand in the next one.
-pub(super) type Found = Result<(Decimal, Option<Currency>), Problem>;
+/// The amount in one word, with its currency unless that is a word of its own.
+pub(super) type ParsedAmount = Result<(Decimal, Option<Currency>), AmountError>;
 
-const SIGNS: [(&str, Option<Currency>); 8] = [
+const CURRENCY_SIGNS: [(&str, Option<Currency>); 8] = [
     ("us$", Some(Currency::Usd)),
     ("$", Some(Currency::Usd)),
     ("usd", Some(Currency::Usd)),
@@ -81,29 +81,29 @@ const SIGNS: [(&str, Option<Currency>); 8] = [
     ("₹", None),
 ];
 
-const OTHERS: [&str; 16] = [
+const OTHER_CURRENCIES: [&str; 16] = [
     "eur", "euro", "euros", "gbp", "pound", "pounds", "jpy", "yen", "chf", "cad", "aud", "inr",
     "usdc", "usdt", "btc", "eth",
 ];
 
-/// What a word says of the currency: `Some(Err)` for one that the emulator does not hold.
-pub(super) fn currency_word(word: &str) -> Option<Result<Currency, Problem>> {
+/// Returns the currency that a word names; `Some(Err)` for one that the wallet does not pay in.
+pub(super) fn currency_word(word: &str) -> Option<Result<Currency, AmountError>> {
     let word = word.to_lowercase();
     match word.as_str() {
         "$" | "us$" | "usd" | "dollar" | "dollars" | "buck" | "bucks" => Some(Ok(Currency::Usd)),
         "tsd" => Some(Ok(Currency::Tsd)),
-        "€" | "£" | "¥" | "₹" => Some(Err(Problem::OtherCurrency)),
-        // What would change the number that stands before it.
+        "€" | "£" | "¥" | "₹" => Some(Err(AmountError::OtherCurrency)),
+        // Words that would change the number before them.
         "cent" | "cents" | "hundred" | "thousand" | "million" | "k" | "m" | "%" | "percent" => {
-            Some(Err(Problem::DecodeError))
+            Some(Err(AmountError::Ambiguous))
         }
-        other if OTHERS.contains(&other) => Some(Err(Problem::OtherCurrency)),
+        other if OTHER_CURRENCIES.contains(&other) => Some(Err(AmountError::OtherCurrency)),
         _ => None,
     }
 }
 
-/// Reads a word as an amount; `None` where it does not look like one at all.
-pub(super) fn amount_word(word: &str) -> Option<Found> {
+/// Parses a word as an amount; `None` if it does not look like one at all.
+pub(super) fn amount_word(word: &str) -> Option<ParsedAmount> {
     let word = word.to_lowercase();
     let (negative, word) = match word.strip_prefix(['-', '−']) {
         Some(rest) => (true, rest),
@@ -125,23 +125,23 @@ pub(super) fn amount_word(word: &str) -> Option<Found> {
         return None;
     }
     if let Some(None) = sign {
-        return Some(Err(Problem::OtherCurrency));
+        return Some(Err(AmountError::OtherCurrency));
     }
-    Some(number_of(number).and_then(|amount| {
+    Some(parse_number(number).and_then(|amount| {
         if negative || amount.is_zero() {
-            return Err(Problem::NotPositive);
+            return Err(AmountError::NotPositive);
         }
         Ok((amount, sign.flatten()))
     }))
 }
 
 fn strip_sign(word: &str) -> (&str, Option<Option<Currency>>) {
-    for (sign, currency) in SIGNS {
+    for (sign, currency) in CURRENCY_SIGNS {
         if let Some(rest) = word.strip_prefix(sign).or_else(|| word.strip_suffix(sign)) {
             return (rest, Some(currency));
         }
     }
-    for other in OTHERS {
+    for other in OTHER_CURRENCIES {
         if let Some(rest) = word.strip_suffix(other) {
             return (rest, Some(None));
         }
@@ -149,12 +149,12 @@ fn strip_sign(word: &str) -> (&str, Option<Option<Currency>>) {
     (word, None)
 }
 
-/// `1,000.50` and `1000.5`; nothing that could mean two things, for this is money.
-fn number_of(text: &str) -> Result<Decimal, Problem> {
+/// Parses `1,000.50` and `1000.5`. Text that could mean two numbers is rejected.
+fn parse_number(text: &str) -> Result<Decimal, AmountError> {
     let (whole, cents) = text.split_once('.').unwrap_or((text, ""));
     if !cents.bytes().all(|byte| byte.is_ascii_digit()) || (cents.is_empty() && text.contains('.'))
     {
-        return Err(Problem::DecodeError);
+        return Err(AmountError::Ambiguous);
     }
     let mut groups = whole.split(',');
     let first = groups.next().unwrap_or_default();
@@ -162,31 +162,31 @@ fn number_of(text: &str) -> Result<Decimal, Problem> {
     let mut grouped = false;
     for group in groups {
         if group.len() != 3 || first.is_empty() || first.len() > 3 {
-            return Err(Problem::DecodeError);
+            return Err(AmountError::Ambiguous);
         }
         grouped = true;
         digits.push_str(group);
     }
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || (grouped && first.starts_with('0')) {
-        return Err(Problem::DecodeError);
+        return Err(AmountError::Ambiguous);
     }
     if cents.len() > 2 {
-        return Err(Problem::TooPrecise);
+        return Err(AmountError::TooPrecise);
     }
     let text = format!("{digits}.{cents:0<2}");
-    Decimal::from_str_exact(&text).map_err(|_| Problem::DecodeError)
+    Decimal::from_str_exact(&text).map_err(|_| AmountError::Ambiguous)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(word: &str) -> Option<Result<String, Problem>> {
+    fn read(word: &str) -> Option<Result<String, AmountError>> {
         amount_word(word).map(|found| found.map(|(amount, _)| amount.to_string()))
     }
 
     #[test]
-    fn amounts_are_read_exactly() {
+    fn amounts_are_parsed_exactly() {
         for (word, amount) in [
             ("50$", "50.00"),
             ("$50", "50.00"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_mean_two_things_is_not_taken() {
+    fn ambiguous_amounts_are_rejected() {
         for word in [
             "1,5",
             "5k",
@@ -216,19 +216,19 @@ mod tests {
             "2nd",
             "99999999999999999999999999999999",
         ] {
-            assert_eq!(read(word), Some(Err(Problem::DecodeError)), "{word}");
+            assert_eq!(read(word), Some(Err(AmountError::Ambiguous)), "{word}");
         }
-        assert_eq!(read("0.001"), Some(Err(Problem::TooPrecise)));
-        assert_eq!(read("-5"), Some(Err(Problem::NotPositive)));
-        assert_eq!(read("$-5"), Some(Err(Problem::NotPositive)));
-        assert_eq!(read("0.00"), Some(Err(Problem::NotPositive)));
-        assert_eq!(read("€5"), Some(Err(Problem::OtherCurrency)));
+        assert_eq!(read("0.001"), Some(Err(AmountError::TooPrecise)));
+        assert_eq!(read("-5"), Some(Err(AmountError::NotPositive)));
+        assert_eq!(read("$-5"), Some(Err(AmountError::NotPositive)));
+        assert_eq!(read("0.00"), Some(Err(AmountError::NotPositive)));
+        assert_eq!(read("€5"), Some(Err(AmountError::OtherCurrency)));
         assert_eq!(read("Tyllen"), None);
         assert_eq!(read("$"), None);
     }
 
     #[test]
-    fn amounts_are_written_with_thousands() {
+    fn amounts_are_formatted_with_thousands_separators() {
         let show = |text: &str| dollars(Decimal::from_str_exact(text).unwrap());
         assert_eq!(show("1000000"), "$1,000,000.00");
         assert_eq!(show("999950.1"), "$999,950.10");

@@ -1,4 +1,4 @@
-//! Who may ask: sign-ins, authorization codes, access and refresh tokens.
+//! OAuth state: sign-ins, authorization codes, access and refresh tokens.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,64 +13,65 @@ use super::settings::{Settings, all_scopes};
 
 type Scopes = Arc<BTreeSet<String>>;
 
-/// When something expires; `None` where that is further away than clocks count.
+/// A time of expiry; `None` if it is later than the clock can represent.
 #[derive(Clone, Copy)]
-struct Deadline(Option<Instant>);
+struct Expiry(Option<Instant>);
 
-impl Deadline {
+impl Expiry {
     fn after(lifetime: Duration) -> Self {
         Self(Instant::now().checked_add(lifetime))
     }
 
-    fn is_over(self) -> bool {
+    fn has_passed(self) -> bool {
         self.0.is_some_and(|end| Instant::now() >= end)
     }
 }
 
-/// Everything that one exchange, and all its renewals, gave out.
+/// A sign-in: the unit of revocation. It owns the tokens of one exchange and all its refreshes.
 struct SignIn {
     client_id: String,
     scopes: Scopes,
     is_revoked: bool,
 }
 
-struct Access {
+struct IssuedAccessToken {
     sign_in: usize,
-    expires: Deadline,
+    expires: Expiry,
 }
 
-struct Refresh {
+struct IssuedRefreshToken {
     sign_in: usize,
     is_spent: bool,
 }
 
-struct Code {
-    /// Whose it is; anyone's where a test made it.
+struct IssuedCode {
+    /// The client that may use the code; any client if `None`.
     client_id: Option<String>,
     scopes: BTreeSet<String>,
-    expires: Deadline,
+    expires: Expiry,
 }
 
+/// All sign-ins and their tokens.
 #[derive(Default)]
 pub(super) struct OAuth {
     sign_ins: Vec<SignIn>,
-    access: HashMap<String, Access>,
-    refresh: HashMap<String, Refresh>,
-    codes: HashMap<String, Code>,
+    access: HashMap<String, IssuedAccessToken>,
+    refresh: HashMap<String, IssuedRefreshToken>,
+    codes: HashMap<String, IssuedCode>,
     refresh_reuses: u64,
 }
 
-/// What the token endpoint gives.
-pub(super) struct Issued {
+/// A successful token response.
+pub(super) struct IssuedTokens {
     pub(super) access_token: String,
     pub(super) refresh_token: Option<String>,
     pub(super) expires_in: Duration,
     pub(super) scopes: Scopes,
 }
 
-/// Why it gives nothing: the names of RFC 6749, section 5.2.
+/// A refused token request, with the error names of RFC 6749, section 5.2.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum OAuthError {
     InvalidRequest(&'static str),
     InvalidClient(&'static str),
     InvalidGrant(&'static str),
@@ -78,7 +79,7 @@ pub(super) enum Refusal {
     UnsupportedGrantType,
 }
 
-/// What a token request says.
+/// The parameters of a token request.
 #[derive(Default)]
 pub(super) struct TokenRequest {
     pub(super) grant_type: Option<String>,
@@ -94,25 +95,26 @@ impl OAuth {
         self.refresh_reuses
     }
 
-    /// What an access token allows; `None` where it is unknown, expired or revoked.
+    /// Returns the scopes of an access token; `None` if it is unknown, expired or revoked.
     pub(super) fn scopes_of(&self, access_token: &str) -> Option<Scopes> {
-        let access = self.access.get(access_token).filter(|access| !access.expires.is_over())?;
+        let access = self.access.get(access_token).filter(|access| !access.expires.has_passed())?;
         let sign_in = self.sign_ins.get(access.sign_in).filter(|sign_in| !sign_in.is_revoked)?;
         Some(Arc::clone(&sign_in.scopes))
     }
 
+    /// Performs the grant that a token request asks for.
     pub(super) fn exchange(
         &mut self,
         request: &TokenRequest,
         settings: &Settings,
-    ) -> Result<Issued, Refusal> {
+    ) -> Result<IssuedTokens, OAuthError> {
         let client_id = authenticate(request, settings)?;
         match request.grant_type.as_deref() {
             Some("client_credentials") => self.client_credentials(client_id, request, settings),
             Some("authorization_code") => self.authorization_code(client_id, request, settings),
             Some("refresh_token") => self.refresh(client_id, request, settings),
-            Some(_) => Err(Refusal::UnsupportedGrantType),
-            None => Err(Refusal::InvalidRequest("grant_type is missing")),
+            Some(_) => Err(OAuthError::UnsupportedGrantType),
+            None => Err(OAuthError::InvalidRequest("grant_type is missing")),
         }
     }
 
@@ -121,14 +123,14 @@ impl OAuth {
         client_id: &str,
         request: &TokenRequest,
         settings: &Settings,
-    ) -> Result<Issued, Refusal> {
-        if given(request.client_secret.as_ref()).is_none() {
-            return Err(Refusal::InvalidClient("client_credentials needs the client secret"));
+    ) -> Result<IssuedTokens, OAuthError> {
+        if non_blank(request.client_secret.as_ref()).is_none() {
+            return Err(OAuthError::InvalidClient("client_credentials needs the client secret"));
         }
         let asked = request.scope.as_deref().map(split_scopes).filter(|scopes| !scopes.is_empty());
         let scopes = match asked {
             Some(scopes) if scopes.is_subset(&settings.scopes) => scopes,
-            Some(_) => return Err(Refusal::InvalidScope("this client may not have that scope")),
+            Some(_) => return Err(OAuthError::InvalidScope("this client may not have that scope")),
             None => settings.scopes.clone(),
         };
         let sign_in = self.sign_in(client_id, scopes);
@@ -141,18 +143,18 @@ impl OAuth {
         client_id: &str,
         request: &TokenRequest,
         settings: &Settings,
-    ) -> Result<Issued, Refusal> {
-        let code =
-            given(request.code.as_ref()).ok_or(Refusal::InvalidRequest("code is missing"))?;
+    ) -> Result<IssuedTokens, OAuthError> {
+        let code = non_blank(request.code.as_ref())
+            .ok_or(OAuthError::InvalidRequest("code is missing"))?;
         let code = self
             .codes
             .remove(code)
-            .ok_or(Refusal::InvalidGrant("the code is unknown or was used"))?;
-        if code.expires.is_over() {
-            return Err(Refusal::InvalidGrant("the code has expired"));
+            .ok_or(OAuthError::InvalidGrant("the code is unknown or was used"))?;
+        if code.expires.has_passed() {
+            return Err(OAuthError::InvalidGrant("the code has expired"));
         }
         if code.client_id.is_some_and(|owner| owner != client_id) {
-            return Err(Refusal::InvalidGrant("the code belongs to another client"));
+            return Err(OAuthError::InvalidGrant("the code belongs to another client"));
         }
         let sign_in = self.sign_in(client_id, code.scopes);
         let refresh_token = self.issue_refresh(sign_in);
@@ -164,21 +166,21 @@ impl OAuth {
         client_id: &str,
         request: &TokenRequest,
         settings: &Settings,
-    ) -> Result<Issued, Refusal> {
-        let token = given(request.refresh_token.as_ref())
-            .ok_or(Refusal::InvalidRequest("refresh_token is missing"))?;
-        let unknown = Refusal::InvalidGrant("the refresh token is unknown or revoked");
+    ) -> Result<IssuedTokens, OAuthError> {
+        let token = non_blank(request.refresh_token.as_ref())
+            .ok_or(OAuthError::InvalidRequest("refresh_token is missing"))?;
+        let unknown = OAuthError::InvalidGrant("the refresh token is unknown or revoked");
         let refresh = self.refresh.get_mut(token).ok_or(unknown)?;
-        let place = refresh.sign_in;
+        let sign_in_index = refresh.sign_in;
         let sign_in = self
             .sign_ins
-            .get_mut(place)
+            .get_mut(sign_in_index)
             .filter(|sign_in| owned_by(sign_in, client_id))
             .ok_or(unknown)?;
         if refresh.is_spent {
             self.refresh_reuses += 1;
             sign_in.is_revoked = true;
-            return Err(Refusal::InvalidGrant(
+            return Err(OAuthError::InvalidGrant(
                 "the refresh token was used before: the sign-in is revoked",
             ));
         }
@@ -187,11 +189,11 @@ impl OAuth {
         }
         if settings.rotate_refresh_tokens {
             refresh.is_spent = true;
-            let successor = self.issue_refresh(place);
-            return Ok(self.issue(place, Some(successor), settings));
+            let successor = self.issue_refresh(sign_in_index);
+            return Ok(self.issue(sign_in_index, Some(successor), settings));
         }
-        let again = settings.refresh_token_in_refresh_replies.then(|| token.to_owned());
-        Ok(self.issue(place, again, settings))
+        let unchanged = settings.refresh_token_in_refresh_replies.then(|| token.to_owned());
+        Ok(self.issue(sign_in_index, unchanged, settings))
     }
 
     fn sign_in(&mut self, client_id: &str, scopes: BTreeSet<String>) -> usize {
@@ -208,38 +210,45 @@ impl OAuth {
         sign_in: usize,
         refresh_token: Option<String>,
         settings: &Settings,
-    ) -> Issued {
-        let access_token = mint("emu-access");
-        let expires = Deadline::after(settings.token_lifetime);
-        self.access.insert(access_token.clone(), Access { sign_in, expires });
+    ) -> IssuedTokens {
+        let access_token = random_token("emu-access");
+        let expires = Expiry::after(settings.token_lifetime);
+        self.access.insert(access_token.clone(), IssuedAccessToken { sign_in, expires });
         let scopes = self
             .sign_ins
             .get(sign_in)
             .map(|sign_in| Arc::clone(&sign_in.scopes))
             .unwrap_or_default();
-        Issued { access_token, refresh_token, expires_in: settings.token_lifetime, scopes }
+        IssuedTokens { access_token, refresh_token, expires_in: settings.token_lifetime, scopes }
     }
 
     fn issue_refresh(&mut self, sign_in: usize) -> String {
-        let token = mint("emu-refresh");
-        self.refresh.insert(token.clone(), Refresh { sign_in, is_spent: false });
+        let token = random_token("emu-refresh");
+        self.refresh.insert(token.clone(), IssuedRefreshToken { sign_in, is_spent: false });
         token
     }
 
+    /// Issues an authorization code, for any client if `client_id` is `None`.
     pub(super) fn issue_code(
         &mut self,
         client_id: Option<String>,
         scopes: BTreeSet<String>,
         lifetime: Duration,
     ) -> String {
-        let code = mint("emu-code");
-        self.codes
-            .insert(code.clone(), Code { client_id, scopes, expires: Deadline::after(lifetime) });
+        let code = random_token("emu-code");
+        self.codes.insert(
+            code.clone(),
+            IssuedCode { client_id, scopes, expires: Expiry::after(lifetime) },
+        );
         code
     }
 
-    /// A sign-in that no exchange made, for tests. Any client may renew it.
-    pub(super) fn issue_tokens(&mut self, scopes: BTreeSet<String>, settings: &Settings) -> Issued {
+    /// Creates a sign-in without an exchange. Any client may refresh it.
+    pub(super) fn issue_tokens(
+        &mut self,
+        scopes: BTreeSet<String>,
+        settings: &Settings,
+    ) -> IssuedTokens {
         let sign_in = self.sign_in("", scopes);
         let refresh_token = self.issue_refresh(sign_in);
         self.issue(sign_in, Some(refresh_token), settings)
@@ -260,17 +269,17 @@ fn owned_by(sign_in: &SignIn, client_id: &str) -> bool {
     sign_in.client_id.is_empty() || sign_in.client_id == client_id
 }
 
-/// Who asks. Without a secret an id is enough, for clients that cannot keep one.
-fn authenticate<'a>(request: &'a TokenRequest, settings: &Settings) -> Result<&'a str, Refusal> {
-    let id =
-        given(request.client_id.as_ref()).ok_or(Refusal::InvalidClient("there is no client id"))?;
+/// Returns the client id. The secret may be missing, as for public clients.
+fn authenticate<'a>(request: &'a TokenRequest, settings: &Settings) -> Result<&'a str, OAuthError> {
+    let id = non_blank(request.client_id.as_ref())
+        .ok_or(OAuthError::InvalidClient("there is no client id"))?;
     let Some((known_id, known_secret)) = &settings.credentials else {
         return Ok(id);
     };
-    let secret = given(request.client_secret.as_ref());
+    let secret = non_blank(request.client_secret.as_ref());
     let matches = secret.is_none_or(|secret| same_secret(secret, known_secret.expose_secret()));
     if id != known_id || !matches {
-        return Err(Refusal::InvalidClient("the client id or secret is wrong"));
+        return Err(OAuthError::InvalidClient("the client id or secret is wrong"));
     }
     Ok(id)
 }
@@ -279,11 +288,11 @@ fn same_secret(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
-fn given(text: Option<&String>) -> Option<&str> {
+fn non_blank(text: Option<&String>) -> Option<&str> {
     text.map(String::as_str).filter(|text| !text.trim().is_empty())
 }
 
-/// Scopes as they are written in a list: with commas, as the consent page takes them, or with spaces.
+/// Splits a list of scopes at commas (as on the consent page) or spaces.
 pub(super) fn split_scopes(text: &str) -> BTreeSet<String> {
     text.split([',', ' '])
         .map(str::trim)
@@ -292,11 +301,11 @@ pub(super) fn split_scopes(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What any token allows where the settings accept any.
-pub(super) fn everything() -> Scopes {
+/// Returns the scopes of any token if the settings accept every token.
+pub(super) fn every_scope() -> Scopes {
     Arc::new(all_scopes())
 }
 
-fn mint(prefix: &str) -> String {
+fn random_token(prefix: &str) -> String {
     format!("{prefix}-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }

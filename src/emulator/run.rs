@@ -1,4 +1,4 @@
-//! One run of the agent: what it says, in order, for whoever listens.
+//! One run of the agent: a log of events that any number of listeners read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,117 +7,121 @@ use tokio::sync::watch;
 use crate::wire::task::Task;
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
-/// What a run says.
+/// An event of a run.
 #[derive(Clone, Debug)]
-pub(super) enum Said {
+pub(super) enum RunEvent {
     Status(StatusUpdate),
     Artifact(ArtifactUpdate),
 }
 
-impl Said {
+impl RunEvent {
     fn ends_the_run(&self) -> bool {
         matches!(self, Self::Status(update) if update.is_final)
     }
 }
 
-/// Every listener reads the same record at a pace of its own, so that a slow one holds up nobody.
-pub(super) struct Run {
-    record: Mutex<Record>,
-    /// How much has been said. Written only while the record is locked.
+/// The agent's work on one message.
+///
+/// Listeners read the log independently, so that a slow one delays nobody.
+pub(super) struct AgentRun {
+    log: Mutex<RunLog>,
+    /// The number of events in the log. Written only while the log is locked.
     progress: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Record {
-    said: Vec<Arc<Said>>,
+struct RunLog {
+    events: Vec<Arc<RunEvent>>,
     outcome: Option<Task>,
 }
 
-impl Run {
+impl AgentRun {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { record: Mutex::default(), progress: watch::Sender::new(0) })
+        Arc::new(Self { log: Mutex::default(), progress: watch::Sender::new(0) })
     }
 
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> MutexGuard<'_, RunLog> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn say(&self, said: Said) {
-        self.put(said, None);
+    /// Appends an event.
+    pub(super) fn publish(&self, event: RunEvent) {
+        self.append(event, None);
     }
 
-    /// Says the last thing, and keeps the task as it is now for those who wait for it.
-    pub(super) fn end(&self, last: StatusUpdate, outcome: Task) {
-        self.put(Said::Status(last), Some(outcome));
+    /// Appends the last event, and keeps the task as it is now for the requests that wait for it.
+    pub(super) fn finish(&self, last: StatusUpdate, outcome: Task) {
+        self.append(RunEvent::Status(last), Some(outcome));
     }
 
-    fn put(&self, said: Said, outcome: Option<Task>) {
-        let mut record = self.record();
-        record.said.push(Arc::new(said));
-        record.outcome = outcome;
-        self.progress.send_replace(record.said.len());
+    fn append(&self, event: RunEvent, outcome: Option<Task>) {
+        let mut log = self.log();
+        log.events.push(Arc::new(event));
+        log.outcome = outcome;
+        self.progress.send_replace(log.events.len());
     }
 
-    /// The task as the run left it; `None` while it goes on.
+    /// Returns the task as the run left it; `None` while the run is in progress.
     pub(super) fn outcome(&self) -> Option<Task> {
-        self.record().outcome.clone()
+        self.log().outcome.clone()
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.record().outcome.is_some()
+    fn is_finished(&self) -> bool {
+        self.log().outcome.is_some()
     }
 
-    /// Waits for the end.
-    pub(super) async fn over(&self) {
+    /// Waits until the run has finished.
+    pub(super) async fn finished(&self) {
         let mut progress = self.progress.subscribe();
-        while !self.is_over() {
+        while !self.is_finished() {
             if progress.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Listens from the start, or from now on.
-    pub(super) fn listen(self: &Arc<Self>, from: From) -> Listener {
+    /// Returns a listener that begins at the start of the log, or at its present end.
+    pub(super) fn listen(self: &Arc<Self>, from: ListenFrom) -> RunListener {
         let progress = self.progress.subscribe();
-        let heard = match from {
-            From::Start => 0,
-            From::Now => *progress.borrow(),
+        let position = match from {
+            ListenFrom::Start => 0,
+            ListenFrom::Now => *progress.borrow(),
         };
-        Listener { run: Arc::clone(self), progress, heard, over: false }
+        RunListener { run: Arc::clone(self), progress, position, is_over: false }
     }
 }
 
-/// Where a listener begins.
+/// The position in the log at which a listener begins.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum From {
+pub(super) enum ListenFrom {
     Start,
     Now,
 }
 
-pub(super) struct Listener {
-    run: Arc<Run>,
+/// Reads the events of a run.
+pub(super) struct RunListener {
+    run: Arc<AgentRun>,
     progress: watch::Receiver<usize>,
-    heard: usize,
-    over: bool,
+    position: usize,
+    is_over: bool,
 }
 
-impl Listener {
-    /// The next thing said; `None` after the last one.
-    pub(super) async fn next(&mut self) -> Option<Arc<Said>> {
-        while !self.over {
+impl RunListener {
+    /// Waits for the next event; `None` after the last one.
+    pub(super) async fn next(&mut self) -> Option<Arc<RunEvent>> {
+        while !self.is_over {
             self.progress.borrow_and_update();
-            // Looked up under one lock: what is said last and that it is the last come together.
-            let (said, is_over) = {
-                let record = self.run.record();
-                (record.said.get(self.heard).cloned(), record.outcome.is_some())
+            // One lock for both: the last event and the outcome are written together.
+            let (event, is_finished) = {
+                let log = self.run.log();
+                (log.events.get(self.position).cloned(), log.outcome.is_some())
             };
-            if let Some(said) = said {
-                self.heard += 1;
-                self.over = said.ends_the_run();
-                return Some(said);
+            if let Some(event) = event {
+                self.position += 1;
+                self.is_over = event.ends_the_run();
+                return Some(event);
             }
-            self.over = is_over || self.progress.changed().await.is_err();
+            self.is_over = is_finished || self.progress.changed().await.is_err();
         }
         None
     }
@@ -131,17 +135,17 @@ mod tests {
     use crate::wire::task::TaskStatus;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn nobody_misses_the_last_word() {
+    async fn listeners_receive_the_last_event() {
         let id = TaskId::new();
         for _ in 0..2_000 {
-            let run = Run::new();
-            let mut listener = run.listen(From::Start);
+            let run = AgentRun::new();
+            let mut listener = run.listen(ListenFrom::Start);
             let listening = tokio::spawn(async move {
-                let mut heard = 0;
+                let mut received = 0;
                 while listener.next().await.is_some() {
-                    heard += 1;
+                    received += 1;
                 }
-                heard
+                received
             });
             for is_final in [false, true] {
                 let status = TaskStatus::default();
@@ -152,11 +156,11 @@ mod tests {
                     metadata: Metadata::new(),
                 };
                 match is_final {
-                    false => run.say(Said::Status(update)),
-                    true => run.end(update, Task::new(id.clone())),
+                    false => run.publish(RunEvent::Status(update)),
+                    true => run.finish(update, Task::new(id.clone())),
                 }
             }
-            run.over().await;
+            run.finished().await;
             assert_eq!(listening.await.unwrap(), 2);
         }
     }

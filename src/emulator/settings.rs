@@ -1,4 +1,4 @@
-//! Everything about the emulator that can be set.
+//! The emulator's settings.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Dialect;
-use super::spelling::spelling;
+use super::named_enum::named_enum;
 
-/// The scopes that the platform knows, by their names on the wire.
+/// The platform's scopes, by their names on the wire.
 pub(super) const SCOPES: [&str; 7] = [
     "read_balance",
     "read_list_wallets",
@@ -23,7 +23,7 @@ pub(super) const SCOPES: [&str; 7] = [
     "write_create_wallet",
 ];
 
-/// One thing that can be asked of the emulator, as its path names it.
+/// An operation of the emulator, named after the last segment of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -55,7 +55,14 @@ impl Operation {
         Self::AgentCard,
     ];
 
-    /// The operation's name: `send`, `sendSubscribe`, `get`, `cancel`, `resubscribe`, `token`, `agentCard`.
+    /// Returns the operation's name: `send`, `sendSubscribe`, `get`, `cancel`, `resubscribe`,
+    /// `token` or `agentCard`.
+    ///
+    /// ```
+    /// use payman_sdk::emulator::Operation;
+    ///
+    /// assert_eq!(Operation::SendSubscribe.as_str(), "sendSubscribe");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,13 +93,13 @@ impl FromStr for Operation {
     fn from_str(text: &str) -> crate::Result<Self> {
         let found = Self::ALL.into_iter().find(|operation| operation.as_str() == text);
         found.ok_or_else(|| {
-            crate::Error::invalid_input(format!("\"{text}\" is no operation of the emulator"))
+            crate::Error::invalid_input(format!("\"{text}\" is not an operation of the emulator"))
         })
     }
 }
 
-spelling! {
-    /// How the emulator says that it does not offer an operation.
+named_enum! {
+    /// The response to a request for an operation that the server lacks.
     Unsupported {
         /// HTTP 404 without a JSON-RPC error.
         #[default]
@@ -108,48 +115,61 @@ spelling! {
     }
 }
 
-/// What an [`Emulator`](super::Emulator) does and how it says it.
+/// The settings of an [`Emulator`](super::Emulator).
 ///
-/// Set before the start with [`EmulatorBuilder`](super::EmulatorBuilder), or while it runs with
-/// [`Emulator::configure`](super::Emulator::configure).
+/// They are set before the start with [`EmulatorBuilder`](super::EmulatorBuilder), or changed while
+/// it runs with [`Emulator::configure`](super::Emulator::configure).
+///
+/// ```
+/// use payman_sdk::emulator::Settings;
+/// use std::time::Duration;
+///
+/// let mut settings = Settings::default();
+/// settings.agent_delay = Duration::from_millis(50);
+/// assert_eq!(settings.chunk_chars, 24);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// The port on 127.0.0.1; 0 for a free one. Counts only before the start.
+    /// The port on 127.0.0.1; 0 selects a free one. Changes after the start have no effect.
     pub port: u16,
-    /// What the wallet holds at the start and after a reset. Default 1,000,000.00.
+    /// The wallet's balance at the start and after a reset. Default: 1,000,000.00.
     pub opening_balance: Decimal,
-    /// The only client id and secret that are accepted. Any, unless set.
+    /// The only accepted client id and secret. Default: all are accepted.
     pub credentials: Option<(String, SecretString)>,
-    /// Whether any access token will do, with all scopes. Default false.
+    /// Whether every access token is accepted, with all scopes. Default: false.
     pub accept_any_token: bool,
-    /// How long an access token holds. Default one hour.
+    /// The lifetime of an access token. Default: one hour.
     pub token_lifetime: Duration,
-    /// How long an authorization code holds. Default one minute.
+    /// The lifetime of an authorization code. Default: one minute.
     pub code_lifetime: Duration,
-    /// Whether each refresh gives a new refresh token, and the use of an old one revokes the whole sign-in. Default false.
+    /// Whether each refresh issues a new refresh token, and the use of an old one revokes the whole
+    /// sign-in. Default: false.
     pub rotate_refresh_tokens: bool,
-    /// Whether a refresh reply carries the refresh token where it is not rotated. Default true.
+    /// Whether a refresh reply repeats a refresh token that is not rotated. Default: true.
     pub refresh_token_in_refresh_replies: bool,
-    /// Whether a client that signs in as itself (client credentials) is given a refresh token. Default false.
+    /// Whether the client credentials grant issues a refresh token. Default: false.
     pub refresh_tokens_for_apps: bool,
-    /// The scopes of a token for which none are asked. Default all.
+    /// The scopes of a client credentials token. Default: all.
     pub scopes: BTreeSet<String>,
-    /// How many characters a chunk of a streamed answer has. Default 24; 0 for all at once.
+    /// The length of a chunk of a streamed answer, in characters. Default: 24; 0 disables chunking.
     pub chunk_chars: usize,
-    /// How long the agent waits after each chunk. Default zero.
+    /// The agent's pause after each chunk. Default: zero.
     pub chunk_delay: Duration,
-    /// How long the agent thinks before it acts. Default zero.
+    /// The agent's pause before it acts. Default: zero.
     pub agent_delay: Duration,
-    /// How long every request is on its way before it reaches the emulator. Default zero.
+    /// The delay of every request before it is processed. Default: zero.
     pub latency: Duration,
-    /// Payments of more than this await approval. Default 10,000.00.
+    /// Payments above this amount await approval. Default: 10,000.00.
     pub approval_limit: Decimal,
-    /// The operations that this server lacks. Default none.
+    /// The operations that the server lacks. Default: none.
     pub missing: BTreeSet<Operation>,
-    /// How it says so.
+    /// The response to a request for one of them. Default: 404.
     pub unsupported: Unsupported,
-    /// How it writes.
+    /// Whether a second `send` of a task id is answered with 409, unless the agent waits for an
+    /// answer in that task. Default: false, and the task continues: the agent runs again.
+    pub conflict_on_resend: bool,
+    /// The format of the responses. Default: the platform's.
     pub dialect: Dialect,
 }
 
@@ -173,6 +193,7 @@ impl Default for Settings {
             approval_limit: Decimal::new(1_000_000, 2),
             missing: BTreeSet::new(),
             unsupported: Unsupported::default(),
+            conflict_on_resend: false,
             dialect: Dialect::default(),
         }
     }

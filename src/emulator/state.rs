@@ -1,4 +1,4 @@
-//! What the emulator knows, for tests to look at.
+//! A snapshot of the emulator's state, for assertions in tests.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,9 @@ use crate::ids::TaskId;
 use crate::wire::Metadata;
 use crate::wire::task::Task;
 
-/// What the emulator knows at one moment; `GET /_emulator/state` gives the same as JSON, in camelCase.
+/// A snapshot of the emulator's state, from [`Emulator::state`](super::Emulator::state).
+///
+/// `GET /_emulator/state` returns the same fields as JSON, in camelCase.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -19,24 +21,39 @@ pub struct EmulatorState {
     pub wallets: Vec<Wallet>,
     /// The payees, in the order of their creation.
     pub payees: Vec<Payee>,
-    /// The payments, in the order they were made.
+    /// The payments, in the order in which they were made.
     pub payments: Vec<Payment>,
     /// The tasks with their whole history, in the order of their first request.
     pub tasks: Vec<Task>,
-    /// For each task, how many `send` and `sendSubscribe` requests reached the agent.
+    /// The number of `send` and `sendSubscribe` requests that reached the agent, by task.
     pub sends: BTreeMap<TaskId, u64>,
-    /// For each task, the metadata of each of those requests.
+    /// The metadata of each of those requests, by task.
     pub request_metadata: BTreeMap<TaskId, Vec<Metadata>>,
-    /// For each operation, how many requests arrived, whatever then became of them.
+    /// The number of requests that arrived, by operation, including those that a fault answered.
     pub requests: BTreeMap<Operation, u64>,
-    /// How many requests arrived at the token endpoint.
+    /// The number of requests that arrived at the token endpoint.
     pub token_requests: u64,
-    /// How often a refresh token was used that had been replaced by a newer one.
+    /// How often a refresh token was used that a newer one had replaced.
     pub refresh_reuses: u64,
 }
 
 impl EmulatorState {
-    /// A task, by its id.
+    /// Returns the task with this id.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// use payman_sdk::{Ask, Emulator, TaskState};
+    ///
+    /// let payman = Emulator::start().await?;
+    /// let ask = Ask::new("List all payees");
+    /// let task_id = ask.task_id().clone();
+    /// payman.client().ask(ask).await?;
+    /// let state = payman.state();
+    /// assert_eq!(state.task(&task_id).map(|task| task.state()), Some(&TaskState::Completed));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task(&self, id: impl AsRef<str>) -> Option<&Task> {
         self.tasks.iter().find(|task| task.id == *id.as_ref())

@@ -1,11 +1,12 @@
-//! The tasks: what became of every ask, and what is said while it goes on.
+//! The emulator's tasks, and the agent runs that change them.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::agent::Question;
+use super::agent::PendingQuestion;
 use super::clock;
-use super::run::{Run, Said};
+use super::run::{AgentRun, RunEvent};
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::part::Part;
@@ -13,43 +14,58 @@ use crate::wire::state::TaskState;
 use crate::wire::task::{Artifact, Message, Role, StatusMessage, Task, TaskStatus};
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
-/// A task with what the wire does not show.
-pub(super) struct Entry {
+/// A task with the state that is not sent to clients.
+pub(super) struct TaskEntry {
     pub(super) task: Task,
-    /// What the agent waits to hear.
-    pub(super) question: Option<Question>,
-    /// The runs that are not over, the oldest first: they take turns.
-    runs: Vec<Arc<Run>>,
+    /// The question that the next message answers.
+    pub(super) question: Option<PendingQuestion>,
+    /// The unfinished runs, the oldest first. They execute one after the other.
+    runs: Vec<Arc<AgentRun>>,
     sends: u64,
     requests: Vec<Metadata>,
 }
 
 /// All tasks, in the order of their first request.
 #[derive(Default)]
-pub(super) struct Tasks {
-    entries: HashMap<TaskId, Entry>,
+pub(super) struct TaskTable {
+    entries: HashMap<TaskId, TaskEntry>,
     order: Vec<TaskId>,
 }
 
-/// What a message starts: a run, and the one that has to end first.
-pub(super) struct Turn {
-    pub(super) run: Arc<Run>,
-    pub(super) after: Option<Arc<Run>>,
+/// A run, and the one that it waits for.
+pub(super) struct QueuedRun {
+    pub(super) run: Arc<AgentRun>,
+    pub(super) previous: Option<Arc<AgentRun>>,
 }
 
-/// Why a message was not taken.
-pub(super) struct OtherSession;
+/// A message for a task, as `send` and `sendSubscribe` carry it.
+pub(super) struct IncomingMessage {
+    pub(super) task_id: TaskId,
+    pub(super) session_id: Option<SessionId>,
+    pub(super) message: Message,
+    /// The metadata of the request.
+    pub(super) metadata: Metadata,
+}
 
-impl Tasks {
-    pub(super) fn get(&self, id: &TaskId) -> Option<&Entry> {
+/// The reason why a message was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EnqueueError {
+    /// The task belongs to another session.
+    SessionMismatch,
+    /// The task exists and waits for no answer, and the settings refuse a second send.
+    Conflict,
+}
+
+impl TaskTable {
+    pub(super) fn get(&self, id: &TaskId) -> Option<&TaskEntry> {
         self.entries.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: &TaskId) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: &TaskId) -> Option<&mut TaskEntry> {
         self.entries.get_mut(id)
     }
 
-    pub(super) fn in_order(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &TaskEntry> {
         self.order.iter().filter_map(|id| self.entries.get(id))
     }
 
@@ -57,65 +73,79 @@ impl Tasks {
         self.entries.iter().map(|(id, entry)| (id.clone(), entry.sends)).collect()
     }
 
-    pub(super) fn requests(&self) -> BTreeMap<TaskId, Vec<Metadata>> {
+    pub(super) fn request_metadata(&self) -> BTreeMap<TaskId, Vec<Metadata>> {
         self.entries.iter().map(|(id, entry)| (id.clone(), entry.requests.clone())).collect()
     }
 
-    /// Takes a message in: begins the task, or continues it.
-    pub(super) fn take_in(
+    /// Adds a message to its task, which is created unless it exists, and queues a run for it.
+    ///
+    /// `task_metadata` is called for a new task.
+    pub(super) fn enqueue(
         &mut self,
-        id: &TaskId,
-        session_id: Option<SessionId>,
-        message: Message,
-        request: Metadata,
-        metadata: impl FnOnce() -> Metadata,
-    ) -> Result<Turn, OtherSession> {
-        if !self.entries.contains_key(id) {
-            let mut task = Task::new(id.clone());
-            task.session_id = Some(session_id.clone().unwrap_or_default());
-            task.metadata = metadata();
-            self.order.push(id.clone());
-            let entry =
-                Entry { task, question: None, runs: Vec::new(), sends: 0, requests: Vec::new() };
-            self.entries.insert(id.clone(), entry);
-        }
-        let Some(entry) = self.entries.get_mut(id) else { return Err(OtherSession) };
-        if session_id.is_some() && session_id != entry.task.session_id {
-            return Err(OtherSession);
-        }
+        incoming: IncomingMessage,
+        conflict_on_resend: bool,
+        task_metadata: impl FnOnce() -> Metadata,
+    ) -> Result<QueuedRun, EnqueueError> {
+        let IncomingMessage { task_id, session_id, message, metadata } = incoming;
+        let entry = match self.entries.entry(task_id) {
+            Entry::Vacant(vacant) => {
+                let mut task = Task::new(vacant.key().clone());
+                task.session_id = Some(session_id.unwrap_or_default());
+                task.metadata = task_metadata();
+                self.order.push(task.id.clone());
+                vacant.insert(TaskEntry {
+                    task,
+                    question: None,
+                    runs: Vec::new(),
+                    sends: 0,
+                    requests: Vec::new(),
+                })
+            }
+            Entry::Occupied(occupied) => {
+                let entry = occupied.into_mut();
+                if session_id.is_some() && session_id != entry.task.session_id {
+                    return Err(EnqueueError::SessionMismatch);
+                }
+                if conflict_on_resend && entry.question.is_none() {
+                    return Err(EnqueueError::Conflict);
+                }
+                entry
+            }
+        };
         entry.sends += 1;
-        entry.requests.push(request);
+        entry.requests.push(metadata);
         entry.task.history.push(message);
-        let after = entry.runs.last().cloned();
-        if after.is_none() {
+        let previous = entry.runs.last().cloned();
+        if previous.is_none() {
             entry.task.artifacts.clear();
             entry.task.status = status(TaskState::Submitted, "");
         }
-        let run = Run::new();
+        let run = AgentRun::new();
         entry.runs.push(Arc::clone(&run));
-        Ok(Turn { run, after })
+        Ok(QueuedRun { run, previous })
     }
 }
 
-impl Entry {
-    /// The run that goes on now.
-    pub(super) fn current(&self) -> Option<&Arc<Run>> {
+impl TaskEntry {
+    /// Returns the run in progress.
+    pub(super) fn current_run(&self) -> Option<&Arc<AgentRun>> {
         self.runs.first()
     }
 
-    /// Whether this run may still change anything: it was neither canceled nor forgotten.
-    pub(super) fn runs(&self, run: &Arc<Run>) -> bool {
+    /// Returns whether this run may still change the task: it was not canceled.
+    pub(super) fn has_run(&self, run: &Arc<AgentRun>) -> bool {
         self.runs.iter().any(|one| Arc::ptr_eq(one, run))
     }
 
-    pub(super) fn begin(&mut self, run: &Arc<Run>) {
+    /// Starts a run: the task is working, without the artifacts of the run before.
+    pub(super) fn begin(&mut self, run: &Arc<AgentRun>) {
         self.task.artifacts.clear();
         self.task.status = status(TaskState::Working, "Processing your request");
-        run.say(Said::Status(self.status_update(false)));
+        run.publish(RunEvent::Status(self.status_update(false)));
     }
 
-    /// Adds a chunk to the answer.
-    pub(super) fn speak(&mut self, run: &Arc<Run>, chunk: Chunk<'_>) {
+    /// Appends a chunk to the answer's artifact.
+    pub(super) fn append_chunk(&mut self, run: &Arc<AgentRun>, chunk: AnswerChunk<'_>) {
         let artifact = Artifact {
             name: Some("response".to_owned()),
             description: Some("AI Assistant Response".to_owned()),
@@ -131,20 +161,20 @@ impl Entry {
         if chunk.is_last
             && let Some(first) = self.task.artifacts.first_mut()
         {
-            // In a whole task there are no chunks to speak of.
+            // The flag belongs to artifact events, not to whole tasks.
             first.last_chunk = None;
         }
-        run.say(Said::Artifact(ArtifactUpdate {
+        run.publish(RunEvent::Artifact(ArtifactUpdate {
             task_id: self.task.id.clone(),
             artifact,
             metadata: Metadata::new(),
         }));
     }
 
-    /// Ends a run: the task now stands here, and this was said.
-    pub(super) fn end(
+    /// Finishes a run: sets the task's status, and adds the answer to its history.
+    pub(super) fn finish(
         &mut self,
-        run: &Arc<Run>,
+        run: &Arc<AgentRun>,
         state: TaskState,
         message: &str,
         answer: Option<&str>,
@@ -152,20 +182,20 @@ impl Entry {
         self.task.status = status(state, message);
         self.task.history.extend(answer.map(|text| Message::new(Role::Agent, text)));
         self.runs.retain(|one| !Arc::ptr_eq(one, run));
-        run.end(self.status_update(true), self.task.clone());
+        run.finish(self.status_update(true), self.task.clone());
     }
 
-    /// Cancels what goes on and what waits; false where there is nothing to cancel.
+    /// Cancels all runs and the pending question; returns false if there is nothing to cancel.
     pub(super) fn cancel(&mut self) -> bool {
-        let waits = self.task.status.state.is_waiting_for_user();
-        if self.runs.is_empty() && !waits {
+        let is_waiting = self.task.status.state.is_waiting_for_user();
+        if self.runs.is_empty() && !is_waiting {
             return false;
         }
         self.question = None;
         self.task.status =
             status(TaskState::Canceled, "The task was canceled. What was done before stays done");
         for run in std::mem::take(&mut self.runs) {
-            run.end(self.status_update(true), self.task.clone());
+            run.finish(self.status_update(true), self.task.clone());
         }
         true
     }
@@ -176,16 +206,16 @@ impl Entry {
     }
 }
 
-/// A piece of an answer.
+/// A piece of a streamed answer.
 #[derive(Clone, Copy)]
-pub(super) struct Chunk<'a> {
+pub(super) struct AnswerChunk<'a> {
     pub(super) text: &'a str,
     pub(super) is_first: bool,
     pub(super) is_last: bool,
 }
 
-/// An answer in pieces of so many characters; in one where that is 0.
-pub(super) fn chunks(text: &str, characters: usize) -> impl Iterator<Item = Chunk<'_>> {
+/// Splits an answer into chunks of so many characters; 0 means a single chunk.
+pub(super) fn chunks(text: &str, characters: usize) -> impl Iterator<Item = AnswerChunk<'_>> {
     let mut rest = Some(text);
     let mut is_first = true;
     std::iter::from_fn(move || {
@@ -196,7 +226,7 @@ pub(super) fn chunks(text: &str, characters: usize) -> impl Iterator<Item = Chun
         };
         let (text, left) = whole.split_at(end);
         rest = (!left.is_empty()).then_some(left);
-        let chunk = Chunk { text, is_first, is_last: rest.is_none() };
+        let chunk = AnswerChunk { text, is_first, is_last: rest.is_none() };
         is_first = false;
         Some(chunk)
     })

@@ -4,12 +4,15 @@ use reqwest::StatusCode;
 
 use crate::support::*;
 
-const ASKED: &str = "client_id=my%3Cb%3Eapp&redirect_uri=http%3A%2F%2F127.0.0.1%3A9%2Fback%3Fx%3D1&scopes=read_balance,write_send_payment&state=s%261";
+const QUERY: &str = "client_id=my%3Cb%3Eapp\
+    &redirect_uri=http%3A%2F%2F127.0.0.1%3A9%2Fback%3Fx%3D1\
+    &scopes=read_balance,write_send_payment&state=s%261";
 
 #[tokio::test]
-async fn the_page_asks_and_the_answer_goes_back_with_the_state() {
-    let peer = peer().await;
-    let page = peer.http.get(peer.url(&format!("/oauth/connect?{ASKED}"))).send().await.unwrap();
+async fn the_decision_is_sent_to_the_redirect_uri_with_the_state() {
+    let client = start().await;
+    let page =
+        client.http.get(client.url(&format!("/oauth/connect?{QUERY}"))).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
     let page = page.text().await.unwrap();
@@ -17,9 +20,9 @@ async fn the_page_asks_and_the_answer_goes_back_with_the_state() {
     assert!(page.contains("Allow") && page.contains("Deny") && page.contains("write_send_payment"));
 
     let decide = |decision: &'static str| {
-        let request = peer.http.post(peer.url("/oauth/connect"));
+        let request = client.http.post(client.url("/oauth/connect"));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
-        request.body(format!("{ASKED}&decision={decision}")).send()
+        request.body(format!("{QUERY}&decision={decision}")).send()
     };
     let denied = decide("deny").await.unwrap();
     assert_eq!(denied.status(), StatusCode::SEE_OTHER);
@@ -36,7 +39,7 @@ async fn the_page_asks_and_the_answer_goes_back_with_the_state() {
     assert_eq!((get("x").as_deref(), get("state").as_deref()), (Some("1"), Some("s&1")));
     let query = format!("grant_type=authorization_code&code={}", get("code").unwrap());
     assert_eq!(
-        peer.token_request(&query, Some(basic("other", "s"))).await.1["error"],
+        client.token_request(&query, Some(basic("other", "s"))).await.1["error"],
         "invalid_grant"
     );
 
@@ -44,14 +47,14 @@ async fn the_page_asks_and_the_answer_goes_back_with_the_state() {
     let target = url::Url::parse(allowed.headers()["location"].to_str().unwrap()).unwrap();
     let code = target.query_pairs().find(|(key, _)| key == "code").unwrap().1.into_owned();
     let query = format!("grant_type=authorization_code&code={code}");
-    let (status, reply) = peer.token_request(&query, Some(basic("my<b>app", "s"))).await;
+    let (status, reply) = client.token_request(&query, Some(basic("my<b>app", "s"))).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(reply["scope"], "read_balance write_send_payment");
 }
 
 #[tokio::test]
-async fn nobody_is_sent_away_from_this_machine() {
-    let peer = peer().await;
+async fn redirects_go_only_to_loopback() {
+    let client = start().await;
     for redirect in [
         "https://evil.example/",
         "http://evil.example/",
@@ -67,7 +70,7 @@ async fn nobody_is_sent_away_from_this_machine() {
         let query =
             format!("client_id=a&redirect_uri={encoded}&scopes=read_balance&decision=allow");
         for request in
-            [peer.http.get(peer.url(&format!("/oauth/connect?{query}"))), post(&peer, &query)]
+            [client.http.get(client.url(&format!("/oauth/connect?{query}"))), post(&client, &query)]
         {
             assert_eq!(
                 request.send().await.unwrap().status(),
@@ -80,16 +83,16 @@ async fn nobody_is_sent_away_from_this_machine() {
         let query =
             format!("client_id=a&redirect_uri={redirect}&scopes=read_balance&decision=allow");
         assert_eq!(
-            post(&peer, &query).send().await.unwrap().status(),
+            post(&client, &query).send().await.unwrap().status(),
             StatusCode::SEE_OTHER,
             "{redirect}"
         );
     }
     let unknown = "client_id=a&redirect_uri=http://localhost/&scopes=fly";
-    assert_eq!(post(&peer, unknown).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
+    assert_eq!(post(&client, unknown).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
 }
 
-fn post(peer: &Peer, form: &str) -> reqwest::RequestBuilder {
-    let request = peer.http.post(peer.url("/oauth/connect"));
+fn post(client: &RawClient, form: &str) -> reqwest::RequestBuilder {
+    let request = client.http.post(client.url("/oauth/connect"));
     request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned())
 }

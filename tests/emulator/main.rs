@@ -1,4 +1,4 @@
-//! The emulator as any HTTP client sees it.
+//! The emulator's HTTP interface, tested with a plain HTTP client.
 
 #![cfg(test)]
 

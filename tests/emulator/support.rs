@@ -1,4 +1,4 @@
-//! A plain HTTP client that knows the paths and nothing else.
+//! A plain HTTP client of an emulator, independent of the SDK's own client.
 
 use std::time::Duration;
 
@@ -9,39 +9,40 @@ use payman_sdk::{Emulator, SessionId, TaskId};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-/// Long enough for any of these tests; reached only when something hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of a test's requests and waits; only a failing test reaches it.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-pub struct Peer {
+/// An emulator with a plain HTTP client of it.
+pub struct RawClient {
     pub emulator: Emulator,
     pub http: reqwest::Client,
     pub token: String,
     pub session: SessionId,
 }
 
-/// A running emulator and a client with a token that may do everything.
-pub async fn peer() -> Peer {
-    peer_of(Emulator::builder()).await
+/// Starts an emulator, and returns a client with a token that has all scopes.
+pub async fn start() -> RawClient {
+    start_with(Emulator::builder()).await
 }
 
-pub async fn peer_of(builder: EmulatorBuilder) -> Peer {
+pub async fn start_with(builder: EmulatorBuilder) -> RawClient {
     let emulator = builder.start().await.unwrap();
     let http = http();
-    let mut peer = Peer { emulator, http, token: String::new(), session: SessionId::new() };
-    peer.token = peer.emulator.issue_access_token(ALL);
-    peer
+    let mut client = RawClient { emulator, http, token: String::new(), session: SessionId::new() };
+    client.token = client.emulator.issue_access_token(ALL_SCOPES);
+    client
 }
 
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
-        .timeout(PATIENCE)
+        .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()
 }
 
-pub const ALL: [&str; 7] = [
+pub const ALL_SCOPES: [&str; 7] = [
     "read_balance",
     "read_list_wallets",
     "read_list_payees",
@@ -55,12 +56,12 @@ pub fn basic(id: &str, secret: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{id}:{secret}")))
 }
 
-impl Peer {
+impl RawClient {
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.emulator.base_url())
     }
 
-    /// A token request with its parameters in the query string.
+    /// Sends a token request with its parameters in the query string.
     pub async fn token_request(
         &self,
         query: &str,
@@ -74,12 +75,18 @@ impl Peer {
     }
 
     pub fn params(&self, task: &TaskId, text: &str) -> Value {
-        json!({"id": task, "sessionId": self.session, "metadata": null,
-            "message": {"role": "user", "metadata": null, "parts": [{"type": "text", "text": text, "metadata": null}]}})
+        let parts = json!([{"type": "text", "text": text, "metadata": null}]);
+        json!({
+            "id": task,
+            "sessionId": self.session,
+            "metadata": null,
+            "message": {"role": "user", "metadata": null, "parts": parts},
+        })
     }
 
     pub fn request(&self, operation: &str, params: Value) -> reqwest::RequestBuilder {
-        let body = json!({"jsonrpc": "2.0", "id": "req-1", "method": format!("tasks/{operation}"), "params": params});
+        let method = format!("tasks/{operation}");
+        let body = json!({"jsonrpc": "2.0", "id": "req-1", "method": method, "params": params});
         self.http
             .post(self.url(&format!("/api/a2a/tasks/{operation}")))
             .header("content-type", "application/json")
@@ -91,7 +98,7 @@ impl Peer {
         read(self.request(operation, params).send().await.unwrap()).await
     }
 
-    /// The task that `tasks/send` answers with.
+    /// Sends a message with `tasks/send`, and returns the task.
     pub async fn send(&self, task: &TaskId, text: &str) -> Value {
         let (status, body) = self.call("send", self.params(task, text)).await;
         assert_eq!(status, StatusCode::OK, "{body}");
@@ -100,9 +107,9 @@ impl Peer {
         body["result"].clone()
     }
 
-    /// The words of a new task's answer.
+    /// Sends a message in a new task, and returns the answer's text.
     pub async fn ask(&self, text: &str) -> String {
-        words(&self.send(&TaskId::new(), text).await)
+        answer_text(&self.send(&TaskId::new(), text).await)
     }
 
     pub async fn subscribe(&self, task: &TaskId, text: &str) -> Response {
@@ -112,7 +119,7 @@ impl Peer {
         response
     }
 
-    /// The results of all events of a stream.
+    /// Sends a message with `tasks/sendSubscribe`, and returns the results of all events.
     pub async fn stream(&self, task: &TaskId, text: &str) -> Vec<Value> {
         events(&self.subscribe(task, text).await.text().await.unwrap())
     }
@@ -130,7 +137,7 @@ pub async fn read(response: Response) -> (StatusCode, Value) {
     (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
 }
 
-/// The JSON-RPC results of a body with LF line ends and one data line an event.
+/// Returns the JSON-RPC results in a body with LF line ends and one data line per event.
 pub fn events(body: &str) -> Vec<Value> {
     body.split("\n\n")
         .filter_map(|frame| frame.strip_prefix("data: "))
@@ -138,13 +145,13 @@ pub fn events(body: &str) -> Vec<Value> {
         .collect()
 }
 
-/// A task's words; its status message where it has none.
-pub fn words(task: &Value) -> String {
+/// Returns the text of a task's first artifact, or its status message.
+pub fn answer_text(task: &Value) -> String {
     let artifact = &task["artifacts"][0]["parts"][0]["text"];
     artifact.as_str().or(task["status"]["message"].as_str()).unwrap_or_default().to_owned()
 }
 
-/// Reads a body until it holds this.
+/// Reads a body until it contains `part`.
 pub async fn read_until(
     response: Response,
     part: &str,
@@ -158,10 +165,10 @@ pub async fn read_until(
     (text, chunks)
 }
 
-/// Waits until something holds, by looking often; gives up after [`PATIENCE`].
-pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let waited = tokio::time::timeout(PATIENCE, async {
-        while !holds() {
+/// Polls until the condition holds; panics after [`TIMEOUT`].
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(TIMEOUT, async {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });

@@ -1,9 +1,16 @@
-//! Choices that have a name: in code, in settings and on a command line.
+//! Enums whose variants have a name in settings and on a command line.
 
-macro_rules! spelling {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+/// Defines an enum with a text form for each variant: `FromStr` and the list `NAMES`.
+macro_rules! named_enum {
+    (
+        $(#[$doc:meta])* $name:ident {
+            $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)?
+        }
+    ) => {
         $(#[$doc])*
-        #[doc = concat!("\nAs text (for [`FromStr`](std::str::FromStr)): ", $("`", $text, "` ",)+ ".")]
+        #[doc = concat!(
+            "\nAs text (for [`FromStr`](std::str::FromStr)): ", $("`", $text, "` ",)+ "."
+        )]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
@@ -11,7 +18,7 @@ macro_rules! spelling {
         }
 
         impl $name {
-            /// Every choice, as text.
+            /// The text form of every variant.
             pub const NAMES: &'static [&'static str] = &[$($text),+];
         }
 
@@ -30,4 +37,4 @@ macro_rules! spelling {
     };
 }
 
-pub(super) use spelling;
+pub(super) use named_enum;
