@@ -23,12 +23,12 @@ pub(super) async fn agent_card(
         Ok(interception) => interception,
         Err(response) => return response,
     };
-    let (missing, error_body) = {
+    let (missing, error_format) = {
         let settings = backend.settings();
-        (settings.missing.clone(), settings.dialect.error_body)
+        (settings.missing.clone(), settings.dialect.error_format)
     };
     let response = if missing.contains(&Operation::AgentCard) {
-        error_body.response(StatusCode::NOT_FOUND, "Not found")
+        error_format.response(StatusCode::NOT_FOUND, "Not found")
     } else {
         Json(card(&backend.base_url, !missing.contains(&Operation::SendSubscribe))).into_response()
     };

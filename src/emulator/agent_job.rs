@@ -7,17 +7,32 @@ use std::time::Duration;
 use super::agent::{AgentAnswer, AgentContext, ConversationTurn};
 use super::backend::{Backend, EmulatorData};
 use super::run::AgentRun;
-use super::tasks::{TaskEntry, chunks};
+use super::tasks::{EnqueueError, IncomingMessage, QueuedRun, TaskEntry, chunks};
 use crate::ids::TaskId;
 use crate::wire::state::TaskState;
 
 /// One message for the agent.
-pub(super) struct AgentJob {
-    pub(super) backend: Arc<Backend>,
-    pub(super) task_id: TaskId,
-    pub(super) run: Arc<AgentRun>,
-    pub(super) text: String,
-    pub(super) scopes: Arc<BTreeSet<String>>,
+struct AgentJob {
+    backend: Arc<Backend>,
+    task_id: TaskId,
+    run: Arc<AgentRun>,
+    text: String,
+    scopes: Arc<BTreeSet<String>>,
+}
+
+/// Accepts a message, and spawns the agent's job: a client that disconnects does not stop it.
+pub(super) fn start(
+    backend: &Arc<Backend>,
+    incoming: IncomingMessage,
+    scopes: Arc<BTreeSet<String>>,
+) -> Result<Arc<AgentRun>, EnqueueError> {
+    let text = incoming.message.text();
+    let task_id = incoming.task_id.clone();
+    let QueuedRun { run, previous } = backend.enqueue(incoming)?;
+    let job =
+        AgentJob { backend: Arc::clone(backend), task_id, run: Arc::clone(&run), text, scopes };
+    backend.spawn_job(job.execute_after(previous));
+    Ok(run)
 }
 
 /// The run was canceled.
@@ -25,7 +40,7 @@ struct Canceled;
 
 impl AgentJob {
     /// Waits for the previous run of the task, then does the work.
-    pub(super) async fn execute_after(self, previous: Option<Arc<AgentRun>>) {
+    async fn execute_after(self, previous: Option<Arc<AgentRun>>) {
         if let Some(previous) = previous {
             previous.finished().await;
         }

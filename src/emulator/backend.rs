@@ -1,21 +1,19 @@
 //! The state that all requests share: settings, faults, data, and the agent's jobs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::agent::ConversationTurn;
-use super::agent_job::AgentJob;
 use super::clock;
 use super::faults::FaultQueue;
 use super::ledger::Ledger;
 use super::oauth::OAuth;
-use super::run::AgentRun;
 use super::settings::{Operation, Settings};
 use super::state::EmulatorState;
-use super::tasks::{EnqueueError, IncomingMessage, TaskEntry, TaskTable};
+use super::tasks::{EnqueueError, IncomingMessage, QueuedRun, TaskEntry, TaskTable};
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 
@@ -128,22 +126,16 @@ impl Backend {
         metadata.as_object().cloned().unwrap_or_default()
     }
 
-    /// Accepts a message, and spawns the agent's job: a client that disconnects does not stop it.
-    pub(super) fn start(
-        self: &Arc<Self>,
-        incoming: IncomingMessage,
-        scopes: Arc<BTreeSet<String>>,
-    ) -> Result<Arc<AgentRun>, EnqueueError> {
+    /// Adds a message to its task and queues a run for it.
+    pub(super) fn enqueue(&self, incoming: IncomingMessage) -> Result<QueuedRun, EnqueueError> {
         let conflict_on_resend = self.settings().conflict_on_resend;
-        let text = incoming.message.text();
-        let task_id = incoming.task_id.clone();
-        let queued =
-            self.data().tasks.enqueue(incoming, conflict_on_resend, || self.task_metadata())?;
-        let run = Arc::clone(&queued.run);
-        let job = AgentJob { backend: Arc::clone(self), task_id, run: queued.run, text, scopes };
+        self.data().tasks.enqueue(incoming, conflict_on_resend, || self.task_metadata())
+    }
+
+    /// Spawns a job of the agent. It ends with the emulator at the latest.
+    pub(super) fn spawn_job(&self, job: impl Future<Output = ()> + Send + 'static) {
         let mut jobs = lock(&self.jobs);
         while jobs.try_join_next().is_some() {}
-        jobs.spawn(job.execute_after(queued.previous));
-        Ok(run)
+        jobs.spawn(job);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::error_body::ErrorBody;
+use super::error_format::ErrorFormat;
 use super::named_enum::named_enum;
 use super::negotiation::JsonMediaType;
 use crate::wire::state::TaskState;
@@ -149,7 +149,7 @@ pub struct Dialect {
     /// The `Content-Type` of JSON responses.
     pub json_media_type: JsonMediaType,
     /// The body of HTTP errors that are not JSON-RPC errors.
-    pub error_body: ErrorBody,
+    pub error_format: ErrorFormat,
     /// Whether a response of a media type that the request's `Accept` header does not admit is
     /// replaced with 406. The operation is performed all the same. Default: false.
     pub strict_accept: bool,
@@ -170,7 +170,7 @@ impl Default for Dialect {
             several_lines: false,
             ping: Some(Duration::from_secs(15)),
             json_media_type: JsonMediaType::default(),
-            error_body: ErrorBody::default(),
+            error_format: ErrorFormat::default(),
             strict_accept: false,
         }
     }

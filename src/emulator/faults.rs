@@ -11,7 +11,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 
 use super::connection::ConnectionHandle;
-use super::error_body::ErrorBody;
+use super::error_format::ErrorFormat;
 use super::settings::Operation;
 
 /// A failure of the next request, or of the next few.
@@ -290,25 +290,25 @@ impl Fault {
     pub(super) async fn apply_before(
         &self,
         connection: &ConnectionHandle,
-        error_body: ErrorBody,
+        error_format: ErrorFormat,
     ) -> Option<Response> {
         if self.timing == FaultTiming::After {
             return None;
         }
         tokio::time::sleep(self.delay).await;
-        self.apply(connection, error_body).await
+        self.apply(connection, error_format).await
     }
 
     /// Applies the part that follows the operation to its response.
     pub(super) async fn apply_after(
         self,
         connection: &ConnectionHandle,
-        error_body: ErrorBody,
+        error_format: ErrorFormat,
         response: Response,
     ) -> Response {
         if self.timing == FaultTiming::After {
             tokio::time::sleep(self.delay).await;
-            if let Some(replacement) = self.apply(connection, error_body).await {
+            if let Some(replacement) = self.apply(connection, error_format).await {
                 return replacement;
             }
         }
@@ -323,7 +323,7 @@ impl Fault {
     async fn apply(
         &self,
         connection: &ConnectionHandle,
-        error_body: ErrorBody,
+        error_format: ErrorFormat,
     ) -> Option<Response> {
         match &self.action {
             FaultAction::Delay | FaultAction::TruncateBody { .. } => None,
@@ -332,7 +332,7 @@ impl Fault {
                     Some((text, _)) => (*status, text.clone()).into_response(),
                     None => {
                         let message = format!("The emulator was told to answer {status}");
-                        error_body.response(*status, &message)
+                        error_format.response(*status, &message)
                     }
                 };
                 let headers = response.headers_mut();

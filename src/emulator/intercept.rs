@@ -5,7 +5,7 @@ use axum::response::Response;
 
 use super::backend::Backend;
 use super::connection::ConnectionHandle;
-use super::error_body;
+use super::error_format::ErrorFormat;
 use super::faults::Fault;
 use super::negotiation;
 use super::settings::Operation;
@@ -34,7 +34,7 @@ impl Interception {
             tokio::time::sleep(latency).await;
         }
         if let Some(fault) = &fault
-            && let Some(response) = fault.apply_before(connection, error_style(backend)).await
+            && let Some(response) = fault.apply_before(connection, error_format(backend)).await
         {
             return Err(negotiate(backend, headers, response));
         }
@@ -55,15 +55,15 @@ impl Interception {
         response: Response,
     ) -> Response {
         let response = match self.fault {
-            Some(fault) => fault.apply_after(connection, error_style(backend), response).await,
+            Some(fault) => fault.apply_after(connection, error_format(backend), response).await,
             None => response,
         };
         negotiate(backend, headers, response)
     }
 }
 
-fn error_style(backend: &Backend) -> error_body::ErrorBody {
-    backend.settings().dialect.error_body
+fn error_format(backend: &Backend) -> ErrorFormat {
+    backend.settings().dialect.error_format
 }
 
 fn negotiate(backend: &Backend, headers: &HeaderMap, response: Response) -> Response {

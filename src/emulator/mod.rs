@@ -109,7 +109,7 @@ mod connection;
 mod consent;
 mod control;
 mod dialect;
-mod error_body;
+mod error_format;
 mod event_stream;
 mod faults;
 mod follow_up;
@@ -139,7 +139,7 @@ pub use builder::EmulatorBuilder;
 pub use dialect::{
     Dialect, Envelope, FinalFlag, LastChunkFlag, LineEnd, StateCase, StatusText, TokenNames,
 };
-pub use error_body::ErrorBody;
+pub use error_format::ErrorFormat;
 pub use faults::Fault;
 pub use ledger::{Payee, Payment, PaymentStatus, Wallet};
 pub use money::Currency;

@@ -17,7 +17,7 @@ use super::request::{CallError, RpcCall, SendCallParams, TaskCallParams};
 use super::run::{AgentRun, ListenFrom, RunListener};
 use super::settings::{Operation, Unsupported};
 use super::tasks::{EnqueueError, IncomingMessage};
-use super::{event_stream, oauth};
+use super::{agent_job, event_stream, oauth};
 use crate::ids::TaskId;
 use crate::wire::ACCESS_TOKEN_HEADER;
 use crate::wire::jsonrpc::{VERSION, code};
@@ -130,8 +130,8 @@ fn authorize(backend: &Backend, headers: &HeaderMap) -> Result<TokenScopes, &'st
 }
 
 fn http_error(backend: &Backend, status: StatusCode, message: &str) -> Response {
-    let error_body = backend.settings().dialect.error_body;
-    error_body.response(status, message)
+    let error_format = backend.settings().dialect.error_format;
+    error_format.response(status, message)
 }
 
 /// A malformed request is a bad request in HTTP too; any other JSON-RPC error has status 200.
@@ -174,7 +174,8 @@ fn start(
 ) -> Result<Arc<AgentRun>, EnqueueError> {
     let SendCallParams { id, session_id, message, metadata, .. } = params;
     let metadata = metadata.unwrap_or_default();
-    backend.start(IncomingMessage { task_id: id, session_id, message, metadata }, scopes)
+    let incoming = IncomingMessage { task_id: id, session_id, message, metadata };
+    agent_job::start(backend, incoming, scopes)
 }
 
 async fn send(

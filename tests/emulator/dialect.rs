@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use payman_sdk::emulator::{
-    Dialect, Envelope, ErrorBody, Fault, FinalFlag, JsonMediaType, LastChunkFlag, LineEnd,
+    Dialect, Envelope, ErrorFormat, Fault, FinalFlag, JsonMediaType, LastChunkFlag, LineEnd,
     Operation, StateCase, StatusText, TokenNames, Unsupported,
 };
 use payman_sdk::{Emulator, TaskId};
@@ -156,7 +156,7 @@ async fn json_media_types() {
 async fn an_unacceptable_response_is_406_after_the_agent_acted() {
     let builder = Emulator::builder().dialect(|dialect| {
         dialect.strict_accept = true;
-        dialect.error_body = ErrorBody::Rest;
+        dialect.error_format = ErrorFormat::Rest;
     });
     let client = start_with(builder).await;
     client.ask("create payee Tyllen").await;
@@ -182,7 +182,7 @@ async fn errors_in_the_format_of_the_rest_api() {
     let builder = Emulator::builder()
         .without(Operation::Get)
         .unsupported(Unsupported::NotImplemented)
-        .dialect(|dialect| dialect.error_body = ErrorBody::Rest);
+        .dialect(|dialect| dialect.error_format = ErrorFormat::Rest);
     let mut client = start_with(builder).await;
     client.emulator.fault(Fault::status(502));
     let params = client.params(&TaskId::new(), "List all payees");

@@ -10,7 +10,7 @@ use super::named_enum::named_enum;
 
 named_enum! {
     /// The body of an HTTP error that is not a JSON-RPC error.
-    ErrorBody {
+    ErrorFormat {
         /// Plain text, or none.
         #[default]
         Text = "text",
@@ -19,10 +19,11 @@ named_enum! {
     }
 }
 
-impl ErrorBody {
+impl ErrorFormat {
     /// Builds an error response.
     pub(super) fn response(self, status: StatusCode, message: &str) -> Response {
         match self {
+            Self::Text if message.is_empty() => status.into_response(),
             Self::Text => (status, message.to_owned()).into_response(),
             Self::Rest => {
                 let body = json!({
