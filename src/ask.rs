@@ -1,25 +1,33 @@
-//! What to say.
+//! An ask: the message to the agent, and what is sent along.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, SessionId, TaskId};
+use crate::policy::Limits;
 use crate::wire::Metadata;
 use crate::wire::jsonrpc::Request;
 use crate::wire::request::{SendParams, UserMessage, UserText};
 use crate::wire::timestamp::Timestamp;
 
-/// One thing to say to the agent, with what goes along.
+/// One message to the agent, with its metadata, headers and limits.
 ///
-/// Its task id is minted here and known before anything is sent: keep it, and a program that crashed
-/// can look for the answer later with [`Client::get_task`](crate::Client::get_task).
+/// The task id is chosen here and known before anything is sent: store it, and a program that
+/// crashed can look the answer up later with [`Client::get_task`](crate::Client::get_task).
 ///
-/// An `Ask` stands for one task. Asking a clone of it again after the first was received **continues that
-/// task: the agent runs again**, and may pay again.
+/// An `Ask` stands for one task and is sent once. Its clones are the same ask: to send a second one
+/// would continue the task, the agent would run again and could pay again. So the second is refused
+/// before it is sent, with an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that says
+/// "was sent already". That error's outcome is unknown, since the first may have been done. An ask whose
+/// error [is safe to ask again](crate::Error::is_safe_to_ask_again) may be sent again.
 ///
 /// ```
 /// use payman_sdk::Ask;
@@ -37,7 +45,7 @@ use crate::wire::timestamp::Timestamp;
 pub struct Ask {
     text: String,
     task_id: TaskId,
-    continues: Option<Continuation>,
+    origin: Origin,
     session: Session,
     metadata: Metadata,
     message_metadata: Metadata,
@@ -47,14 +55,77 @@ pub struct Ask {
     deadline: Option<Duration>,
     max_event_bytes: Option<usize>,
     max_reply_bytes: Option<usize>,
+    headers: HeaderMap,
+    sent: SentFlag,
+    /// The first bad input, reported when the ask is sent.
     problem: Option<String>,
 }
 
+/// Where the task id of an ask comes from, and so what a lookup of that id proves.
+#[derive(Clone, Debug)]
+pub(crate) enum TaskOrigin {
+    /// A random id: nobody else can have used it.
+    Minted,
+    /// An id that the caller chose for a new task.
+    Chosen,
+    /// A task that existed before. A lookup may show it as it was before this ask.
+    Continued(Box<Continuation>),
+}
+
 /// What is known of a task that is continued.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Continuation {
-    /// When it came to stand where it stood: if it still stands there, nothing happened since.
+    /// What is said now: a lookup proves receipt only with this in the task's history.
+    pub(crate) text: String,
+    /// The timestamp of the last status known before: a later one shows that something happened.
     pub(crate) since: Option<Timestamp>,
+}
+
+/// Whether an ask was sent: shared by its clones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SentFlag(Arc<AtomicBool>);
+
+impl SentFlag {
+    /// Marks the ask as sent.
+    ///
+    /// # Errors
+    ///
+    /// It was sent before, and the first is not known to have had no effect.
+    pub(crate) fn set(&self) -> Result<()> {
+        if self.0.swap(true, Ordering::SeqCst) { Err(Error::ask_already_sent()) } else { Ok(()) }
+    }
+
+    /// Takes the mark off: nothing was done.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Headers that frame the message or identify the SDK: a caller's are left out.
+const RESERVED_HEADERS: [&str; 16] = [
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    crate::wire::ACCESS_TOKEN_HEADER,
+];
+
+#[derive(Clone, Debug)]
+enum Origin {
+    Minted,
+    Chosen,
+    Continued { since: Option<Timestamp> },
 }
 
 #[derive(Clone, Debug)]
@@ -66,12 +137,12 @@ enum Session {
 }
 
 impl Ask {
-    /// An ask for a new task, in the client's session.
+    /// Creates an ask for a new task, in the client's session.
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             task_id: TaskId::new(),
-            continues: None,
+            origin: Origin::Minted,
             session: Session::Client,
             metadata: Metadata::new(),
             message_metadata: Metadata::new(),
@@ -81,27 +152,91 @@ impl Ask {
             deadline: None,
             max_event_bytes: None,
             max_reply_bytes: None,
+            headers: HeaderMap::new(),
+            sent: SentFlag::default(),
             problem: None,
         }
     }
 
-    /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) does this and the session in one.
-    pub fn continue_task(mut self, id: impl Into<TaskId>) -> Self {
+    /// Chooses the id of a new task, instead of the random one: a program that stored an id before it
+    /// made the ask uses it here.
+    ///
+    /// The id must be new. With the id of an existing task the agent runs again in that task, and a
+    /// lookup may find the older answer; to answer a question, use
+    /// [`continue_task`](Self::continue_task).
+    ///
+    /// ```
+    /// use payman_sdk::{Ask, TaskId};
+    ///
+    /// let id = TaskId::new();
+    /// // Store the id, then:
+    /// let ask = Ask::new("Pay Tyllen $50").with_task_id(&id);
+    /// assert_eq!(ask.task_id(), &id);
+    /// ```
+    pub fn with_task_id(mut self, id: impl Into<TaskId>) -> Self {
         self.task_id = id.into();
-        self.continues = Some(Continuation::default());
+        self.origin = Origin::Chosen;
+        self.sent = SentFlag::default();
         self
+    }
+
+    /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) sets the task and
+    /// the session in one call, and knows the task's last timestamp, which is needed to find an answer
+    /// that was lost.
+    pub fn continue_task(self, id: impl Into<TaskId>) -> Self {
+        self.continue_since(id.into(), None)
     }
 
     pub(crate) fn continue_since(mut self, id: TaskId, since: Option<Timestamp>) -> Self {
         self.task_id = id;
-        self.continues = Some(Continuation { since });
+        self.origin = Origin::Continued { since };
+        self.sent = SentFlag::default();
+        self
+    }
+
+    /// Adds an HTTP header to the ask and to the lookups of its answer: trace context, or the key of a
+    /// gateway. A name that is given twice is sent twice.
+    ///
+    /// The headers that the SDK sets itself, and those that frame the message (`accept`, `content-type`,
+    /// `content-length`, `host`, `user-agent`, `x-payman-access-token` and the like), are never
+    /// overridden: such a header is left out. Values appear in no log and no error.
+    ///
+    /// An invalid name or value is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// when the ask is made, before anything is sent.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees")
+    ///     .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    /// ```
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let name = HeaderName::from_bytes(name.as_ref().as_bytes());
+        let value = HeaderValue::from_str(value.as_ref());
+        match (name, value) {
+            (Ok(name), Ok(_)) if RESERVED_HEADERS.contains(&name.as_str()) => {}
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                if self.headers.try_append(name, value).is_err() {
+                    self.problem.get_or_insert_with(|| "too many headers".to_owned());
+                }
+            }
+            (Ok(name), Err(_)) => {
+                self.problem.get_or_insert_with(|| {
+                    format!("the header {name} has a value that HTTP cannot carry")
+                });
+            }
+            (Err(_), _) => {
+                self.problem.get_or_insert_with(|| "a header has an invalid name".to_owned());
+            }
+        }
         self
     }
 
     /// Attaches a value to the request.
     ///
-    /// A value that JSON cannot hold is an error when it is asked, before anything is sent; so it is for
-    /// the other two.
+    /// A value that JSON cannot hold is an error of kind
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is sent.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.metadata, key.into(), value, &mut self.problem);
         self
@@ -119,55 +254,56 @@ impl Ask {
         self
     }
 
-    /// Asks in this session instead of the client's. The client's does not change.
+    /// Asks in this session instead of the client's. The client's session does not change.
     pub fn session(mut self, id: impl Into<SessionId>) -> Self {
         self.session = Session::Given(id.into());
         self
     }
 
-    /// Asks in a session of its own. The client's does not change.
+    /// Asks in a new session. The client's session does not change.
     pub fn new_session(mut self) -> Self {
         self.session = Session::New;
         self
     }
 
-    /// How long one reply may take, instead of the client's limit.
+    /// Sets how long one reply may take, instead of the client's limit.
     pub fn reply_timeout(mut self, limit: Duration) -> Self {
         self.reply_timeout = Some(limit);
         self
     }
 
-    /// How long its stream may be silent, instead of the client's limit.
+    /// Sets how long the stream may be silent, instead of the client's limit.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
     }
 
-    /// How long the whole ask may take, with its waiting and looking, instead of the client's limit.
+    /// Sets how long the whole ask may take, with its waits and lookups, instead of the client's limit.
+    /// The time counts from when the ask's future is first polled.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
     }
 
-    /// The size of one event of its stream in bytes, instead of the client's limit.
+    /// Sets the largest size of one event of the stream in bytes, instead of the client's limit.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = Some(bytes);
         self
     }
 
-    /// The size of its reply in bytes, instead of the client's limit.
+    /// Sets the largest size of the reply in bytes, instead of the client's limit.
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.max_reply_bytes = Some(bytes);
         self
     }
 
-    /// The task that this will be.
+    /// Returns the id of the task that the ask starts or continues.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         &self.task_id
     }
 
-    /// What will be said.
+    /// Returns the text of the message.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -187,7 +323,7 @@ fn attach(to: &mut Metadata, key: String, value: impl Serialize, problem: &mut O
     }
 }
 
-/// By hand: what is asked is nobody else's business.
+/// Leaves the text, the metadata and the headers out: they are private.
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ask")
@@ -222,15 +358,39 @@ impl From<Cow<'_, str>> for Ask {
     }
 }
 
-/// An ask that was checked and written out, ready to be sent.
-pub(crate) struct PreparedAsk {
-    pub(crate) text: String,
+/// What is known of an ask once it is written out: all that sending it, looking its answer up and
+/// reading its stream need, but for the body.
+#[derive(Clone)]
+pub(crate) struct AskContext {
     pub(crate) task_id: TaskId,
     pub(crate) session_id: SessionId,
     pub(crate) request: MintedRequest,
-    pub(crate) continues: Option<Continuation>,
-    pub(crate) limits: crate::policy::Limits,
-    pub(crate) body: bytes::Bytes,
+    pub(crate) origin: TaskOrigin,
+    pub(crate) limits: Arc<Limits>,
+    /// The caller's headers.
+    pub(crate) headers: Option<Arc<HeaderMap>>,
+    pub(crate) sent: SentFlag,
+}
+
+impl AskContext {
+    /// Describes an existing task that is followed, not asked.
+    pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Arc<Limits>) -> Self {
+        Self {
+            task_id,
+            session_id,
+            request: MintedRequest::new(),
+            origin: TaskOrigin::Chosen,
+            limits,
+            headers: None,
+            sent: SentFlag::default(),
+        }
+    }
+}
+
+/// An ask that was checked and written out, ready to be sent.
+pub(crate) struct PreparedAsk {
+    pub(crate) context: AskContext,
+    pub(crate) body: Bytes,
 }
 
 impl Ask {
@@ -238,8 +398,9 @@ impl Ask {
         self,
         method: &str,
         own_session: &SessionId,
-        limits: crate::policy::Limits,
+        limits: &Arc<Limits>,
     ) -> Result<PreparedAsk> {
+        let limits = self.limits(limits);
         let session_id = match self.session {
             Session::Client => own_session.clone(),
             Session::New => SessionId::new(),
@@ -274,22 +435,35 @@ impl Ask {
             serde_json::to_vec(&Request::new(&request.id(), method, params)).map_err(|error| {
                 Error::invalid_input("the ask cannot be written as JSON").with_source(error)
             })?;
-        let limits = crate::policy::Limits {
+        let origin = match self.origin {
+            Origin::Minted => TaskOrigin::Minted,
+            Origin::Chosen => TaskOrigin::Chosen,
+            Origin::Continued { since } => {
+                TaskOrigin::Continued(Box::new(Continuation { text: self.text, since }))
+            }
+        };
+        let context = AskContext {
+            task_id: self.task_id,
+            session_id,
+            request,
+            origin,
+            limits,
+            headers: (!self.headers.is_empty()).then(|| Arc::new(self.headers)),
+            sent: self.sent,
+        };
+        Ok(PreparedAsk { context, body: body.into() })
+    }
+
+    /// Returns the client's limits, or limits of the ask's own where it sets any.
+    fn limits(&self, limits: &Arc<Limits>) -> Arc<Limits> {
+        let own = Limits {
             reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(limits.idle_timeout),
             deadline: self.deadline.or(limits.deadline),
             max_event_bytes: self.max_event_bytes.unwrap_or(limits.max_event_bytes),
             max_reply_bytes: self.max_reply_bytes.unwrap_or(limits.max_reply_bytes),
-            ..limits
+            ..**limits
         };
-        Ok(PreparedAsk {
-            text: self.text,
-            task_id: self.task_id,
-            session_id,
-            request,
-            continues: self.continues,
-            limits,
-            body: body.into(),
-        })
+        if own == **limits { Arc::clone(limits) } else { Arc::new(own) }
     }
 }

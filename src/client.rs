@@ -1,4 +1,4 @@
-//! The handle that people hold.
+//! The client: the handle through which everything is done.
 
 use std::env;
 use std::fmt;
@@ -7,50 +7,65 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, ready};
 use secrecy::SecretString;
-use tokio::time::Instant;
-use tracing::{Instrument, Span, info_span};
+use tracing::Instrument;
 
-use crate::ask::{Ask, PreparedAsk};
+use crate::ask::{Ask, AskContext};
 use crate::auth::connect::AuthCode;
 use crate::auth::manager::TokenManager;
 use crate::auth::token::{AccessToken, TokenInfo, TokenStatus};
 use crate::auth::{for_auth_code, for_credentials, for_token};
 use crate::config::Config;
-use crate::conversation::Conversation;
-use crate::delivery::{Delivered, ExpectedResponse, Platform, TaskSnapshot};
+use crate::delivery::{ExpectedResponse, Platform, Response, TaskSnapshot};
 use crate::endpoint::BaseUrl;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, Result};
 use crate::ids::{SessionId, TaskId};
+use crate::observe::{AskKind, AskObserver};
 use crate::reply::{RawReply, Reply};
 use crate::stream::{AskStream, Driver, RawStream};
-use crate::time::{instant_after, millis_since};
-use crate::transport::Http;
+use crate::time::instant_after;
+use crate::transport::{Http, HttpSettings};
 use crate::wire::request::method;
 use crate::wire::task::Task;
 
 /// A client of the Payman platform: one identity, one connection pool, one session.
 ///
-/// Cheap to clone; clones are the same client. A client's session never changes, so that one client in a web
+/// Cheap to clone; clones are the same client. A client's session never changes, so one client in a web
 /// server's state is safe to share: give each visitor a handle with a session of their own by
 /// [`with_session`](Self::with_session) or [`new_session`](Self::new_session).
 ///
-/// The futures and streams that it returns borrow nothing and are `Send`: `tokio::spawn(client.ask("…"))` works.
+/// The futures and streams that it returns borrow nothing and are `Send`: `tokio::spawn(client.ask("…"))`
+/// works.
+///
+/// # Runtimes
+///
+/// A client needs a tokio runtime when its futures are polled, not when it is made. Connections are served
+/// by the runtime on which they were opened. A client that is used on several runtimes works, but while
+/// one of them stands still or after it has ended, an ask that would have used its connections waits for
+/// its time limit or fails; the error then says that nothing was sent. So give each runtime a client
+/// of its own, without [`Config::share_connections`], or run all asks on one runtime.
 #[derive(Clone)]
-pub struct Client(Arc<Conversation>);
+pub struct Client(Arc<ClientInner>);
 
-/// Making one.
+/// One identity in one session. It never changes.
+struct ClientInner {
+    platform: Arc<Platform>,
+    name: Option<Arc<str>>,
+    session: SessionId,
+}
+
+/// Making a client.
 impl Client {
     /// A client for the app itself, by the client id and secret. No network yet.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: an empty client id, a missing secret, or another bad setting.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a missing secret, or another bad setting.
     pub fn with_credentials(config: Config) -> Result<Self> {
         let base = config.check()?;
         config.require_secret()?;
-        let http = Http::for_config(&config, &base)?;
-        let keeper = for_credentials(&config, &base, &http)?;
-        Ok(Self::assemble(config, &base, http, keeper))
+        let http = http_of(&config, &base)?;
+        let tokens = for_credentials(&config, &base, &http)?;
+        Ok(Self::assemble(config, &base, http, tokens))
     }
 
     /// A client for the user who just consented, by the code that the browser brought back.
@@ -59,27 +74,27 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] before any network: as [`with_credentials`](Self::with_credentials), and a blank code.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any network: as [`with_credentials`](Self::with_credentials), and a blank code.
     /// Then whatever became of the exchange: [`is_reauthorization_required`](Error::is_reauthorization_required) where the code was refused, or its reply lost.
     pub async fn with_auth_code(config: Config, code: impl Into<AuthCode>) -> Result<Self> {
         let code = code.into();
         let base = config.check()?;
         config.require_secret()?;
-        let http = Http::for_config(&config, &base)?;
-        let keeper = for_auth_code(&config, &base, &http, code).await?;
-        Ok(Self::assemble(config, &base, http, keeper))
+        let http = http_of(&config, &base)?;
+        let tokens = for_auth_code(&config, &base, &http, code).await?;
+        Ok(Self::assemble(config, &base, http, tokens))
     }
 
     /// A client for whoever the token belongs to: an access token, a refresh token, or both. No network yet.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`]: an empty client id, a blank token, or another bad setting.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a blank token, or another bad setting.
     pub fn with_token(config: Config, token: TokenInfo) -> Result<Self> {
         let base = config.check()?;
-        let http = Http::for_config(&config, &base)?;
-        let keeper = for_token(&config, &base, &http, token)?;
-        Ok(Self::assemble(config, &base, http, keeper))
+        let http = http_of(&config, &base)?;
+        let tokens = for_token(&config, &base, &http, token)?;
+        Ok(Self::assemble(config, &base, http, tokens))
     }
 
     /// A client as the environment's variables say. A `.env` file is not read.
@@ -90,7 +105,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`], naming the variables that are missing or not understood.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the variables that are missing or not understood.
     pub fn from_env() -> Result<Self> {
         Self::from_vars(|name| env::var(name).ok())
     }
@@ -135,9 +150,11 @@ impl Client {
         }
     }
 
-    fn assemble(config: Config, base: &BaseUrl, http: Http, keeper: TokenManager) -> Self {
-        Self(Arc::new(Conversation {
-            platform: Arc::new(Platform::new(http, keeper, config.limits, config.retry, base)),
+    fn assemble(config: Config, base: &BaseUrl, http: Http, tokens: TokenManager) -> Self {
+        let platform =
+            Platform::new(http, tokens, config.limits, config.retry, base, config.on_ask_completed);
+        Self(Arc::new(ClientInner {
+            platform: Arc::new(platform),
             name: config.name.map(Arc::from),
             session: config.session_id.unwrap_or_default(),
         }))
@@ -150,6 +167,23 @@ impl Client {
     pub(crate) fn http(&self) -> &Http {
         &self.platform().http
     }
+}
+
+/// Returns the pool that a config asks for: a shared one, or one of its own.
+fn http_of(config: &Config, base: &BaseUrl) -> Result<Http> {
+    let Some(shared) = &config.shared else {
+        return Http::new(HttpSettings {
+            plain_loopback: base.is_plain_loopback(),
+            connect_timeout: config.connect_timeout,
+            configure: config.configure_http.clone(),
+        });
+    };
+    if shared.is_plain_loopback() != base.is_plain_loopback() {
+        return Err(Error::invalid_input(
+            "share_connections joins a client on plain-http loopback with one on https; share among clients of one base URL",
+        ));
+    }
+    Ok(shared.clone())
 }
 
 fn token_from_vars(var: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenInfo>> {
@@ -175,18 +209,18 @@ fn token_from_vars(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Token
 /// Asking.
 ///
 /// **Dropping the future of an ask leaves its outcome unknown**: so does a time limit of your own around it
-/// (`tokio::time::timeout`, an axum `TimeoutLayer`), and a web framework that drops a handler because the browser
-/// went away. The ask may have been received, and the agent goes on. Use [`Ask::deadline`] instead, which ends in an error
-/// with the [task id](Error::task_id); or keep [`Ask::task_id`] before you ask, and look with [`Client::get_task`]; or
-/// `tokio::spawn` the ask, so that it outlives the handler.
+/// (`tokio::time::timeout`, an axum `TimeoutLayer`), and a web framework that drops a handler because the
+/// browser went away. The ask may have been received, and the agent goes on. Use [`Ask::deadline`] instead,
+/// which ends in an error with the [task id](Error::task_id); or store [`Ask::task_id`] before you ask, and
+/// look the task up with [`Client::get_task`]; or `tokio::spawn` the ask, so that it outlives the handler.
 impl Client {
     /// Asks, and waits for the full reply.
     ///
-    /// A task that failed is an `Ok` reply with that state: see [`Reply::into_completed`]. A task that is still submitted
-    /// or working when the server replies is followed until it ends.
+    /// A task that failed is an `Ok` reply with that state: see [`Reply::into_completed`]. A task that is
+    /// still submitted or working when the server replies is followed until it ends.
     ///
-    /// **Dropping this future leaves the outcome unknown**, and so does a time limit of your own around it: the agent may
-    /// go on, and pay. See [above](Client#impl-Client-1).
+    /// **Dropping this future leaves the outcome unknown**, and so does a time limit of your own around it:
+    /// the agent may go on, and pay. See [above](Client#impl-Client-1).
     ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -198,27 +232,32 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// See [`Error`]: before anything else, look at [`is_outcome_unknown`](Error::is_outcome_unknown).
+    /// See [`Error`]: before anything else, check
+    /// [`is_outcome_unknown`](Error::is_outcome_unknown).
     pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
         self.ask_for_task(ask.into(), |found, ask| {
             Ok(Reply::new(found.task, ask.request, &ask.session_id))
         })
     }
 
-    /// Asks, and gives the server's JSON-RPC response as it is, byte for byte.
+    /// Asks, and returns the server's JSON-RPC response as it is, byte for byte.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// let raw = client.ask_raw("List all payees").await?;
+    /// println!("{}", raw.json());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// As [`ask`](Self::ask); a JSON-RPC error is an `Err` here too, with the response as its [body](Error::body).
+    /// As [`ask`](Self::ask); a JSON-RPC error is an `Err` here too, with the response as its
+    /// [body](Error::body).
     pub fn ask_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawReply>> {
         self.ask_for_task(ask.into(), |found, ask| {
             RawReply::read(&found.response).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Protocol,
-                    Outcome::Unknown,
-                    "the platform's answer is not JSON",
-                )
-                .with_task_id(&ask.task_id)
+                Error::protocol("the platform's answer is not JSON").with_task_id(&ask.task_id)
             })
         })
     }
@@ -226,38 +265,48 @@ impl Client {
     fn ask_for_task<T: Send + 'static>(
         &self,
         ask: Ask,
-        into_reply: fn(TaskSnapshot, &PreparedAsk) -> Result<T>,
+        into_reply: fn(TaskSnapshot, &AskContext) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(self.platform());
-        let ask = match ask.prepare(method::SEND, &self.0.session, platform.limits) {
+        let ask = match ask.prepare(method::SEND, &self.0.session, &platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
         Box::pin(async move {
-            let span = ask_span(&ask);
-            let started = Instant::now();
-            let deadline = platform.reply_deadline(&ask.limits);
-            let result = async {
-                match platform.deliver(&ask, ExpectedResponse::Reply, deadline).await? {
-                    Delivered::Task(found) if platform.is_to_be_followed(&ask, &found) => {
-                        Box::pin(platform.follow(&ask, found, deadline)).await
+            let hook = platform.on_ask_completed.as_ref();
+            let mut observer = AskObserver::begin(AskKind::Ask, &ask.context, hook);
+            let span = observer.span();
+            let deadline = platform.reply_deadline(&ask.context.limits);
+            let expected = ExpectedResponse::Reply;
+            let asking = async {
+                match platform.deliver(&ask, expected, deadline, &mut observer).await? {
+                    Response::Task(found) => {
+                        let follower = platform.follower(&ask.context, deadline);
+                        if follower.is_to_be_followed(&found.task) {
+                            Box::pin(follower.follow_to_end(found)).await
+                        } else {
+                            Ok(found)
+                        }
                     }
-                    Delivered::Task(found) => Ok(found),
-                    Delivered::Events(_) => Err(Error::new(
-                        ErrorKind::Protocol,
-                        Outcome::Unknown,
-                        "the platform answered an ask for a whole reply with a stream",
-                    )),
+                    Response::Events(_) => {
+                        Err(Error::unexpected_stream().with_task_id(&ask.context.task_id))
+                    }
+                }
+            };
+            match asking.instrument(span).await {
+                Ok(found) => {
+                    observer.end_answered(found.task.state());
+                    into_reply(found, &ask.context)
+                }
+                Err(error) => {
+                    observer.end_failed(&error);
+                    Err(error)
                 }
             }
-            .instrument(span.clone())
-            .await;
-            record_end(&span, started, &result);
-            into_reply(result?, &ask)
         })
     }
 
-    /// Asks, and gives the answer as it comes.
+    /// Asks, and returns the answer as a stream of events.
     ///
     /// An HTTP error or a JSON-RPC error at set-up is the `Err` of this future, not the stream's first item.
     ///
@@ -282,65 +331,156 @@ impl Client {
     ///
     /// As [`ask`](Self::ask).
     pub fn ask_stream(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<AskStream>> {
-        self.drive(ask.into(), AskStream::new)
+        self.open_stream(ask.into(), AskStream::new)
     }
 
-    /// Asks, and gives the answer as raw JSON-RPC responses as they come.
+    /// Asks, and returns the answer as a stream of raw JSON-RPC responses.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// use futures::StreamExt;
+    ///
+    /// let mut responses = client.ask_stream_raw("List all payees").await?;
+    /// while let Some(response) = responses.next().await {
+    ///     println!("{}", response?.json());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// As [`ask`](Self::ask).
     pub fn ask_stream_raw(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<RawStream>> {
-        self.drive(ask.into(), RawStream::new)
+        self.open_stream(ask.into(), RawStream::new)
     }
 
-    fn drive<S: Send + 'static>(
+    fn open_stream<S: Send + 'static>(
         &self,
         ask: Ask,
         into_stream: fn(Driver) -> S,
     ) -> BoxFuture<'static, Result<S>> {
-        let conversation = Arc::clone(&self.0);
-        let ask = match ask.prepare(
-            method::SEND_SUBSCRIBE,
-            &conversation.session,
-            conversation.platform.limits,
-        ) {
+        let platform = Arc::clone(self.platform());
+        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.0.session, &platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
-        let span = stream_span(&ask);
-        let driver = async move {
-            let platform = &conversation.platform;
-            let deadline = ask.limits.deadline.map(instant_after);
-            let delivered = platform
-                .deliver(&ask, ExpectedResponse::Events, platform.setup_deadline(deadline))
-                .await?;
-            Ok(into_stream(Driver::new(conversation, ask, delivered, deadline)))
-        };
-        Box::pin(driver.instrument(span))
+        Box::pin(async move {
+            let hook = platform.on_ask_completed.as_ref();
+            let mut observer = AskObserver::begin(AskKind::Stream, &ask.context, hook);
+            let span = observer.span();
+            let deadline = ask.context.limits.deadline.map(instant_after);
+            let setup = platform.setup_deadline(deadline);
+            let delivering = platform.deliver(&ask, ExpectedResponse::Events, setup, &mut observer);
+            match delivering.instrument(span).await {
+                Ok(response) => {
+                    let ask = ask.context;
+                    Ok(into_stream(Driver::new(platform, ask, response, deadline, observer)))
+                }
+                Err(error) => {
+                    observer.end_failed(&error);
+                    Err(error)
+                }
+            }
+        })
     }
 
-    /// Looks at a task: after a crash, or an error whose outcome is unknown.
+    /// Looks a task up: after a crash, or after an error whose outcome is unknown.
+    ///
+    /// It keeps the client's limits, and repeats a lookup that failed for up to
+    /// [`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout).
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// let task = client.get_task("tsk-6b7a…").await?;
+    /// println!("{}", task.state());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Unsupported`] where it cannot be asked.
+    /// [`TaskNotFound`](crate::ErrorKind::TaskNotFound) where the server knows no such task;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it offers no lookups;
+    /// [`Protocol`](crate::ErrorKind::Protocol) where it answers with another task.
     pub fn get_task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
-        let platform = Arc::clone(self.platform());
-        let id = id.into();
-        Box::pin(async move { platform.get_persistently(&id).await.map(|found| found.task) })
+        let (platform, ask) = self.existing_task(id.into());
+        Box::pin(async move { platform.get_persistently(&ask?).await.map(|found| found.task) })
+    }
+
+    /// Follows an existing task until it no longer runs: a stream of snapshots, one whenever the task
+    /// changed. [`into_reply`](AskStream::into_reply) returns the answer.
+    ///
+    /// After a restart, a program follows the asks that it had stored the ids of. A task that has ended
+    /// is a stream of one snapshot.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// let reply = client.follow("tsk-6b7a…").await?.into_reply().await?;
+    /// println!("{reply}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`get_task`](Self::get_task). The stream ends in an error of kind
+    /// [`Timeout`](crate::ErrorKind::Timeout) at the client's deadline, or when the task makes no
+    /// progress for the idle limit.
+    pub fn follow(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<AskStream>> {
+        let (platform, ask) = self.existing_task(id.into());
+        Box::pin(async move {
+            let ask = ask?;
+            let hook = platform.on_ask_completed.as_ref();
+            let mut observer = AskObserver::begin(AskKind::Follow, &ask, hook);
+            let deadline = ask.limits.deadline.map(instant_after);
+            match platform.get_persistently(&ask).instrument(observer.span()).await {
+                Ok(found) => {
+                    let response = Response::Task(found);
+                    let driver = Driver::new(platform, ask, response, deadline, observer);
+                    Ok(AskStream::new(driver))
+                }
+                Err(error) => {
+                    observer.end_failed(&error);
+                    Err(error)
+                }
+            }
+        })
     }
 
     /// Cancels a task. What the agent has done by then is done.
     ///
+    /// It keeps the client's limits, as [`get_task`](Self::get_task) does.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// let task = client.cancel_task("tsk-6b7a…").await?;
+    /// println!("{}", task.state());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::TaskNotFound`] where the server knows no such task; [`ErrorKind::Rpc`] with code -32002 where there is
-    /// nothing left to cancel; [`ErrorKind::Unsupported`] where it cannot be asked.
+    /// [`TaskNotFound`](crate::ErrorKind::TaskNotFound) where the server knows no such task;
+    /// [`Rpc`](crate::ErrorKind::Rpc) with code -32002 where there is nothing left to cancel;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it cannot be asked;
+    /// [`Protocol`](crate::ErrorKind::Protocol) where it answers with another task.
     pub fn cancel_task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
+        let (platform, ask) = self.existing_task(id.into());
+        Box::pin(async move { platform.cancel(&ask?).await.map(|found| found.task) })
+    }
+
+    fn existing_task(&self, id: TaskId) -> (Arc<Platform>, Result<AskContext>) {
         let platform = Arc::clone(self.platform());
-        let id = id.into();
-        Box::pin(async move { platform.cancel(&id).await.map(|found| found.task) })
+        let ask = match id.is_blank() {
+            true => Err(Error::invalid_input("the task id is blank")),
+            false => {
+                let limits = Arc::clone(&platform.limits);
+                Ok(AskContext::of_task(id, self.0.session.clone(), limits))
+            }
+        };
+        (platform, ask)
     }
 }
 
@@ -355,7 +495,11 @@ impl Client {
     /// A handle in another session: resumes it. Shares the token and the connections.
     #[must_use]
     pub fn with_session(&self, id: impl Into<SessionId>) -> Self {
-        Self(Arc::new(self.0.in_session(id.into())))
+        Self(Arc::new(ClientInner {
+            platform: Arc::clone(self.platform()),
+            name: self.0.name.clone(),
+            session: id.into(),
+        }))
     }
 
     /// A handle in a session of its own. Shares the token and the connections.
@@ -380,7 +524,7 @@ impl Client {
     /// Where there is no valid token and none could be had; the source says why.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(self.platform());
-        Box::pin(async move { platform.tokens.access_token().await })
+        Box::pin(async move { platform.access_token().await })
     }
 
     /// The refresh token in hand, if any.
@@ -403,11 +547,11 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TokenStore`] where the store fails: the user is not signed out, try again.
-    /// [`ErrorKind::InvalidInput`] for a client of the app itself ([`with_credentials`](Self::with_credentials)).
-    pub fn sign_out(&self) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+    /// [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed out, try again.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app itself ([`with_credentials`](Self::with_credentials)).
+    pub fn sign_out(&self) -> BoxFuture<'static, Result<()>> {
         let platform = Arc::clone(self.platform());
-        async move { platform.tokens.sign_out().await }
+        Box::pin(async move { platform.tokens.sign_out().await })
     }
 
     /// How the token stands, for a health endpoint. Holds no secret.
@@ -434,36 +578,6 @@ impl Config {
         self.shared = Some(other.http().clone());
         self
     }
-}
-
-macro_rules! span_of {
-    ($name:literal, $ask:expr) => {
-        info_span!(
-            $name,
-            task_id = %$ask.task_id,
-            session_id = %$ask.session_id,
-            request_id = %$ask.request,
-            state = tracing::field::Empty,
-            duration_ms = tracing::field::Empty,
-        )
-    };
-}
-
-fn ask_span(ask: &PreparedAsk) -> Span {
-    span_of!("ask", ask)
-}
-
-fn stream_span(ask: &PreparedAsk) -> Span {
-    span_of!("stream", ask)
-}
-
-fn record_end(span: &Span, started: Instant, result: &Result<TaskSnapshot>) {
-    if span.is_disabled() {
-        return;
-    }
-    let state = result.as_ref().map_or("error", |found| found.task.state().as_str());
-    span.record("state", state);
-    span.record("duration_ms", millis_since(started));
 }
 
 #[cfg(test)]

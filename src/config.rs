@@ -11,10 +11,9 @@ use crate::auth::store::TokenStore;
 use crate::endpoint::{BaseUrl, Environment};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
+use crate::observe::{AskHook, AskSummary};
 use crate::policy::{Limits, RetryPolicy};
-use crate::transport::Http;
-
-type ConfigureHttp = Arc<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
+use crate::transport::{ConfigureHttp, Http};
 
 /// How to reach the platform, as whom, and within which limits.
 ///
@@ -48,6 +47,7 @@ pub struct Config {
     pub(crate) lost_refresh_retries: u32,
     pub(crate) token_store: Option<Arc<dyn TokenStore>>,
     pub(crate) configure_http: Option<ConfigureHttp>,
+    pub(crate) on_ask_completed: Option<AskHook>,
     pub(crate) shared: Option<Http>,
 }
 
@@ -67,6 +67,7 @@ impl Config {
             lost_refresh_retries: 1,
             token_store: None,
             configure_http: None,
+            on_ask_completed: None,
             shared: None,
         }
     }
@@ -186,6 +187,23 @@ impl Config {
         configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
     ) -> Self {
         self.configure_http = Some(Arc::new(configure));
+        self
+    }
+
+    /// Sets a function that is called once for each ask that ended: with an answer, with an error, or
+    /// because the caller dropped it. It is told figures, never text.
+    ///
+    /// It runs where the ask is polled or dropped, so it must not block. A panic in it is the caller's.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").on_ask_completed(|ask| {
+    ///     println!("{} {} {:?}", ask.kind.as_str(), ask.outcome.as_str(), ask.duration);
+    /// });
+    /// ```
+    pub fn on_ask_completed(mut self, hook: impl Fn(&AskSummary) + Send + Sync + 'static) -> Self {
+        self.on_ask_completed = Some(Arc::new(hook));
         self
     }
 }

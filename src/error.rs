@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::ids::TaskId;
-use crate::wire::jsonrpc::RpcError;
+use crate::wire::jsonrpc::{RpcError, code};
+use crate::wire::state::TaskState;
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -90,6 +91,7 @@ struct ErrorInner {
     status: Option<u16>,
     body: Option<Bytes>,
     rpc: Option<RpcError>,
+    error_code: Option<Box<str>>,
     retry_after: Option<Duration>,
     task_id: Option<TaskId>,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
@@ -115,6 +117,10 @@ impl Error {
     #[must_use]
     pub fn is_safe_to_ask_again(&self) -> bool {
         self.0.outcome == Outcome::NotDone
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.0.outcome
     }
 
     /// True when the user has to connect again: the refresh token was refused, or there is none.
@@ -195,6 +201,13 @@ impl Error {
         self.rpc_error()?.code
     }
 
+    /// Returns the `errorCode` of an error body `{status, timestamp, errorCode, message}`, such as
+    /// `insufficient_funds`.
+    #[must_use]
+    pub fn error_code(&self) -> Option<&str> {
+        self.0.error_code.as_deref()
+    }
+
     /// How long the server asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -209,6 +222,8 @@ impl Error {
 }
 
 impl Error {
+    /// Builds an error. Only called in this file: elsewhere, errors are built by the named
+    /// constructors below, so that every message and what it proves stand in one place.
     pub(crate) fn new(
         kind: ErrorKind,
         outcome: Outcome,
@@ -221,15 +236,192 @@ impl Error {
             status: None,
             body: None,
             rpc: None,
+            error_code: None,
             retry_after: None,
             task_id: None,
             source: None,
         }))
     }
 
-    /// Bad input: nothing was sent.
+    /// Refuses bad input before anything is sent.
     pub(crate) fn invalid_input(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidInput, Outcome::NotDone, message)
+    }
+
+    fn unknown(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(kind, Outcome::Unknown, message)
+    }
+}
+
+/// Sending an ask.
+impl Error {
+    pub(crate) fn unexpected_stream() -> Self {
+        Self::protocol("the platform answered an ask for a whole reply with a stream")
+    }
+
+    /// Refuses a second ask of a clone. The first may have been done, so the outcome is unknown.
+    pub(crate) fn ask_already_sent() -> Self {
+        Self::unknown(ErrorKind::InvalidInput, "this ask was sent already")
+    }
+
+    pub(crate) fn deadline_passed_before_sending() -> Self {
+        let message = "the time limit passed before the ask was sent";
+        Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn not_connected(timed_out: bool, source: impl Into<Source>) -> Self {
+        let message = if timed_out {
+            "connecting to the platform took too long"
+        } else {
+            "could not connect to the platform"
+        };
+        Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
+    }
+
+    /// The time limit passed while the request waited for a connection.
+    pub(crate) fn no_connection_in_time() -> Self {
+        let message = "the time limit passed before a connection took the request";
+        Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
+    }
+
+    /// The connection closed before it took the request.
+    pub(crate) fn connection_closed_unused(source: impl Into<Source>) -> Self {
+        let message = "the connection closed before it took the request";
+        Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
+    }
+
+    pub(crate) fn connection_lost(source: impl Into<Source>) -> Self {
+        let message = "the connection broke before the answer was whole";
+        Self::unknown(ErrorKind::Interrupted, message).with_source(source)
+    }
+
+    pub(crate) fn answer_timed_out() -> Self {
+        Self::unknown(ErrorKind::Timeout, "the platform did not answer in time")
+    }
+
+    pub(crate) fn token_wait_timed_out() -> Self {
+        let message = "the deadline passed while waiting for a token";
+        Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
+    }
+}
+
+/// Reading an answer.
+impl Error {
+    /// An answer or an event that cannot be understood or trusted.
+    pub(crate) fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::unknown(ErrorKind::Protocol, message)
+    }
+
+    pub(crate) fn another_task() -> Self {
+        Self::protocol(ANOTHER_TASK)
+    }
+
+    pub(crate) fn is_another_task(&self) -> bool {
+        self.0.message == ANOTHER_TASK
+    }
+
+    pub(crate) fn too_large(what: &str, limit: usize) -> Self {
+        let message = format!("{what} is larger than the limit of {limit} bytes");
+        Self::unknown(ErrorKind::TooLarge, message)
+    }
+
+    /// Builds the error of a JSON-RPC response; the server's message is cut short and put on one line.
+    pub(crate) fn from_rpc(rpc: RpcError) -> Self {
+        let kind = match rpc.code {
+            Some(code::TASK_NOT_FOUND) => ErrorKind::TaskNotFound,
+            Some(code::METHOD_NOT_FOUND | code::UNSUPPORTED_OPERATION) => ErrorKind::Unsupported,
+            _ => ErrorKind::Rpc,
+        };
+        let says = on_one_line(&rpc.message);
+        let message = match (rpc.code, says.as_str()) {
+            (Some(code), "") => format!("the platform answered with JSON-RPC error {code}"),
+            (Some(code), says) => {
+                format!("the platform answered with JSON-RPC error {code}: {says}")
+            }
+            (None, says) => {
+                format!("the platform answered with a JSON-RPC error without a code: {says}")
+            }
+        };
+        Self::unknown(kind, message).with_rpc(rpc)
+    }
+
+    /// Builds the error of an HTTP status that is not a success.
+    pub(crate) fn from_status(status: reqwest::StatusCode, says: Option<&str>) -> Self {
+        let message = match says.map(on_one_line).filter(|says| !says.is_empty()) {
+            Some(says) => format!("the platform answered HTTP {status}: {says}"),
+            None => format!("the platform answered HTTP {status}"),
+        };
+        Self::unknown(ErrorKind::Http, message).with_status(status.as_u16())
+    }
+
+    /// Sets the kind that an HTTP status stands for, where it says more than the body.
+    pub(crate) fn with_kind_of_status(self, status: u16, asks_to_wait: bool) -> Self {
+        match (status, self.kind()) {
+            (401 | 403, _) => self.with_kind(ErrorKind::Auth),
+            (429, _) => self.with_kind(ErrorKind::RateLimited),
+            (503, _) if asks_to_wait => self.with_kind(ErrorKind::RateLimited),
+            (404 | 405 | 501, ErrorKind::Http) => self.with_kind(ErrorKind::Unsupported),
+            _ => self,
+        }
+    }
+}
+
+/// Looking up and following a task.
+impl Error {
+    pub(crate) fn lookups_unanswered(id: &TaskId) -> Self {
+        Self::unknown(ErrorKind::Interrupted, "the platform no longer answers for the task")
+            .with_task_id(id)
+    }
+
+    pub(crate) fn resubscribe_unsupported() -> Self {
+        let message = "the platform did not resume the task's events";
+        Self::new(ErrorKind::Unsupported, Outcome::Settled, message)
+    }
+
+    pub(crate) fn task_still_running(id: &TaskId) -> Self {
+        let message = "the deadline passed while the task was still running";
+        Self::unknown(ErrorKind::Timeout, message).with_task_id(id)
+    }
+
+    pub(crate) fn task_stands_still(id: &TaskId) -> Self {
+        let message = "the task is still running and made no progress for too long";
+        Self::unknown(ErrorKind::Timeout, message).with_task_id(id)
+    }
+
+    pub(crate) fn task_not_followed(id: &TaskId) -> Self {
+        let message = "the task is still running, and is not followed";
+        Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
+    }
+
+    /// The task has ended, but its streamed answer was cut and cannot be had again.
+    pub(crate) fn answer_not_whole(state: &TaskState) -> Self {
+        let message =
+            format!("the answer was cut and was not sent again; the task's state is {state}");
+        Self::new(ErrorKind::Interrupted, Outcome::Settled, message)
+    }
+}
+
+/// Streams.
+impl Error {
+    /// The stream ended, or broke, before the answer did.
+    pub(crate) fn stream_cut(message: &'static str) -> Self {
+        Self::unknown(ErrorKind::Interrupted, message)
+    }
+
+    pub(crate) fn stream_idle() -> Self {
+        Self::unknown(ErrorKind::Timeout, "the stream was silent for too long")
+    }
+
+    pub(crate) fn stream_deadline_passed() -> Self {
+        Self::unknown(ErrorKind::Timeout, "the deadline passed before the answer ended")
+    }
+}
+
+/// Adding details.
+impl Error {
+    pub(crate) fn with_error_code(mut self, code: Option<String>) -> Self {
+        Arc::make_mut(&mut self.0).error_code = code.map(String::into_boxed_str);
+        self
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -281,6 +473,16 @@ impl Error {
         let message = format!("could not listen on {address}");
         Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
     }
+}
+
+const ANOTHER_TASK: &str = "the platform answered with another task than the one asked for";
+
+/// Cuts a server's text short and replaces its control characters, line ends included.
+fn on_one_line(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+    text.trim().to_owned()
 }
 
 impl fmt::Display for Error {

@@ -57,7 +57,8 @@ impl Event {
         match self {
             Self::Status(update) => Some(update.state()),
             Self::Task(task) => Some(task.state()),
-            Self::Artifact(_) | Self::Unknown(_) => None,
+            Self::Artifact(update) => update.status.as_ref().map(|status| &status.state),
+            Self::Unknown(_) => None,
         }
     }
 
@@ -66,7 +67,11 @@ impl Event {
     /// A task in a terminal state whose stream goes on is not final yet; see [`TaskState::is_terminal`].
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Status(update) if update.is_final)
+        match self {
+            Self::Status(update) => update.is_final,
+            Self::Artifact(update) => update.is_final,
+            Self::Task(_) | Self::Unknown(_) => false,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 pub struct RetryPolicy {
     pub(crate) connect_retries: u32,
     pub(crate) resend_when_busy: bool,
-    pub(crate) look: bool,
+    pub(crate) reconcile: bool,
     pub(crate) follow: bool,
     pub(crate) recovery_timeout: Duration,
 }
@@ -55,7 +55,7 @@ impl Default for RetryPolicy {
         Self {
             connect_retries: 2,
             resend_when_busy: false,
-            look: true,
+            reconcile: true,
             follow: true,
             recovery_timeout: Duration::from_secs(15),
         }
@@ -69,7 +69,7 @@ impl RetryPolicy {
         Self {
             connect_retries: 0,
             resend_when_busy: false,
-            look: false,
+            reconcile: false,
             follow: false,
             recovery_timeout: Duration::ZERO,
         }
@@ -91,8 +91,8 @@ impl RetryPolicy {
     }
 
     /// Whether an answer that was lost is looked for with `tasks/get`. Default true.
-    pub fn reconcile_lost_answers(mut self, look: bool) -> Self {
-        self.look = look;
+    pub fn reconcile_lost_answers(mut self, reconcile: bool) -> Self {
+        self.reconcile = reconcile;
         self
     }
 

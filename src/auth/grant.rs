@@ -26,7 +26,6 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::config::Config;
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
@@ -137,15 +136,20 @@ pub(crate) struct HttpExchange {
 }
 
 impl HttpExchange {
-    pub(crate) fn new(config: &Config, base: &BaseUrl, http: &Http) -> Result<Self> {
-        let basic = match &config.client_secret {
-            Some(secret) => Some(basic(&config.client_id, secret)?),
+    pub(crate) fn new(
+        http: &Http,
+        base: &BaseUrl,
+        client_id: &str,
+        client_secret: Option<&SecretString>,
+    ) -> Result<Self> {
+        let basic = match client_secret {
+            Some(secret) => Some(basic(client_id, secret)?),
             None => None,
         };
         Ok(Self {
             http: http.clone(),
             url: base.join(path::TOKEN),
-            client_id: config.client_id.clone(),
+            client_id: client_id.to_owned(),
             basic,
         })
     }
@@ -174,7 +178,7 @@ impl HttpExchange {
         let mut request = Request::new(Method::POST, url);
         *request.body_mut() = Some(Bytes::new().into());
         let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.1"));
         // Some servers refuse a POST that does not say so (411).
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         if let Some(basic) = &self.basic {
@@ -250,6 +254,11 @@ fn of_failure(failure: Failure) -> ExchangeError {
             "the token endpoint could not be reached",
         )
         .caused_by(source),
+        Failure::NotSent(_) => ExchangeError::new(
+            Fault::NotSent,
+            ErrorKind::Connect,
+            "the token endpoint could not be reached",
+        ),
         Failure::Lost(source) => ExchangeError::new(
             Fault::Lost,
             ErrorKind::Interrupted,
@@ -316,13 +325,15 @@ mod tests {
     use super::*;
 
     fn endpoint(secret: Option<&str>) -> HttpExchange {
-        let mut config = Config::new("id & co");
-        if let Some(secret) = secret {
-            config = config.client_secret(secret);
-        }
         let base = BaseUrl::parse("http://127.0.0.1:9").unwrap();
-        let http = Http::for_config(&config, &base).unwrap();
-        HttpExchange::new(&config, &base, &http).unwrap()
+        let settings = crate::transport::HttpSettings {
+            plain_loopback: true,
+            connect_timeout: Duration::from_secs(1),
+            configure: None,
+        };
+        let http = Http::new(settings).unwrap();
+        let secret = secret.map(SecretString::from);
+        HttpExchange::new(&http, &base, "id & co", secret.as_ref()).unwrap()
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) async fn for_auth_code(
     if code.expose_secret().trim().is_empty() {
         return Err(Error::invalid_input("the auth code is blank"));
     }
-    let exchange = Arc::new(HttpExchange::new(config, base, http)?);
+    let exchange = Arc::new(exchange_of(config, base, http)?);
     let place = sign_in::Place {
         options: options(config, Owner::User),
         exchange,
@@ -78,11 +78,15 @@ fn keeper(
     subject: &str,
     mut token: Token,
 ) -> Result<TokenManager> {
-    let exchange = Arc::new(HttpExchange::new(config, base, http)?);
+    let exchange = Arc::new(exchange_of(config, base, http)?);
     let key = TokenKey::new(owner, &config.client_id, base.as_str(), subject);
     // A store of the caller's is asked first: the newest generation wins.
     token.loaded = config.token_store.is_none();
     Ok(TokenManager::new(options(config, owner), exchange, store_of(config), key, token))
+}
+
+fn exchange_of(config: &Config, base: &BaseUrl, http: &Http) -> Result<HttpExchange> {
+    HttpExchange::new(http, base, &config.client_id, config.client_secret.as_ref())
 }
 
 fn options(config: &Config, owner: Owner) -> Options {

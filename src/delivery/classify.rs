@@ -1,73 +1,93 @@
-//! What may be sent again. Nothing else in the crate decides it.
+//! The decision table: what may be sent again. Nothing else in the crate decides it.
 //!
-//! An ask can move money, and the platform is not known to deduplicate anything: a second send runs the
-//! agent again. So an ask is sent again only where it is certain that it was not received.
+//! The table itself is public documentation: see [`RetryPolicy`].
 //!
-//! | what happened to an ask | what the SDK does |
-//! |---|---|
-//! | no connection (name, refused, TLS, connect time limit): nothing was sent | sends again after a wait with full jitter, up to [`RetryPolicy::connect_retries`] times, within the deadline and the budget that all clones share |
-//! | HTTP 401 with no task in the body | one token refresh, one more send, same ids |
-//! | HTTP 429 | waits `Retry-After` or backs off, then **looks**; sends again (same ids) only if the server says that it does not know the task, or if the caller [opted in](RetryPolicy::resend_when_busy); else a rate-limit error; at once if the wait would pass the deadline |
-//! | HTTP 503 with `Retry-After` | as 429, and only when the caller opted in |
-//! | another 4xx (but 408), or JSON-RPC -32700, -32600, -32601, -32602, -32005 | refused: an error, not sent again |
-//! | anything else once a byte may have left: reset, close, time limit, 3xx, 408, 5xx, JSON-RPC -32603 or an unknown code, a cut or garbled reply or error, HTTP/2 "not processed" | **never sent again**; recovered by looking |
-//!
-//! `tasks/get` and `tasks/cancel` change nothing when repeated: they are repeated within the limits.
-//! Token requests have a table of their own, in `auth::grant`.
+//! `tasks/get` and `tasks/cancel` have the same effect when they are repeated, so they are repeated within the
+//! limits. Token requests have a table of their own, in `auth::grant`.
 
 use crate::policy::RetryPolicy;
 use crate::wire::jsonrpc::{RpcError, code};
 
-/// What came of one send of an ask.
+/// What came of one attempt to send an ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attempt<'a> {
-    /// No connection: no byte left.
-    NotConnected,
-    /// An answer that is no reply.
-    Answer { status: u16, has_task: bool, rpc: Option<&'a RpcError>, asks_to_wait: bool },
-    /// A byte may have left, and there is no answer that could be understood.
+    /// The request's body was not handed to a connection.
+    NotSent,
+    /// An answer that is not a reply.
+    Answer(ErrorAnswer<'a>),
+    /// The request may have been received, and there is no answer that could be understood.
     Lost,
+}
+
+/// An answer that is not a reply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ErrorAnswer<'a> {
+    pub(crate) status: u16,
+    /// A task or an event came along: the server began.
+    pub(crate) has_task: bool,
+    pub(crate) rpc: Option<&'a RpcError>,
+    /// There is a `Retry-After`.
+    pub(crate) asks_to_wait: bool,
+    /// Whether the server may know the task's id from an earlier request.
+    pub(crate) id: IdAtServer,
+}
+
+/// Whether the server may know a task's id from an earlier request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdAtServer {
+    /// This was the first request with a random id, or the task is known to exist.
+    AsExpected,
+    /// An earlier request with this id may have been received.
+    MayBeKnown,
 }
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryDecision {
-    /// Nothing was sent: send, after a wait.
+    /// Nothing was sent: send after a wait.
     SendAgain,
-    /// The token was refused: renew it, send once more.
+    /// The token was refused: renew it and send once more.
     RenewToken,
-    /// The server is busy: wait, look, send again only if that shows it to be safe.
-    WaitAndLook,
+    /// The server is busy: wait, look the task up, and send again only if that shows it to be safe.
+    WaitAndLookUp,
     /// Nothing was done, and sending it again would change nothing.
     Refused,
-    /// It may have been done: never send again, look.
-    Look,
+    /// It may have been done: never send again, look the task up.
+    LookUp,
 }
 
-/// The table.
-pub(crate) fn classify(observed: Attempt<'_>, policy: &RetryPolicy) -> RetryDecision {
-    let (status, has_task, rpc, asks_to_wait) = match observed {
-        Attempt::NotConnected => return RetryDecision::SendAgain,
-        Attempt::Lost => return RetryDecision::Look,
-        Attempt::Answer { status, has_task, rpc, asks_to_wait } => {
-            (status, has_task, rpc, asks_to_wait)
-        }
+/// Decides what to do after one attempt.
+pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecision {
+    let answer = match attempt {
+        Attempt::NotSent => return RetryDecision::SendAgain,
+        Attempt::Lost => return RetryDecision::LookUp,
+        Attempt::Answer(answer) => answer,
     };
-    if has_task {
-        return RetryDecision::Look;
+    if answer.has_task {
+        return RetryDecision::LookUp;
     }
-    match (status, rpc) {
+    match (answer.status, answer.rpc) {
         (401, _) => RetryDecision::RenewToken,
-        (429, _) => RetryDecision::WaitAndLook,
-        (503, _) if asks_to_wait && policy.resend_when_busy => RetryDecision::WaitAndLook,
+        (429, _) => RetryDecision::WaitAndLookUp,
+        (503, _) if answer.asks_to_wait && policy.resend_when_busy => RetryDecision::WaitAndLookUp,
+        (409, _) if answer.id == IdAtServer::MayBeKnown => RetryDecision::LookUp,
         (_, Some(rpc)) if is_refusal(rpc) => RetryDecision::Refused,
-        (408, _) | (_, Some(_)) => RetryDecision::Look,
-        (400..500, None) => RetryDecision::Refused,
-        _ => RetryDecision::Look,
+        (_, Some(_)) => RetryDecision::LookUp,
+        (status, None) if is_refused_status(status) => RetryDecision::Refused,
+        _ => RetryDecision::LookUp,
     }
 }
 
-/// Codes by which a server says that it did not take the request up.
+/// Statuses by which a server says that it did not act on the request.
+///
+/// Not among them: 406, which servers of this kind answer when they fail *after* acting and may not
+/// write their error as JSON; 408 and 499, which gateways answer for a request that is still under way;
+/// 424, which tells of an action that failed half-way; and those that no standard defines.
+fn is_refused_status(status: u16) -> bool {
+    matches!(status, 400..=405 | 407 | 409..=418 | 421..=423 | 426 | 428 | 431 | 451 | 501)
+}
+
+/// Codes by which a server says that it did not act on the request.
 fn is_refusal(rpc: &RpcError) -> bool {
     matches!(
         rpc.code,
@@ -76,6 +96,7 @@ fn is_refusal(rpc: &RpcError) -> bool {
                 | code::INVALID_REQUEST
                 | code::METHOD_NOT_FOUND
                 | code::INVALID_PARAMS
+                | code::UNSUPPORTED_OPERATION
                 | code::CONTENT_TYPE_NOT_SUPPORTED
         )
     )

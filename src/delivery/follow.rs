@@ -1,364 +1,577 @@
-//! Looking for an answer that was lost, and following a task to its end.
+//! Finds a lost answer and waits for a running task. The only place that does.
+//!
+//! * **Reconcile**: an answer was lost, so the task is looked up until it proves that the ask was received.
+//! * **Poll**: the task is running, so it is looked up until it no longer is. A resubscribed stream may
+//!   bring a lookup forward. What it says is not used: it may have missed something.
+//!
+//! All of it is bounded by time: the deadline, the time without an answer
+//! ([`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout)) and the time without progress
+//! (the idle limit). The last lookup happens at the end of that time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::Response;
-use tokio::time::{Instant, sleep};
+use async_stream::try_stream;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, Stream, StreamExt};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
-use url::Url;
 
-use super::{
-    Delivered, ExpectedResponse, Platform, TaskSnapshot, instant_after, request, still_running,
-};
-use crate::ask::PreparedAsk;
+use super::Platform;
+use super::lookup::{LOOKUP_TIMEOUT, LookupResult, last_start, lookup_backoff};
+use super::response::{ArtifactsField, SnapshotSource, TaskSnapshot};
+use crate::ask::{AskContext, TaskOrigin};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::ids::{RequestId, TaskId};
-use crate::policy::Limits;
+use crate::time::{instant_after, instant_of};
 use crate::transport::backoff::Backoff;
-use crate::wire::jsonrpc::{Request, code};
-use crate::wire::request::{TaskParams, method};
 use crate::wire::state::TaskState;
 use crate::wire::task::{Role, Task};
+use crate::wire::timestamp::Timestamp;
 
-/// How often one look is tried, where the server does not know the task or does not answer.
-const LOOKS: u32 = 5;
-/// How long one try may take at most.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a continued task's history is asked for, to find the message just sent.
-const HISTORY: u32 = 20;
+/// A resubscribed stream brings a lookup forward to no sooner than this after the last one.
+const HINT_FLOOR: Duration = Duration::from_secs(1);
+/// Between a hint and the lookup: events come in bursts.
+const HINT_DELAY: Duration = Duration::from_millis(250);
+/// How long a state that may be the last is looked into, where the stream does not end.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
-fn look_backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(200), Duration::from_secs(2))
-}
-
-/// The waits between two looks at a running task: growing, not random, for one caller looks at one task.
-pub(crate) struct PollBackoff(Duration);
+/// The waits between two lookups of a running task: growing, not random, since one caller polls one task.
+struct PollBackoff(Duration);
 
 impl PollBackoff {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self(Duration::from_millis(250))
     }
 
-    pub(crate) fn next_wait(&mut self) -> Duration {
+    fn next_wait(&mut self) -> Duration {
         let wait = self.0;
         self.0 = (wait * 8 / 5).min(Duration::from_secs(5));
         wait
     }
 }
 
-/// What one look showed.
-#[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
-pub(super) enum LookupResult {
-    /// The task, with what was just sent in it.
-    TaskSnapshot(TaskSnapshot),
+/// Looks one task up until its answer is found, or until it no longer runs.
+pub(crate) struct Follower {
+    platform: Arc<Platform>,
+    ask: AskContext,
+    deadline: Instant,
+    receipt: Receipt,
+    lookups: Lookups,
+    last_lookup: Option<Instant>,
+    /// When the state, the timestamp or the artifacts changed last.
+    progress_at: Instant,
+    poll: PollBackoff,
+    hint: Hint,
+}
+
+/// Whether it is proven that the server received the ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receipt {
+    Unproven,
+    Proven,
+}
+
+/// Whether this server has answered a lookup of the task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lookups {
+    NeverAnswered,
+    Answered,
+}
+
+/// What came of looking for a lost answer.
+pub(super) enum Reconciled {
+    Found(TaskSnapshot),
+    /// The server said that it does not know the task.
+    NotKnown,
+    NotFound,
+}
+
+/// What one lookup means for the task that is followed.
+enum Observation {
+    /// The task as of now.
+    Seen(TaskSnapshot),
+    /// An answer that does not show that the ask was received.
+    Stale,
     /// The server does not know the task.
     NotKnown(Error),
-    /// The task is there, but nothing shows that it holds what was just sent.
-    NoProof,
     /// The server cannot be asked.
     Unsupported(Error),
     /// No answer, for now.
-    Failed,
+    Failed(Error),
 }
 
-impl Platform {
-    /// Looks for the answer to an ask that may have been received: `error` says how it was lost.
-    ///
-    /// Gives the task in whatever state it is; the error, its outcome unknown, where it cannot be found.
-    pub(crate) async fn recover(
-        &self,
-        ask: &PreparedAsk,
-        error: Error,
-        deadline: Instant,
-    ) -> Result<TaskSnapshot> {
-        let lost = error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id);
-        // A reply that is over the limit would be so again.
-        if !self.policy.look || lost.kind() == ErrorKind::TooLarge || Instant::now() >= deadline {
-            return Err(lost);
+/// How following went on.
+enum Change {
+    To(TaskSnapshot),
+    /// The server cannot be asked about the task.
+    CannotFollow(Error),
+}
+
+/// What following begins with.
+pub(crate) enum FollowStart {
+    /// The answer was lost in this way.
+    Lost(Error),
+    /// This snapshot came in reply to the ask, or was looked up.
+    Snapshot(TaskSnapshot),
+    /// The stream ended with this task still running. It was shown already.
+    StillRunning(Task),
+}
+
+impl Follower {
+    pub(super) fn new(platform: Arc<Platform>, ask: AskContext, deadline: Instant) -> Self {
+        Self {
+            platform,
+            ask,
+            deadline,
+            receipt: Receipt::Unproven,
+            lookups: Lookups::NeverAnswered,
+            last_lookup: None,
+            progress_at: Instant::now(),
+            poll: PollBackoff::new(),
+            hint: Hint::Off,
         }
-        let until = instant_after(self.policy.recovery_timeout).min(deadline);
-        let mut backoff = look_backoff();
-        for _ in 0..LOOKS {
-            match self.sight(ask, until).await {
-                LookupResult::TaskSnapshot(found) => {
-                    debug!(task_id = %ask.task_id, state = %found.task.state(), "found the lost answer");
-                    return Ok(found);
-                }
-                LookupResult::Unsupported(_) => break,
-                // The ask may still be on its way, or the continuation not yet in the history.
-                LookupResult::NotKnown(_) | LookupResult::NoProof | LookupResult::Failed => {}
-            }
-            let wait = backoff.next_wait();
-            if instant_after(wait) >= until {
-                break;
-            }
-            sleep(wait).await;
-        }
-        Err(lost)
     }
 
-    /// One look, and what it proves for this ask.
-    pub(super) async fn sight(&self, ask: &PreparedAsk, until: Instant) -> LookupResult {
-        if !self.policy.look {
-            let message = "looking for answers is turned off";
-            return LookupResult::Unsupported(Error::new(
-                ErrorKind::Unsupported,
-                Outcome::Unknown,
-                message,
-            ));
+    /// The server answered the ask itself: lookups need not prove the receipt again.
+    pub(crate) fn received(mut self) -> Self {
+        self.receipt = Receipt::Proven;
+        self
+    }
+
+    fn note(&mut self, found: &TaskSnapshot) {
+        self.receipt = Receipt::Proven;
+        self.progress_at = Instant::now();
+        if found.source == SnapshotSource::Lookup {
+            self.lookups = Lookups::Answered;
         }
-        let history = ask.continues.as_ref().map(|_| HISTORY);
-        match self.get(&ask.task_id, history, &ask.limits, until).await {
-            Ok(found) if proves(ask, &found.task) => LookupResult::TaskSnapshot(found),
-            Ok(_) => LookupResult::NoProof,
-            Err(error) if error.kind() == ErrorKind::TaskNotFound => LookupResult::NotKnown(error),
-            Err(error) if error.is_unsupported() => LookupResult::Unsupported(error),
-            Err(_) => LookupResult::Failed,
+    }
+
+    /// Looks for the answer to an ask that may have been received: `error` says how it was lost.
+    ///
+    /// Returns the task in whatever state it is; the error, its outcome unknown, where it is not found.
+    pub(crate) async fn reconcile(&mut self, error: Error) -> Result<TaskSnapshot> {
+        let lost = error.with_outcome(Outcome::Unknown).with_task_id(&self.ask.task_id);
+        match self.search(&lost, NotKnown::MayStillArrive).await {
+            Reconciled::Found(found) => {
+                debug!(task_id = %self.ask.task_id, state = %found.task.state(), "found the lost answer");
+                Ok(found)
+            }
+            Reconciled::NotKnown | Reconciled::NotFound => Err(lost),
+        }
+    }
+
+    /// Finds out whether a busy server knows the task.
+    pub(super) async fn find_out(&mut self, busy: &Error) -> Reconciled {
+        self.search(busy, NotKnown::IsAnAnswer).await
+    }
+
+    async fn search(&mut self, lost: &Error, not_known: NotKnown) -> Reconciled {
+        // A reply that is over the limit would be so again.
+        if !self.platform.policy.reconcile
+            || lost.kind() == ErrorKind::TooLarge
+            || Instant::now() >= self.deadline
+        {
+            return Reconciled::NotFound;
+        }
+        let mut window = Window::new(self);
+        loop {
+            let retry_after = match self.observe(&window).await {
+                Observation::Seen(found) => return Reconciled::Found(found),
+                Observation::NotKnown(_) if not_known == NotKnown::IsAnAnswer => {
+                    return Reconciled::NotKnown;
+                }
+                Observation::Unsupported(error) if is_for_good(&error) => {
+                    return Reconciled::NotFound;
+                }
+                // The ask may still be on its way, or the continuation not yet in the history.
+                Observation::NotKnown(_) | Observation::Stale => None,
+                Observation::Unsupported(error) | Observation::Failed(error) => error.retry_after(),
+            };
+            match window.next_try(retry_after) {
+                Some(at) => sleep_until(at).await,
+                None => return Reconciled::NotFound,
+            }
         }
     }
 
     /// Follows a task until it no longer runs. A server that cannot be asked leaves `found` as it is.
-    pub(crate) async fn follow(
-        &self,
-        ask: &PreparedAsk,
-        mut found: TaskSnapshot,
-        deadline: Instant,
-    ) -> Result<TaskSnapshot> {
-        let mut pace = PollBackoff::new();
-        let mut last_seen = Instant::now();
-        while self.is_to_be_followed(ask, &found) {
-            let wait = pace.next_wait();
-            if instant_after(wait) >= deadline {
-                return Err(still_running(&ask.task_id));
-            }
-            sleep(wait).await;
-            match self.look_again(ask, deadline).await {
-                Ok(Some(now)) => {
-                    found = now;
-                    last_seen = Instant::now();
+    pub(crate) async fn follow_to_end(mut self, mut found: TaskSnapshot) -> Result<TaskSnapshot> {
+        self.note(&found);
+        while self.is_to_be_followed(&found.task) {
+            match self.next_change(&found, None).await? {
+                Change::To(next) => {
+                    check_whole(&found.task, &next)?;
+                    found = next;
                 }
-                Ok(None) if last_seen.elapsed() < self.policy.recovery_timeout => {}
-                Ok(None) => return Err(lost_sight(&ask.task_id)),
-                Err(error) if error.is_unsupported() => break,
-                Err(error) => return Err(error),
+                Change::CannotFollow(_) => break,
             }
         }
         Ok(found)
     }
 
-    /// True for a task that still runs. One to which the server gave another id is what the server replied.
-    pub(crate) fn is_to_be_followed(&self, ask: &PreparedAsk, found: &TaskSnapshot) -> bool {
-        self.policy.follow && found.task.state().is_running() && found.task.id == ask.task_id
+    /// Returns true for a task that still runs. One to which the server gave another id is what the
+    /// server replied.
+    pub(crate) fn is_to_be_followed(&self, task: &Task) -> bool {
+        self.platform.policy.follow && task.state().is_running() && task.id == self.ask.task_id
     }
 
-    /// Looks at a task that was there before. `None` where this look showed nothing.
-    pub(crate) async fn look_again(
-        &self,
-        ask: &PreparedAsk,
-        deadline: Instant,
-    ) -> Result<Option<TaskSnapshot>> {
-        match self.sight(ask, deadline).await {
-            LookupResult::TaskSnapshot(found) => Ok(Some(found)),
-            LookupResult::NoProof | LookupResult::Failed => Ok(None),
-            LookupResult::NotKnown(error) | LookupResult::Unsupported(error) => {
-                Err(error.with_outcome(Outcome::Unknown).with_task_id(&ask.task_id))
-            }
-        }
-    }
-
-    pub(crate) fn follows(&self) -> bool {
-        self.policy.follow
-    }
-
-    pub(crate) fn recovery_timeout(&self) -> Duration {
-        self.policy.recovery_timeout
-    }
-
-    /// `tasks/get`, once.
-    async fn get(
-        &self,
-        id: &TaskId,
-        history_length: Option<u32>,
-        limits: &Limits,
-        until: Instant,
-    ) -> Result<TaskSnapshot> {
-        self.task_call(&self.urls.get, method::GET, id, history_length, limits, until).await
-    }
-
-    /// `tasks/get`, repeated within the limits.
-    pub(crate) async fn get_persistently(&self, id: &TaskId) -> Result<TaskSnapshot> {
-        let deadline = self.reply_deadline(&self.limits);
-        let mut backoff = look_backoff();
-        let mut left = LOOKS;
-        loop {
-            left -= 1;
-            match self.get(id, Some(HISTORY), &self.limits, deadline).await {
-                Err(error) if left > 0 && is_passing(&error) && self.http.budget().withdraw() => {
-                    self.wait_to_repeat(error, &mut backoff, deadline).await?;
+    /// Turns into a stream of snapshots: of the task whenever it changed, until it no longer runs.
+    pub(crate) fn into_snapshots(
+        mut self,
+        start: FollowStart,
+    ) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
+        try_stream! {
+            self.hint = Hint::Unopened;
+            let mut cause = None;
+            let mut current = match start {
+                FollowStart::Lost(error) => {
+                    debug!(task_id = %self.ask.task_id, kind = ?error.kind(), "the stream was cut");
+                    cause = error.rpc_error().is_some().then(|| error.clone());
+                    let found = self.reconcile(error).await?;
+                    yield found.clone();
+                    found
                 }
-                result => return result,
-            }
-        }
-    }
-
-    /// `tasks/cancel`, repeated within the limits.
-    ///
-    /// Where a repetition finds nothing to cancel, the task tells whether the first did it.
-    pub(crate) async fn cancel(&self, id: &TaskId) -> Result<TaskSnapshot> {
-        let deadline = self.reply_deadline(&self.limits);
-        let mut backoff = look_backoff();
-        let mut repeated = false;
-        for left in (0..LOOKS).rev() {
-            match self
-                .task_call(&self.urls.cancel, method::CANCEL, id, None, &self.limits, deadline)
-                .await
-            {
-                Err(error) if left > 0 && is_passing(&error) && self.http.budget().withdraw() => {
-                    self.wait_to_repeat(error, &mut backoff, deadline).await?;
-                    repeated = true;
+                FollowStart::Snapshot(found) => {
+                    yield found.clone();
+                    found
                 }
-                Err(error) if repeated && error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) => {
-                    let found = self.get(id, None, &self.limits, deadline).await?;
-                    return if *found.task.state() == TaskState::Canceled {
-                        Ok(found)
-                    } else {
-                        Err(error)
-                    };
-                }
-                result => return result,
-            }
-        }
-        Err(lost_sight(id))
-    }
-
-    async fn wait_to_repeat(
-        &self,
-        error: Error,
-        backoff: &mut Backoff,
-        deadline: Instant,
-    ) -> Result<()> {
-        let wait = error.retry_after().unwrap_or_else(|| backoff.next_wait());
-        if instant_after(wait) >= deadline {
-            return Err(error);
-        }
-        sleep(wait).await;
-        Ok(())
-    }
-
-    /// `tasks/resubscribe`: the head of a stream of what comes from now on.
-    pub(crate) async fn resubscribe(&self, id: &TaskId, until: Instant) -> Result<Response> {
-        let body = task_body(method::RESUBSCRIBE, id, None)?;
-        let limits = self.limits;
-        match self
-            .authorised(&self.urls.resubscribe, &body, ExpectedResponse::Events, id, &limits, until)
-            .await?
-        {
-            Delivered::Events(response) => Ok(response),
-            Delivered::Task(_) => Err(Error::new(
-                ErrorKind::Unsupported,
-                Outcome::Settled,
-                "the platform resubscribes to no events",
-            )),
-        }
-    }
-
-    async fn task_call(
-        &self,
-        url: &Url,
-        method: &'static str,
-        id: &TaskId,
-        history_length: Option<u32>,
-        limits: &Limits,
-        deadline: Instant,
-    ) -> Result<TaskSnapshot> {
-        let body = task_body(method, id, history_length)?;
-        // Half of what is left, so that a server which stalls once can be asked again.
-        let half = deadline.saturating_duration_since(Instant::now()) / 2;
-        let until = instant_after(LOOK_TIMEOUT.min(half));
-        match self.authorised(url, &body, ExpectedResponse::Reply, id, limits, until).await {
-            Ok(Delivered::Task(found)) => Ok(found),
-            Ok(Delivered::Events(_)) => Err(lost_sight(id)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A call that changes nothing when it is repeated; the token is renewed once where it is refused.
-    async fn authorised(
-        &self,
-        url: &Url,
-        body: &Bytes,
-        expected: ExpectedResponse,
-        id: &TaskId,
-        limits: &Limits,
-        until: Instant,
-    ) -> Result<Delivered> {
-        let mut renewed = false;
-        loop {
-            // Whatever goes wrong says nothing of the ask whose task it is: that may have been done long ago.
-            let settled = |error: Error| error.with_outcome(Outcome::Settled).with_task_id(id);
-            let token = self.request_token(until).await.map_err(settled)?;
-            let failed = match self
-                .exchange(request(url, body, expected, &token), expected, id, limits, until)
-                .await
-            {
-                Ok(delivered) => {
-                    self.http.budget().deposit();
-                    return Ok(delivered);
-                }
-                Err(failed) => failed,
+                FollowStart::StillRunning(task) => TaskSnapshot::of(task),
             };
-            if failed.status == Some(401) && !renewed {
-                renewed = true;
-                self.tokens.refuse(token.generation);
-                continue;
+            self.note(&current);
+            while current.task.state().is_running() {
+                if !self.platform.policy.follow {
+                    Err(Error::task_not_followed(&self.ask.task_id))?;
+                }
+                match self.next_change(&current, cause.as_ref()).await? {
+                    Change::To(next) => current = next,
+                    Change::CannotFollow(error) => Err(error.with_outcome(Outcome::Unknown))?,
+                }
+                yield current.clone();
             }
-            return Err(settled(failed.error));
         }
     }
-}
 
-/// Looking proves something for an id that the ask minted; for a continued task only if its history holds
-/// the message just sent, and it does not stand where it stood before.
-fn proves(ask: &PreparedAsk, task: &Task) -> bool {
-    if task.id != ask.task_id || *task.state() == TaskState::Unknown {
-        return false;
+    /// Looks up a task whose stream brought a state that may be the last, and then nothing more. Yields the
+    /// task where it was found to have ended. Where it cannot be found out, the stream is taken as it is.
+    pub(crate) fn into_confirmation(mut self) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
+        let ends = instant_after(CONFIRM_TIMEOUT).min(self.deadline);
+        try_stream! {
+            self.deadline = ends;
+            let mut window = Window::new(&self);
+            let is_possible = self.platform.policy.reconcile && Instant::now() < ends;
+            while is_possible {
+                match self.observe(&window).await {
+                    Observation::Seen(found) if !found.task.state().is_running() => {
+                        yield found;
+                        break;
+                    }
+                    Observation::Unsupported(error) if is_for_good(&error) => break,
+                    _ => {}
+                }
+                match window.next_try(None) {
+                    Some(at) => sleep_until(at).await,
+                    None => break,
+                }
+            }
+        }
     }
-    let Some(before) = &ask.continues else {
-        return true;
-    };
-    if before.since.is_some() && before.since == task.status.timestamp {
-        return false;
+
+    /// Waits until a lookup shows the task otherwise than before.
+    ///
+    /// `cause` is an error that the stream brought: such a task is given less time without progress.
+    async fn next_change(
+        &mut self,
+        before: &TaskSnapshot,
+        cause: Option<&Error>,
+    ) -> Result<Change> {
+        let patience = match cause {
+            Some(_) => self.platform.policy.recovery_timeout.min(self.ask.limits.idle_timeout),
+            None => self.ask.limits.idle_timeout,
+        };
+        let mut failing: Option<(Window, Error)> = None;
+        loop {
+            let now = Instant::now();
+            let stands_still_at = instant_of(self.progress_at, patience);
+            let ends = last_start(stands_still_at, self.deadline);
+            let next = match &mut failing {
+                // The lookups fail: they are repeated as those for a lost answer are.
+                Some((window, error)) => match window.next_try(error.retry_after()) {
+                    Some(at) => at,
+                    None => return self.give_up(error.clone()),
+                },
+                None => instant_after(self.poll.next_wait()),
+            };
+            let is_last = next >= ends || now >= ends;
+            if failing.is_some() {
+                sleep_until(next.min(ends)).await;
+            } else {
+                self.wait_for_hint(next.min(ends), ends).await;
+            }
+            let until = failing.as_ref().map_or_else(|| Window::new(self), |(window, _)| *window);
+            match self.observe(&until).await {
+                Observation::Seen(found) if found.task != before.task => {
+                    if is_progress(&before.task, &found.task) {
+                        self.progress_at = Instant::now();
+                    }
+                    return Ok(Change::To(found));
+                }
+                Observation::Seen(_) | Observation::Stale => failing = None,
+                Observation::Unsupported(error) if is_for_good(&error) => {
+                    return Ok(Change::CannotFollow(error));
+                }
+                Observation::Unsupported(error)
+                | Observation::NotKnown(error)
+                | Observation::Failed(error) => match &mut failing {
+                    Some((_, last)) => *last = error,
+                    none => *none = Some((Window::new(self), error)),
+                },
+            }
+            if is_last {
+                let id = &self.ask.task_id;
+                let error = match stands_still_at <= self.deadline {
+                    true => Error::task_stands_still(id),
+                    false => Error::task_still_running(id),
+                };
+                return Err(match cause {
+                    Some(cause) => error.with_source(cause.clone()),
+                    None => error,
+                });
+            }
+        }
     }
-    let last_said = task.history.iter().rev().find(|message| message.role == Role::User);
-    last_said.is_some_and(|message| message.text() == ask.text)
+
+    /// The lookups failed for too long. A server that never answered one cannot be asked.
+    fn give_up(&self, last: Error) -> Result<Change> {
+        if last.is_unsupported() && self.lookups == Lookups::NeverAnswered {
+            return Ok(Change::CannotFollow(last));
+        }
+        Err(Error::lookups_unanswered(&self.ask.task_id).with_source(last))
+    }
+
+    /// Looks the task up, once, and judges what the answer means.
+    async fn observe(&mut self, window: &Window) -> Observation {
+        self.last_lookup = Some(Instant::now());
+        let until = window.one_lookup(self);
+        match self.platform.lookup(&self.ask, until).await {
+            LookupResult::Task(found) => {
+                self.lookups = Lookups::Answered;
+                if !self.proves_receipt(&found.task) {
+                    return Observation::Stale;
+                }
+                self.receipt = Receipt::Proven;
+                Observation::Seen(*found)
+            }
+            // Of a server that has answered before, this is a failure of the moment.
+            LookupResult::NotKnown(error) | LookupResult::Unsupported(error)
+                if self.lookups == Lookups::Answered =>
+            {
+                Observation::Failed(error)
+            }
+            LookupResult::NotKnown(error) => Observation::NotKnown(error),
+            LookupResult::Unsupported(error) => Observation::Unsupported(error),
+            LookupResult::Failed(error) => Observation::Failed(error),
+        }
+    }
+
+    /// Returns true where the task shows that the ask was received, and is not from before it.
+    ///
+    /// A new id proves it. A continued task proves it with a later timestamp than the one known before
+    /// and the message just sent as the last in its history. Where the server answered this very request,
+    /// the receipt is proven already, and only a snapshot from before it has to be told apart.
+    fn proves_receipt(&self, task: &Task) -> bool {
+        if *task.state() == TaskState::Unknown {
+            return false;
+        }
+        let TaskOrigin::Continued(before) = &self.ask.origin else {
+            return true;
+        };
+        let order = compare(before.since.as_ref(), task.status.timestamp.as_ref());
+        match (order, self.receipt) {
+            (Order::Later, Receipt::Unproven) => {
+                let said = task.history.iter().rev().find(|message| message.role == Role::User);
+                said.is_some_and(|message| message.text() == before.text)
+            }
+            (Order::Later | Order::Unclear, Receipt::Proven) => true,
+            (Order::Unclear, Receipt::Unproven) | (Order::NotLater, _) => false,
+        }
+    }
+
+    /// Waits until `at`, or until shortly after a resubscribed stream said something; never past `latest`.
+    async fn wait_for_hint(&mut self, at: Instant, latest: Instant) {
+        if matches!(self.hint, Hint::Unopened) {
+            self.hint = Hint::Open { events: self.resubscribe(), heard: Heard::Nothing };
+        }
+        let earliest = self.last_lookup.map_or(at, |last| last + HINT_FLOOR).min(latest);
+        let Hint::Open { events, heard } = &mut self.hint else {
+            return sleep_until(at).await;
+        };
+        // Where the stream says something, it decides when to look, and the clock is only a fallback.
+        let fallback = match heard {
+            Heard::Something => at.max(earliest),
+            Heard::Nothing => at,
+        };
+        match timeout_at(fallback, events.next()).await {
+            Ok(Some(())) => {
+                *heard = Heard::Something;
+                let soon = instant_after(HINT_DELAY).max(earliest).min(latest);
+                sleep_until(soon).await;
+                // What came in the meantime is part of what the lookup will show.
+                for _ in 0..MOST_HINTS {
+                    if events.next().now_or_never().flatten().is_none() {
+                        break;
+                    }
+                }
+            }
+            Ok(None) => {
+                self.hint = Hint::Off;
+                sleep_until(at).await;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Opens a stream of what comes from now on. What it appends cannot be trusted to follow what was
+    /// received before: its bytes are a hint that something happened, no more.
+    fn resubscribe(&self) -> BoxStream<'static, ()> {
+        let (platform, ask) = (Arc::clone(&self.platform), self.ask.clone());
+        let until = instant_after(ask.limits.reply_timeout).min(self.deadline);
+        let opened = async move {
+            let response = platform.resubscribe(&ask, until).await.ok()?;
+            let chunks = response.bytes_stream();
+            Some(chunks.take_while(|chunk| std::future::ready(chunk.is_ok())).map(drop))
+        };
+        stream::once(opened).filter_map(std::future::ready).flatten().boxed()
+    }
 }
 
-fn is_passing(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Connect
-            | ErrorKind::Timeout
-            | ErrorKind::Interrupted
-            | ErrorKind::Protocol
-            | ErrorKind::RateLimited
-    ) || error.status().is_some_and(|status| status == 408 || (status >= 500 && status != 501))
+/// How many hints are skipped at once.
+const MOST_HINTS: usize = 1000;
+
+/// A resubscribed stream, where the server has that.
+enum Hint {
+    Off,
+    Unopened,
+    Open { events: BoxStream<'static, ()>, heard: Heard },
 }
 
-fn lost_sight(id: &TaskId) -> Error {
-    Error::new(
-        ErrorKind::Interrupted,
-        Outcome::Unknown,
-        "the platform no longer answers for the task",
-    )
-    .with_task_id(id)
+#[derive(Clone, Copy)]
+enum Heard {
+    Nothing,
+    Something,
 }
 
-fn task_body(method: &'static str, id: &TaskId, history_length: Option<u32>) -> Result<Bytes> {
-    let request_id = RequestId::new();
-    let request: Request<'_, _> =
-        Request::new(&request_id, method, TaskParams { id, history_length });
-    serde_json::to_vec(&request).map(Bytes::from).map_err(|error| {
-        Error::invalid_input("the request cannot be written as JSON").with_source(error)
-    })
+/// What it means that the server does not know the task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NotKnown {
+    /// The ask may be on its way still.
+    MayStillArrive,
+    /// The ask was not taken up.
+    IsAnAnswer,
+}
+
+/// The time in which lookups that fail are repeated. The last one happens at its end.
+#[derive(Clone, Copy)]
+struct Window {
+    ends: Instant,
+    deadline: Instant,
+    /// How much longer `Retry-After` may make it.
+    extension: Duration,
+    backoff: Backoff,
+    shortest: Duration,
+    last: Last,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Ahead,
+    Taken,
+}
+
+impl Window {
+    fn new(follower: &Follower) -> Self {
+        let timeout = follower.platform.policy.recovery_timeout;
+        Self {
+            ends: instant_after(timeout),
+            deadline: follower.deadline,
+            extension: follower.ask.limits.idle_timeout,
+            backoff: lookup_backoff(),
+            shortest: timeout.clamp(Duration::from_millis(250), Duration::from_secs(1)),
+            last: Last::Ahead,
+        }
+    }
+
+    /// Returns until when one lookup waits: at most half of the time that is left, so that a server which
+    /// stalls once can be asked again.
+    fn one_lookup(&self, follower: &Follower) -> Instant {
+        let left = self.ends.min(self.deadline).saturating_duration_since(Instant::now());
+        let longest = LOOKUP_TIMEOUT.min(follower.ask.limits.reply_timeout);
+        instant_after(longest.min((left / 2).max(self.shortest))).min(self.deadline)
+    }
+
+    /// Returns when the next lookup begins; `None` after the last one.
+    ///
+    /// A wait that the server asked for does not count against the window.
+    fn next_try(&mut self, retry_after: Option<Duration>) -> Option<Instant> {
+        if self.last == Last::Taken {
+            return None;
+        }
+        let now = Instant::now();
+        let wait = retry_after.unwrap_or_else(|| self.backoff.next_wait());
+        if let Some(asked) = retry_after
+            && asked <= self.extension
+            && now + asked < self.deadline
+        {
+            self.extension -= asked;
+            self.ends += asked;
+        }
+        let last = last_start(self.ends, self.deadline);
+        let at = now + wait.min(last.saturating_duration_since(now));
+        if at >= last {
+            self.last = Last::Taken;
+        }
+        Some(at)
+    }
+}
+
+/// Returns true where the task moved on. What else a server attaches may change by itself.
+fn is_progress(before: &Task, now: &Task) -> bool {
+    before.status.state != now.status.state
+        || before.status.timestamp != now.status.timestamp
+        || before.artifacts != now.artifacts
+}
+
+/// How two timestamps stand to each other.
+enum Order {
+    Later,
+    NotLater,
+    /// One of them is missing, or no point in time.
+    Unclear,
+}
+
+/// Compares as points in time: servers write the same instant in several ways.
+fn compare(before: Option<&Timestamp>, now: Option<&Timestamp>) -> Order {
+    let (Some(before), Some(now)) = (before, now) else { return Order::Unclear };
+    if before == now {
+        return Order::NotLater;
+    }
+    match (before.to_system_time(), now.to_system_time()) {
+        (Some(before), Some(now)) if now > before => Order::Later,
+        (Some(_), Some(_)) => Order::NotLater,
+        _ => Order::Unclear,
+    }
+}
+
+/// Returns true where the server itself says that it does not offer lookups. An HTTP 404 may come from a
+/// gateway whose server restarts.
+fn is_for_good(error: &Error) -> bool {
+    error.is_unsupported() && (error.rpc_code().is_some() || error.status() != Some(404))
+}
+
+/// A task that ended without its artifacts, though it had some while it ran: its answer is not whole.
+pub(crate) fn check_whole(before: &Task, now: &TaskSnapshot) -> Result<()> {
+    let lost_some = now.artifacts == ArtifactsField::LeftOut && !before.artifacts.is_empty();
+    if lost_some && !now.task.state().is_running() {
+        return Err(Error::answer_not_whole(now.task.state()).with_task_id(&now.task.id));
+    }
+    Ok(())
 }

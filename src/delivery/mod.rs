@@ -1,50 +1,52 @@
-//! How one ask is delivered: sent so that it is received at most once, and its answer found.
+//! Delivers an ask: sends it so that it is received at most once, and finds its answer.
 //!
-//! [`retry`](crate::transport::retry) decides; this carries it out.
+//! [`classify`] decides what may be sent again, [`lookup`] queries existing tasks, and [`follow`] finds a
+//! lost answer and waits for a running task.
 
 pub(crate) mod classify;
-mod follow;
+pub(crate) mod follow;
+mod lookup;
 mod response;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Method, Request, Response};
-use tokio::time::{Instant, sleep};
+use reqwest::{Method, Request};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::field::Empty;
-use tracing::{Instrument, debug, debug_span};
+use tracing::{Instrument, Span, debug, debug_span};
 use url::Url;
 
-use crate::ask::PreparedAsk;
+use crate::ask::{AskContext, PreparedAsk, TaskOrigin};
 use crate::auth::manager::{RequestToken, TokenManager};
+use crate::auth::token::AccessToken;
 use crate::endpoint::BaseUrl;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::ids::TaskId;
+use crate::error::{Error, Outcome, Result};
+use crate::observe::{AskHook, AskObserver};
 use crate::policy::{DEFAULT_DEADLINE, Limits, RetryPolicy};
 use crate::time::{instant_after, millis_since};
+use crate::transport::Http;
 use crate::transport::backoff::Backoff;
-use crate::transport::{Failure, Http};
 use crate::wire::{self, path};
 
-pub(crate) use follow::PollBackoff;
-pub(crate) use response::{ExpectedResponse, TaskSnapshot, rpc_error};
+pub(crate) use response::{ArtifactsField, ExpectedResponse, Response, TaskSnapshot};
 
-use classify::{RetryDecision, classify};
-use follow::LookupResult;
+use classify::{IdAtServer, RetryDecision, classify};
+use follow::{Follower, Reconciled};
 use response::SendError;
 
 /// The platform as one identity sees it: shared by all clones and sessions of a client.
-#[derive(Debug)]
 pub(crate) struct Platform {
     pub(crate) http: Http,
     pub(crate) tokens: TokenManager,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) on_ask_completed: Option<AskHook>,
     policy: RetryPolicy,
     urls: Urls,
 }
 
-#[derive(Debug)]
 struct Urls {
     send: Url,
     send_subscribe: Url,
@@ -53,17 +55,12 @@ struct Urls {
     resubscribe: Url,
 }
 
-/// An ask that was received, and what came of it so far.
-pub(crate) enum Delivered {
-    /// The task, as the reply or a look showed it.
-    Task(TaskSnapshot),
-    /// The head of a stream of events.
-    Events(Response),
-}
-
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static(wire::ACCESS_TOKEN_HEADER);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// Never a single type: a server that may not write its JSON error answers 406 even after it acted.
+const ACCEPT_JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
+const ACCEPT_EVENTS: HeaderValue =
+    HeaderValue::from_static("text/event-stream, application/json, */*;q=0.1");
 
 /// How often an ask is sent again to a server that was busy and surely does not know it.
 const BUSY_RETRIES: u32 = 2;
@@ -83,6 +80,7 @@ impl Platform {
         limits: Limits,
         policy: RetryPolicy,
         base: &BaseUrl,
+        on_ask_completed: Option<AskHook>,
     ) -> Self {
         let urls = Urls {
             send: base.join(path::SEND),
@@ -91,19 +89,20 @@ impl Platform {
             cancel: base.join(path::CANCEL),
             resubscribe: base.join(path::RESUBSCRIBE),
         };
-        Self { http, tokens, limits, policy, urls }
+        Self { http, tokens, limits: Arc::new(limits), on_ask_completed, policy, urls }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
-    /// The deadline of an ask for a whole reply.
+    /// Returns the deadline of an ask for a whole reply, or of another call.
     pub(crate) fn reply_deadline(&self, limits: &Limits) -> Instant {
         instant_after(limits.deadline.unwrap_or(DEFAULT_DEADLINE))
     }
 
-    /// Until when a stream's set-up is tried: a stream without a deadline does not wait for its first byte for ever.
+    /// Returns until when a stream's set-up is tried: a stream without a deadline does not wait for its
+    /// first byte for ever.
     pub(crate) fn setup_deadline(&self, deadline: Option<Instant>) -> Instant {
         let usual = instant_after(DEFAULT_DEADLINE);
         deadline.map_or(usual, |deadline| deadline.min(usual))
@@ -113,64 +112,86 @@ impl Platform {
     ///
     /// Errors carry the ask's task id, and whether it may have been done.
     pub(crate) async fn deliver(
-        &self,
+        self: &Arc<Self>,
         ask: &PreparedAsk,
         expected: ExpectedResponse,
         deadline: Instant,
-    ) -> Result<Delivered> {
-        let mut tries = RetryState::default();
+        observer: &mut AskObserver,
+    ) -> Result<Response> {
+        let context = &ask.context;
+        context.sent.set().map_err(|error| error.with_task_id(&context.task_id))?;
+        let mut state = RetryState::default();
         let delivered = match self.request_token(deadline).await {
             // Boxed from here on: thousands may wait for a token, and what sending needs is large.
             Ok(token) => {
-                Box::pin(self.send_and_decide(ask, expected, token, deadline, &mut tries)).await
+                let sending =
+                    self.send_and_decide(ask, expected, token, deadline, &mut state, observer);
+                Box::pin(sending).await
             }
             Err(error) => Err(error),
         };
-        delivered.map_err(|error| tries.judge(error).with_task_id(&ask.task_id))
+        delivered.map_err(|error| {
+            let error = state.qualify(error).with_task_id(&context.task_id);
+            if error.is_safe_to_ask_again() {
+                context.sent.clear();
+            }
+            error
+        })
     }
 
     async fn send_and_decide(
-        &self,
+        self: &Arc<Self>,
         ask: &PreparedAsk,
         expected: ExpectedResponse,
         mut token: RequestToken,
         deadline: Instant,
-        tries: &mut RetryState,
-    ) -> Result<Delivered> {
+        state: &mut RetryState,
+        observer: &mut AskObserver,
+    ) -> Result<Response> {
         loop {
-            tries.sent += 1;
-            let span =
-                debug_span!("attempt", attempt = tries.sent, status = Empty, duration_ms = Empty);
+            let until = instant_after(ask.context.limits.reply_timeout).min(deadline);
+            if until <= Instant::now() {
+                return Err(Error::deadline_passed_before_sending());
+            }
+            state.attempts += 1;
+            observer.count_attempt();
+            let span = debug_span!(
+                "attempt",
+                attempt = state.attempts,
+                status = Empty,
+                duration_ms = Empty
+            );
             let started = Instant::now();
-            let answer =
-                self.send_once(ask, expected, &token, deadline).instrument(span.clone()).await;
+            let sending = self.send_once(ask, expected, &token, until, &span);
+            let answer = sending.instrument(span.clone()).await;
             span.record("duration_ms", millis_since(started));
             drop(span);
             let failed = match answer {
-                Ok(delivered) => {
+                Ok(response) => {
                     self.http.budget().deposit();
-                    return Ok(delivered);
+                    return Ok(response);
                 }
                 Err(failed) => failed,
             };
-            let decision = classify(failed.observed(), &self.policy);
-            debug!(attempt = tries.sent, ?decision, kind = ?failed.error.kind(), "no usable answer");
+            let decision = classify(failed.attempt(state.id_at_server(ask)), &self.policy);
+            state.may_be_known |= failed.was_sent();
+            debug!(attempt = state.attempts, ?decision, kind = ?failed.error.kind(), "no usable answer");
             match decision {
                 RetryDecision::SendAgain => {
-                    self.wait_to_connect(failed.error, tries, deadline).await?
+                    self.wait_to_connect(failed.error, state, deadline).await?
                 }
-                RetryDecision::RenewToken => self.renew_token(failed.error, &token, tries)?,
-                RetryDecision::WaitAndLook => {
-                    let looking = Box::pin(self.wait_and_look(ask, failed.error, tries, deadline));
+                RetryDecision::RenewToken => self.renew_token(failed.error, &token, state)?,
+                RetryDecision::WaitAndLookUp => {
+                    let looking =
+                        Box::pin(self.wait_and_look_up(ask, failed.error, state, deadline));
                     if let Some(found) = looking.await? {
-                        return Ok(Delivered::Task(found));
+                        return Ok(Response::Task(found));
                     }
                 }
                 RetryDecision::Refused => return Err(failed.error.with_outcome(Outcome::NotDone)),
-                RetryDecision::Look => {
-                    return Box::pin(self.recover(ask, failed.error, deadline))
-                        .await
-                        .map(Delivered::Task);
+                RetryDecision::LookUp => {
+                    let mut follower = self.follower(&ask.context, deadline);
+                    return Box::pin(follower.reconcile(failed.error)).await.map(Response::Task);
                 }
             }
             token = self.request_token(deadline).await?;
@@ -184,65 +205,77 @@ impl Platform {
         self.tokens.request_token_until(deadline)
     }
 
+    /// Returns an access token for the caller's own use, within the client's deadline.
+    pub(crate) async fn access_token(&self) -> Result<AccessToken> {
+        let deadline = self.reply_deadline(&self.limits);
+        let token = timeout_at(deadline, self.tokens.access_token()).await;
+        token.unwrap_or_else(|_| Err(Error::token_wait_timed_out()))
+    }
+
+    /// Returns a follower of the ask's task.
+    pub(crate) fn follower(self: &Arc<Self>, ask: &AskContext, deadline: Instant) -> Follower {
+        Follower::new(Arc::clone(self), ask.clone(), deadline)
+    }
+
     fn send_once<'a>(
         &'a self,
         ask: &'a PreparedAsk,
         expected: ExpectedResponse,
         token: &RequestToken,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Delivered, SendError>> + use<'a> {
+        until: Instant,
+        span: &'a Span,
+    ) -> impl Future<Output = Result<Response, SendError>> + use<'a> {
         let url = match expected {
-            ExpectedResponse::Reply => &self.urls.send,
             ExpectedResponse::Events => &self.urls.send_subscribe,
+            ExpectedResponse::Reply | ExpectedResponse::Lookup => &self.urls.send,
         };
-        let until = instant_after(ask.limits.reply_timeout).min(deadline);
-        self.exchange(
-            request(url, &ask.body, expected, token),
-            expected,
-            &ask.task_id,
-            &ask.limits,
-            until,
-        )
+        let request = request(url, &ask.context, expected, token);
+        self.exchange(request, ask.body.clone(), expected, &ask.context, until, span)
     }
 
     /// Sends a request, and reads the answer as far as it is needed to decide.
-    fn exchange<'a>(
-        &'a self,
+    ///
+    /// `span` has a field `status`. It is passed, not taken from the context: where it is disabled, the
+    /// current span is one of the caller's.
+    async fn exchange(
+        &self,
         request: Request,
+        body: Bytes,
         expected: ExpectedResponse,
-        task_id: &'a TaskId,
-        limits: &'a Limits,
+        ask: &AskContext,
         until: Instant,
-    ) -> impl Future<Output = Result<Delivered, SendError>> + use<'a> {
-        let head = self.http.send(request, until);
-        async move {
-            let mut response = head.await?;
-            tracing::Span::current().record("status", response.status().as_u16());
-            if response::is_events(&response, expected) {
-                return Ok(Delivered::Events(response));
-            }
-            response::read(&mut response, expected, task_id, limits, until)
-                .await
-                .map(Delivered::Task)
+        span: &Span,
+    ) -> Result<Response, SendError> {
+        let started = Instant::now();
+        let mut response = self.http.send_tracked(request, body, until).await?;
+        span.record("status", response.status().as_u16());
+        if response::is_events(&response, expected) {
+            return Ok(Response::Events(response));
         }
+        let read = response::read(&mut response, expected, ask, until).await;
+        if read.as_ref().is_err_and(|failed| failed.error.is_timeout()) {
+            self.http.leave_pool_of(started);
+        }
+        read.map(Response::Task)
     }
 
-    /// Nothing was sent: a wait, or the error where the tries, the time or the budget are used up.
+    /// Nothing was sent: waits, or returns the error where the retries, the time or the budget are used up.
     async fn wait_to_connect(
         &self,
         error: Error,
-        tries: &mut RetryState,
+        state: &mut RetryState,
         deadline: Instant,
     ) -> Result<()> {
         let error = error.with_outcome(Outcome::NotDone);
-        if tries.connect == self.policy.connect_retries || !self.http.budget().withdraw() {
+        let wait = state.connect_backoff.next_wait();
+        // The budget last: a retry for which there is no time costs nothing.
+        if state.connect_retries == self.policy.connect_retries
+            || instant_after(wait) >= deadline
+            || !self.http.budget().withdraw()
+        {
             return Err(error);
         }
-        tries.connect += 1;
-        let wait = tries.connect_backoff.next_wait();
-        if instant_after(wait) >= deadline {
-            return Err(error);
-        }
+        state.connect_retries += 1;
         sleep(wait).await;
         Ok(())
     }
@@ -251,73 +284,91 @@ impl Platform {
         &self,
         error: Error,
         token: &RequestToken,
-        tries: &mut RetryState,
+        state: &mut RetryState,
     ) -> Result<()> {
-        if tries.renewed {
+        if std::mem::replace(&mut state.token, TokenRenewal::Used) == TokenRenewal::Used {
             return Err(error.with_outcome(Outcome::NotDone));
         }
-        tries.renewed = true;
         self.tokens.refuse(token.generation);
         Ok(())
     }
 
-    /// The server is busy. `None` where it is safe to send again.
-    async fn wait_and_look(
-        &self,
+    /// The server is busy: waits, then looks the task up. `None` where it is safe to send again.
+    async fn wait_and_look_up(
+        self: &Arc<Self>,
         ask: &PreparedAsk,
         error: Error,
-        tries: &mut RetryState,
+        state: &mut RetryState,
         deadline: Instant,
     ) -> Result<Option<TaskSnapshot>> {
-        let wait = error.retry_after().unwrap_or_else(|| tries.busy_backoff.next_wait());
+        let wait = error.retry_after().unwrap_or_else(|| state.busy_backoff.next_wait());
         let unproven = error.with_outcome(Outcome::Unknown);
-        // Without a look nothing can come of the wait, unless the caller opted in.
-        let in_vain = !self.policy.look && !self.policy.resend_when_busy;
-        if in_vain || instant_after(wait) >= deadline {
+        // Without a lookup nothing can come of the wait, unless the caller opted in.
+        let is_in_vain = !self.policy.reconcile && !self.policy.resend_when_busy;
+        if is_in_vain || instant_after(wait) >= deadline {
             return Err(unproven);
         }
         sleep(wait).await;
-        let surely_not_done = match self.sight(ask, deadline).await {
-            LookupResult::TaskSnapshot(found) => return Ok(Some(found)),
-            LookupResult::NotKnown(_) => true,
-            LookupResult::NoProof | LookupResult::Unsupported(_) | LookupResult::Failed => false,
+        let mut follower = self.follower(&ask.context, deadline);
+        let surely_not_done = match follower.find_out(&unproven).await {
+            Reconciled::Found(found) => return Ok(Some(found)),
+            Reconciled::NotKnown => true,
+            Reconciled::NotFound => false,
         };
         if !surely_not_done && !self.policy.resend_when_busy {
             return Err(unproven);
         }
-        if tries.busy == BUSY_RETRIES || !self.http.budget().withdraw() {
-            return Err(if surely_not_done {
-                unproven.with_outcome(Outcome::NotDone)
-            } else {
-                unproven
-            });
+        if state.busy_retries == BUSY_RETRIES
+            || Instant::now() >= deadline
+            || !self.http.budget().withdraw()
+        {
+            let outcome = if surely_not_done { Outcome::NotDone } else { Outcome::Unknown };
+            return Err(unproven.with_outcome(outcome));
         }
-        tries.busy += 1;
-        tries.unproven = !surely_not_done;
+        state.busy_retries += 1;
+        if !surely_not_done {
+            state.earlier_sends = EarlierSends::Unproven;
+        }
         Ok(None)
     }
 }
 
-/// How often what was tried for one ask.
+/// What was tried for one ask so far.
 struct RetryState {
-    sent: u32,
-    connect: u32,
-    busy: u32,
-    renewed: bool,
-    /// It was sent again because the caller opted in: the send before may have been done all the same.
-    unproven: bool,
+    attempts: u32,
+    connect_retries: u32,
+    busy_retries: u32,
+    token: TokenRenewal,
+    earlier_sends: EarlierSends,
+    /// An earlier attempt may have been received, whatever it was answered with.
+    may_be_known: bool,
     connect_backoff: Backoff,
     busy_backoff: Backoff,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TokenRenewal {
+    Unused,
+    Used,
+}
+
+/// What is known of the attempts before the last one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EarlierSends {
+    NotDone,
+    /// The ask was sent again because the caller opted in: an earlier send may have been done.
+    Unproven,
 }
 
 impl Default for RetryState {
     fn default() -> Self {
         Self {
-            sent: 0,
-            connect: 0,
-            busy: 0,
-            renewed: false,
-            unproven: false,
+            attempts: 0,
+            connect_retries: 0,
+            busy_retries: 0,
+            token: TokenRenewal::Unused,
+            earlier_sends: EarlierSends::NotDone,
+            may_be_known: false,
             connect_backoff: connect_backoff(),
             busy_backoff: busy_backoff(),
         }
@@ -325,70 +376,43 @@ impl Default for RetryState {
 }
 
 impl RetryState {
-    /// What is known of the last send is not known of all.
-    fn judge(&self, error: Error) -> Error {
-        if self.unproven && error.is_safe_to_ask_again() {
+    /// Adjusts an error of the last attempt to what is known of all attempts.
+    fn qualify(&self, error: Error) -> Error {
+        if self.earlier_sends == EarlierSends::Unproven && error.is_safe_to_ask_again() {
             error.with_outcome(Outcome::Unknown)
         } else {
             error
         }
     }
+
+    /// An id that the caller chose may have been sent by another process before.
+    fn id_at_server(&self, ask: &PreparedAsk) -> IdAtServer {
+        match ask.context.origin {
+            TaskOrigin::Chosen => IdAtServer::MayBeKnown,
+            _ if self.may_be_known => IdAtServer::MayBeKnown,
+            TaskOrigin::Minted | TaskOrigin::Continued(_) => IdAtServer::AsExpected,
+        }
+    }
 }
 
-fn request(url: &Url, body: &Bytes, expected: ExpectedResponse, token: &RequestToken) -> Request {
+/// Writes a request without its body. The caller's headers come first, the SDK's own replace them.
+fn request(
+    url: &Url,
+    ask: &AskContext,
+    expected: ExpectedResponse,
+    token: &RequestToken,
+) -> Request {
     let mut request = Request::new(Method::POST, url.clone());
     let headers = request.headers_mut();
+    if let Some(own) = &ask.headers {
+        headers.clone_from(own);
+    }
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCESS_TOKEN, token.header.clone());
-    headers.insert(
-        ACCEPT,
-        match expected {
-            ExpectedResponse::Reply => JSON,
-            ExpectedResponse::Events => EVENT_STREAM,
-        },
-    );
-    *request.body_mut() = Some(body.clone().into());
+    let accept = match expected {
+        ExpectedResponse::Events => ACCEPT_EVENTS,
+        ExpectedResponse::Reply | ExpectedResponse::Lookup => ACCEPT_JSON,
+    };
+    headers.insert(ACCEPT, accept);
     request
-}
-
-/// The error of a task that has not ended when the time is up.
-pub(crate) fn still_running(id: &TaskId) -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        Outcome::Unknown,
-        "the deadline passed while the task was still running",
-    )
-    .with_task_id(id)
-}
-
-impl From<Failure> for SendError {
-    fn from(failure: Failure) -> Self {
-        let new = |kind, message: &'static str| Error::new(kind, Outcome::Unknown, message);
-        let (error, not_connected) = match failure {
-            Failure::NotConnected { source, timed_out } => {
-                let message = if timed_out {
-                    "connecting to the platform took too long"
-                } else {
-                    "could not connect to the platform"
-                };
-                (
-                    Error::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source),
-                    true,
-                )
-            }
-            Failure::Lost(source) => (
-                new(ErrorKind::Interrupted, "the connection broke before the answer was whole")
-                    .with_source(source),
-                false,
-            ),
-            Failure::TimedOut => {
-                (new(ErrorKind::Timeout, "the platform did not answer in time"), false)
-            }
-            Failure::TooLarge { limit } => {
-                let message = format!("the answer is larger than the limit of {limit} bytes");
-                (Error::new(ErrorKind::TooLarge, Outcome::Unknown, message), false)
-            }
-        };
-        Self { error, status: None, has_task: false, not_connected }
-    }
 }

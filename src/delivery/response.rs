@@ -1,126 +1,230 @@
 //! Reading an answer as far as it is needed to decide.
 
 use bytes::Bytes;
-use reqwest::{Response, StatusCode};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Response as HttpResponse, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::classify::Attempt;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::ids::TaskId;
+use super::classify::{Attempt, ErrorAnswer, IdAtServer};
+use crate::ask::AskContext;
+use crate::error::{Error, Result};
 use crate::policy::Limits;
-use crate::transport::{ErrorBody, has_media_type, read_body, read_error_body, retry_after};
-use crate::wire::jsonrpc::{RpcError, code};
+use crate::transport::{
+    ErrorBody, Failure, NotSent, is_media_type, read_body, read_error_body, retry_after,
+};
+use crate::wire::jsonrpc::RpcError;
 use crate::wire::task::Task;
 use crate::wire::update::{MessageContent, decode_message};
 
-/// What an ask should be answered with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExpectedResponse {
-    Reply,
-    Events,
+/// The answer to a request that was received.
+pub(crate) enum Response {
+    /// A task: the reply, or a snapshot that a lookup returned.
+    Task(TaskSnapshot),
+    /// The head of a stream of events.
+    Events(HttpResponse),
 }
 
-/// A task that the server showed, and the response that showed it.
+/// What a request should be answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExpectedResponse {
+    /// The reply to `tasks/send`: a task.
+    Reply,
+    /// A stream of events, or a whole task instead.
+    Events,
+    /// The task that was named: `tasks/get`, `tasks/cancel`.
+    Lookup,
+}
+
+/// A task as the server returned it.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskSnapshot {
     pub(crate) task: Task,
+    pub(crate) artifacts: ArtifactsField,
+    pub(crate) source: SnapshotSource,
+    /// The bytes of the response.
     pub(crate) response: Bytes,
 }
 
-/// Anything but the answer that was wanted.
+impl TaskSnapshot {
+    /// Wraps a task that was put together from events.
+    pub(crate) fn of(task: Task) -> Self {
+        Self {
+            task,
+            artifacts: ArtifactsField::Included,
+            source: SnapshotSource::Request,
+            response: Bytes::new(),
+        }
+    }
+}
+
+/// Which request brought a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotSource {
+    /// The ask itself, or its stream.
+    Request,
+    /// A lookup.
+    Lookup,
+}
+
+/// Whether a task came with its artifacts. A server may leave them out, which does not mean that the
+/// task has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArtifactsField {
+    Included,
+    LeftOut,
+}
+
+/// Anything but the answer that was expected, and what it proves.
 #[derive(Debug)]
 pub(crate) struct SendError {
     pub(crate) error: Error,
-    pub(super) status: Option<u16>,
-    /// A result of any kind came, whatever the status says.
-    pub(super) has_task: bool,
-    pub(super) not_connected: bool,
+    proof: Proof,
+}
+
+/// What is known of a request without a usable answer.
+#[derive(Clone, Copy, Debug)]
+enum Proof {
+    /// No connection took it.
+    NotSent,
+    /// It was answered with this status, with or without a task beside the error.
+    Answered { status: u16, has_task: bool },
+    /// Nothing.
+    Nothing,
 }
 
 impl SendError {
-    pub(super) fn observed(&self) -> Attempt<'_> {
-        match self.status {
-            _ if self.not_connected => Attempt::NotConnected,
-            None => Attempt::Lost,
-            Some(status) => Attempt::Answer {
+    pub(super) fn attempt(&self, id: IdAtServer) -> Attempt<'_> {
+        match self.proof {
+            Proof::NotSent => Attempt::NotSent,
+            Proof::Nothing => Attempt::Lost,
+            Proof::Answered { status, has_task } => Attempt::Answer(ErrorAnswer {
                 status,
-                has_task: self.has_task,
+                has_task,
                 rpc: self.error.rpc_error(),
                 asks_to_wait: self.error.retry_after().is_some(),
-            },
+                id,
+            }),
         }
     }
 
-    fn garbled(message: &'static str) -> Self {
-        let error = Error::new(ErrorKind::Protocol, Outcome::Unknown, message);
-        Self { error, status: None, has_task: false, not_connected: false }
+    pub(super) fn was_sent(&self) -> bool {
+        !matches!(self.proof, Proof::NotSent)
+    }
+
+    pub(super) fn status(&self) -> Option<u16> {
+        match self.proof {
+            Proof::Answered { status, .. } => Some(status),
+            Proof::NotSent | Proof::Nothing => None,
+        }
     }
 }
 
-/// True where the answer is the events that are wanted.
-pub(super) fn is_events(response: &Response, expected: ExpectedResponse) -> bool {
+/// An answer that proves nothing.
+impl From<Error> for SendError {
+    fn from(error: Error) -> Self {
+        Self { error, proof: Proof::Nothing }
+    }
+}
+
+impl From<Failure> for SendError {
+    fn from(failure: Failure) -> Self {
+        let not_sent = |error| Self { error, proof: Proof::NotSent };
+        match failure {
+            Failure::NotConnected { source, timed_out } => {
+                not_sent(Error::not_connected(timed_out, source))
+            }
+            Failure::NotSent(NotSent::TimedOut) => not_sent(Error::no_connection_in_time()),
+            Failure::NotSent(NotSent::Closed(source)) => {
+                not_sent(Error::connection_closed_unused(source))
+            }
+            Failure::Lost(source) => Error::connection_lost(source).into(),
+            Failure::TimedOut => Error::answer_timed_out().into(),
+            Failure::TooLarge { limit } => Error::too_large("the answer", limit).into(),
+        }
+    }
+}
+
+/// Returns true where the answer is a stream of events. Everything else is read as JSON, whatever media
+/// type it claims: servers send `application/vnd.payman.v1+json`, `text/plain`, or none.
+pub(super) fn is_events(response: &HttpResponse, expected: ExpectedResponse) -> bool {
+    let mut types = response.headers().get_all(CONTENT_TYPE).iter().peekable();
     expected == ExpectedResponse::Events
         && response.status().is_success()
-        && has_media_type(response.headers(), "text/event-stream")
+        && types.peek().is_some()
+        && types.all(|value| is_media_type(value, "text/event-stream"))
 }
 
 /// Reads an answer that is no stream of events.
 pub(super) async fn read(
-    response: &mut Response,
+    response: &mut HttpResponse,
     expected: ExpectedResponse,
-    task_id: &TaskId,
-    limits: &Limits,
+    ask: &AskContext,
     until: Instant,
 ) -> Result<TaskSnapshot, SendError> {
     let status = response.status();
+    let limits = &*ask.limits;
     if !status.is_success() {
         return Err(Box::pin(read_http_error(response, limits, until)).await);
     }
-    if expected == ExpectedResponse::Events
-        && !has_media_type(response.headers(), "application/json")
-    {
-        return Err(SendError::garbled("the platform answered with neither events nor JSON"));
-    }
     let body = read_body(response, limits.max_reply_bytes, until).await?;
     match decode_message(&body) {
-        Ok(MessageContent::Result(payload)) => match payload.into_task(task_id) {
-            Some(task) => Ok(TaskSnapshot { task, response: body }),
-            None => Err(SendError::garbled("the platform's answer is no task: it has no status")),
-        },
+        Ok(MessageContent::Result(payload)) => {
+            let artifacts = match payload.includes_artifacts() {
+                true => ArtifactsField::Included,
+                false => ArtifactsField::LeftOut,
+            };
+            let Some(task) = payload.into_task(&ask.task_id) else {
+                return Err(
+                    Error::protocol("the platform's answer is no task: it has no status").into()
+                );
+            };
+            check_identity(&task, expected, ask)?;
+            let source = match expected {
+                ExpectedResponse::Lookup => SnapshotSource::Lookup,
+                ExpectedResponse::Reply | ExpectedResponse::Events => SnapshotSource::Request,
+            };
+            Ok(TaskSnapshot { task, artifacts, source, response: body })
+        }
         Ok(MessageContent::Error(rpc, has_task)) => {
             let kept = body.slice(..body.len().min(limits.max_error_body_bytes));
             Err(SendError {
-                status: Some(status.as_u16()),
-                has_task,
-                ..rpc_error(rpc).with_body(kept).into()
+                error: Error::from_rpc(rpc).with_body(kept),
+                proof: Proof::Answered { status: status.as_u16(), has_task },
             })
         }
-        Ok(_) => Err(SendError::garbled("the platform's answer is neither a result nor an error")),
-        Err(error) => Err(SendError::from(
-            unreadable("the platform's answer could not be understood").with_source(error),
-        )),
+        Ok(_) => {
+            Err(Error::protocol("the platform's answer is neither a result nor an error").into())
+        }
+        Err(error) => Err(Error::protocol("the platform's answer could not be read")
+            .with_source(error)
+            .into()),
     }
 }
 
-impl From<Error> for SendError {
-    fn from(error: Error) -> Self {
-        Self { error, status: None, has_task: false, not_connected: false }
+/// Compares the task that came with the one that was named. The one place that does, but for the events
+/// of a stream.
+///
+/// A reply to `tasks/send` may name the task by an id of the server's own: it answers this very request.
+fn check_identity(task: &Task, expected: ExpectedResponse, ask: &AskContext) -> Result<()> {
+    if expected == ExpectedResponse::Reply || task.id == ask.task_id {
+        return Ok(());
     }
-}
-
-fn unreadable(message: &'static str) -> Error {
-    Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
+    Err(Error::another_task())
 }
 
 /// How much of an error's body is read at least, in bytes.
 const DECIDED_BY: usize = 64 * 1024;
 
-async fn read_http_error(response: &mut Response, limits: &Limits, until: Instant) -> SendError {
+async fn read_http_error(
+    response: &mut HttpResponse,
+    limits: &Limits,
+    until: Instant,
+) -> SendError {
     let status = response.status();
     let wait = retry_after(response.headers());
-    // What is decided by is read, however little of it is to be kept.
+    // The decision rests on the body, however little of it is to be kept.
     let most = limits.max_error_body_bytes.max(DECIDED_BY);
     let ErrorBody { bytes: mut body, is_whole } = read_error_body(response, most, until).await;
     let (rpc, has_task) = match decode_message(&body) {
@@ -130,27 +234,42 @@ async fn read_http_error(response: &mut Response, limits: &Limits, until: Instan
         Err(_) => read_loosely(&body),
     };
     let error = match rpc.filter(|rpc| rpc.code.is_some()) {
-        Some(rpc) => rpc_error(rpc),
-        None => Error::new(
-            http_kind(status),
-            Outcome::Unknown,
-            format!("the platform answered HTTP {status}"),
-        ),
+        Some(rpc) => Error::from_rpc(rpc).with_status(status.as_u16()),
+        None => rest_error(status, &body),
     };
-    let error = match status.as_u16() {
-        401 | 403 => error.with_kind(ErrorKind::Auth),
-        429 => error.with_kind(ErrorKind::RateLimited),
-        503 if wait.is_some() => error.with_kind(ErrorKind::RateLimited),
-        _ => error,
-    };
+    let error = error.with_kind_of_status(status.as_u16(), wait.is_some()).with_retry_after(wait);
     body.truncate(limits.max_error_body_bytes);
-    let error = error.with_status(status.as_u16()).with_body(body).with_retry_after(wait);
-    // What the rest would have said (a task, another code) is unknown, and so is what the status is worth.
-    let status = is_whole.then_some(status.as_u16());
-    SendError { error, status, has_task, not_connected: false }
+    // What the rest of a cut body would have said (a task, another code) is unknown, and so is what the
+    // status is worth.
+    let proof = match is_whole {
+        true => Proof::Answered { status: status.as_u16(), has_task },
+        false => Proof::Nothing,
+    };
+    SendError { error: error.with_body(body), proof }
 }
 
-/// What else is in the body may be of any shape: gateways put numbers under `status`.
+/// The error body of the platform's REST API: `{status, timestamp, errorCode, message}`.
+#[derive(Default, Deserialize)]
+struct RestError {
+    #[serde(rename = "errorCode", default)]
+    error_code: Option<Value>,
+    #[serde(default)]
+    message: Option<Value>,
+}
+
+fn rest_error(status: StatusCode, body: &[u8]) -> Error {
+    let RestError { error_code, message } = serde_json::from_slice(body).unwrap_or_default();
+    let message = message.as_ref().and_then(Value::as_str);
+    let code = match error_code {
+        Some(Value::String(code)) if !code.trim().is_empty() => Some(code),
+        Some(Value::Number(code)) => Some(code.to_string()),
+        _ => None,
+    };
+    let says = message.filter(|text| !text.trim().is_empty()).or(code.as_deref());
+    Error::from_status(status, says).with_error_code(code)
+}
+
+/// Reads an error body of any other shape: gateways put numbers under `status`.
 fn read_loosely(body: &[u8]) -> (Option<RpcError>, bool) {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return (None, false);
@@ -158,31 +277,4 @@ fn read_loosely(body: &[u8]) -> (Option<RpcError>, bool) {
     let has = |name| body.get(name).is_some_and(|value| !value.is_null());
     let rpc = body.get("error").and_then(|error| RpcError::deserialize(error).ok());
     (rpc, has("result") || has("artifact") || has("artifacts"))
-}
-
-fn http_kind(status: StatusCode) -> ErrorKind {
-    match status.as_u16() {
-        404 | 405 | 501 => ErrorKind::Unsupported,
-        _ => ErrorKind::Http,
-    }
-}
-
-/// The error of a JSON-RPC response; what the server says is kept short and on one line.
-pub(crate) fn rpc_error(rpc: RpcError) -> Error {
-    const LONGEST: usize = 300;
-    let kind = match rpc.code {
-        Some(code::TASK_NOT_FOUND) => ErrorKind::TaskNotFound,
-        Some(code::METHOD_NOT_FOUND | code::UNSUPPORTED_OPERATION) => ErrorKind::Unsupported,
-        _ => ErrorKind::Rpc,
-    };
-    let says: String =
-        rpc.message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
-    let message = match (rpc.code, says.trim()) {
-        (Some(code), "") => format!("the platform answered with JSON-RPC error {code}"),
-        (Some(code), says) => format!("the platform answered with JSON-RPC error {code}: {says}"),
-        (None, says) => {
-            format!("the platform answered with a JSON-RPC error without a code: {says}")
-        }
-    };
-    Error::new(kind, Outcome::Unknown, message).with_rpc(rpc)
 }

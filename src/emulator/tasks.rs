@@ -165,6 +165,8 @@ impl TaskEntry {
             first.last_chunk = None;
         }
         run.publish(RunEvent::Artifact(ArtifactUpdate {
+            status: None,
+            is_final: false,
             task_id: self.task.id.clone(),
             artifact,
             metadata: Metadata::new(),

@@ -1,17 +1,30 @@
-//! What a stream has accumulated: the task as its events built it up.
+//! The task as a stream's events build it up.
 
 use std::collections::BTreeMap;
 
+use crate::delivery::{ArtifactsField, TaskSnapshot};
 use crate::event::Event;
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
+use crate::wire::state::TaskState;
 use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
 
-/// Most open streams wait with no more than a status.
-#[derive(Default)]
+/// The task as its events have built it up so far.
+///
+/// Most open streams wait with no more than a status, so the rest is in a box.
 pub(super) struct TaskAccumulator {
     status: TaskStatus,
     rest: Option<Box<Rest>>,
+    keeps: Keeps,
+}
+
+/// What is kept of the events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// The whole task.
+    Task,
+    /// The status alone: whoever reads the raw events keeps what they need.
+    Status,
 }
 
 /// All but the status.
@@ -21,20 +34,26 @@ struct Rest {
     artifacts: Vec<Artifact>,
     history: Vec<Message>,
     metadata: Metadata,
-    /// Where the artifact of an index stands: artifacts keep the order in which they first came.
-    places: BTreeMap<i64, Place>,
+    /// The position of the artifact with an index: artifacts keep the order in which they first came.
+    positions: BTreeMap<i64, Position>,
+    /// An artifact was seen, kept or not.
+    had_artifacts: bool,
     bytes: usize,
 }
 
-struct Place {
+struct Position {
     at: usize,
-    /// The size of the events that built it up, in bytes: what it can cost at most.
+    /// The size of the events that built the artifact up, in bytes: the most that it can take.
     bytes: usize,
 }
 
 impl TaskAccumulator {
-    pub(super) fn status(&self) -> &TaskStatus {
-        &self.status
+    pub(super) fn new(keeps: Keeps) -> Self {
+        Self { status: TaskStatus::default(), rest: None, keeps }
+    }
+
+    pub(super) fn state(&self) -> &TaskState {
+        &self.status.state
     }
 
     pub(super) fn artifacts(&self) -> &[Artifact] {
@@ -71,68 +90,125 @@ impl TaskAccumulator {
         }
     }
 
-    /// Takes an event in, which was `bytes` long. Gives the size of what is held, as far as it can grow.
+    /// Applies an event of `bytes` bytes. Returns the size of what is kept, as far as it can grow.
+    ///
+    /// A task without its artifacts is given those that came before: the server left them out, it did
+    /// not take them back.
     #[inline]
-    pub(super) fn apply(&mut self, event: &Event, bytes: usize) -> usize {
+    pub(super) fn apply(
+        &mut self,
+        event: &mut Event,
+        artifacts: ArtifactsField,
+        bytes: usize,
+    ) -> usize {
         match event {
             Event::Status(update) => {
                 self.status = update.status.clone();
-                if !update.metadata.is_empty() {
+                if !update.metadata.is_empty() && self.keeps == Keeps::Task {
                     self.rest().metadata.clone_from(&update.metadata);
                 }
             }
-            Event::Artifact(update) => self.rest().apply_artifact(&update.artifact, bytes),
-            Event::Task(task) => self.apply_task(task, bytes),
+            Event::Artifact(update) => {
+                if let Some(status) = &update.status {
+                    self.status = status.clone();
+                }
+                let keeps = self.keeps;
+                self.rest().apply_artifact(&update.artifact, bytes, keeps);
+            }
+            Event::Task(task) => self.apply_task(task, artifacts, bytes),
             Event::Unknown(_) => {}
         }
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
-    #[inline(never)] // a stream begins with a status: what is for later stays out of its way
-    fn apply_task(&mut self, task: &Task, bytes: usize) {
-        self.replace(task.clone());
-        self.rest().bytes = bytes;
+    /// Applies a snapshot of the task. Returns false where the task has ended and left its artifacts
+    /// out although some were streamed: the text that came is not known to be whole.
+    pub(super) fn apply_snapshot(&mut self, snapshot: &mut TaskSnapshot) -> bool {
+        let had_artifacts = self.rest.as_ref().is_some_and(|rest| rest.had_artifacts);
+        self.apply_task(&mut snapshot.task, snapshot.artifacts, 0);
+        let is_cut = had_artifacts && snapshot.artifacts == ArtifactsField::LeftOut;
+        !is_cut || self.state().is_running()
+    }
+
+    // A stream begins with a status: what is for later is kept out of its way.
+    #[inline(never)]
+    fn apply_task(&mut self, task: &mut Task, artifacts: ArtifactsField, bytes: usize) {
+        self.status = task.status.clone();
+        let keeps = self.keeps;
+        let rest = self.rest();
+        rest.had_artifacts |= !task.artifacts.is_empty();
+        if keeps == Keeps::Status {
+            return;
+        }
+        match artifacts {
+            ArtifactsField::LeftOut => task.artifacts.clone_from(&rest.artifacts),
+            ArtifactsField::Included => {
+                rest.positions = number(&mut task.artifacts);
+                rest.artifacts.clone_from(&task.artifacts);
+                rest.bytes = 0;
+            }
+        }
+        rest.bytes += bytes;
+        rest.session_id = task.session_id.clone().or_else(|| rest.session_id.take());
+        if !task.history.is_empty() {
+            rest.history.clone_from(&task.history);
+        }
+        if !task.metadata.is_empty() {
+            rest.metadata.clone_from(&task.metadata);
+        }
     }
 
     fn rest(&mut self) -> &mut Rest {
         self.rest.get_or_insert_default()
     }
-
-    /// The whole task as of now: what was accumulated before is in it.
-    pub(super) fn replace(&mut self, task: Task) {
-        let mut places = BTreeMap::new();
-        for (at, artifact) in task.artifacts.iter().enumerate() {
-            places.entry(artifact.index).or_insert(Place { at, bytes: 0 });
-        }
-        self.status = task.status;
-        *self.rest() = Rest {
-            session_id: task.session_id,
-            artifacts: task.artifacts,
-            history: task.history,
-            metadata: task.metadata,
-            places,
-            bytes: 0,
-        };
-    }
 }
 
 impl Rest {
     #[inline(never)] // see `apply_task`
-    fn apply_artifact(&mut self, update: &Artifact, bytes: usize) {
-        let known = self.places.get_mut(&update.index);
-        let artifact = known.as_ref().and_then(|place| self.artifacts.get_mut(place.at));
-        if let (Some(place), Some(artifact)) = (known, artifact) {
+    fn apply_artifact(&mut self, update: &Artifact, bytes: usize, keeps: Keeps) {
+        self.had_artifacts = true;
+        if keeps == Keeps::Status {
+            return;
+        }
+        let known = self.positions.get_mut(&update.index);
+        let artifact = known.as_ref().and_then(|position| self.artifacts.get_mut(position.at));
+        if let (Some(position), Some(artifact)) = (known, artifact) {
             artifact.merge(update);
             if !update.append {
-                self.bytes -= place.bytes;
-                place.bytes = 0;
+                self.bytes -= position.bytes;
+                position.bytes = 0;
             }
-            place.bytes += bytes;
+            position.bytes += bytes;
             self.bytes += bytes;
             return;
         }
-        self.places.insert(update.index, Place { at: self.artifacts.len(), bytes });
+        self.positions.insert(update.index, Position { at: self.artifacts.len(), bytes });
         self.bytes += bytes;
         self.artifacts.push(Artifact { append: false, ..update.clone() });
     }
+}
+
+/// Gives the artifacts of a whole task their indexes. Those that share one, because the server leaves
+/// `index` out, are counted by their position.
+fn number(artifacts: &mut [Artifact]) -> BTreeMap<i64, Position> {
+    let mut positions = BTreeMap::new();
+    let mut unnumbered = Vec::new();
+    for (at, artifact) in artifacts.iter().enumerate() {
+        match positions.get(&artifact.index) {
+            None => {
+                positions.insert(artifact.index, Position { at, bytes: 0 });
+            }
+            Some(_) => unnumbered.push(at),
+        }
+    }
+    for at in unnumbered {
+        let Ok(index) = i64::try_from(at) else { continue };
+        if let Some(artifact) = artifacts.get_mut(at)
+            && !positions.contains_key(&index)
+        {
+            artifact.index = index;
+            positions.insert(index, Position { at, bytes: 0 });
+        }
+    }
+    positions
 }

@@ -1,4 +1,4 @@
-//! What both kinds of streams are made of: reads events, and decides how the answer ended.
+//! Drives a stream: reads events, and decides how the answer ended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,22 +9,19 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::time::Instant;
-use tracing::Span;
 
-use super::accumulator::TaskAccumulator;
-use super::snapshots;
+use super::accumulator::{Keeps, TaskAccumulator};
 use super::timeouts::{StreamTimeouts, TimeoutKind, is_past};
-use crate::ask::{Continuation, PreparedAsk};
-use crate::conversation::Conversation;
-use crate::delivery::classify::{Attempt, RetryDecision, classify};
-use crate::delivery::{Delivered, TaskSnapshot, rpc_error};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::ask::AskContext;
+use crate::delivery::classify::{Attempt, ErrorAnswer, IdAtServer, RetryDecision, classify};
+use crate::delivery::follow::{FollowStart, Follower};
+use crate::delivery::{ArtifactsField, Platform, Response, TaskSnapshot};
+use crate::error::{Error, Outcome, Result};
 use crate::event::Event;
-use crate::ids::{MintedRequest, TaskId};
-use crate::policy::Limits;
+use crate::observe::AskObserver;
 use crate::reply::Reply;
-use crate::time::{instant_after, millis_since};
-use crate::transport::sse::{SseError, SseParser};
+use crate::time::instant_after;
+use crate::transport::sse::{Data, SseError, SseParser};
 use crate::wire::state::TaskState;
 use crate::wire::update::{MessageContent, decode_message};
 
@@ -34,341 +31,371 @@ pub(super) struct Delivery {
     pub(super) event: Event,
 }
 
-/// Ten thousand may be open and silent, so what few need is in a box.
+/// Ten thousand may be open and silent, so its size matters.
 pub(crate) struct Driver {
-    pub(super) conversation: Arc<Conversation>,
-    pub(super) task_id: TaskId,
-    pub(super) request: MintedRequest,
+    pub(super) platform: Arc<Platform>,
+    pub(super) ask: AskContext,
     pub(super) accumulated: TaskAccumulator,
-    phase: Phase,
-    watch: StreamTimeouts,
-    special: Option<Box<Special>>,
-    /// After a state that may end the answer without a final event.
-    over: bool,
-    /// The final event was handed out; the connection may still be whole.
-    is_final: bool,
-    /// A result came: what a server refuses from then on was begun all the same.
-    begun: bool,
-    /// The reader waits; it is away from when it was given an event.
-    waits: bool,
-    /// A recovery happens at most once.
-    recovers: bool,
-}
-
-/// What most streams do without.
-#[derive(Default)]
-struct Special {
+    state: StreamState,
+    timeouts: StreamTimeouts,
     deadline: Option<Instant>,
-    /// Where they are not the client's.
-    limits: Option<Limits>,
-    /// What was said, and to which task: only where one is continued does a recovery have to find it again.
-    continues: Option<(String, Continuation)>,
-    watcher: Option<Watcher>,
+    opened: Instant,
+    observer: AskObserver,
 }
 
-/// Whoever looks at the stream's span, if anyone does.
-struct Watcher {
-    span: Span,
-    started: Instant,
+/// Where a stream stands.
+enum StreamState {
+    /// Events come over the connection.
+    Live { events: SseParser<Body>, progress: Progress },
+    /// The last event was handed out; the connection may still be whole.
+    Draining(SseParser<Body>),
+    /// The connection is gone, or is no longer listened to: the task is looked up.
+    Following(BoxStream<'static, Result<TaskSnapshot>>),
+    /// The answer is whole.
+    Completed,
+    /// An error was handed out.
+    Failed,
 }
 
-enum Phase {
-    /// Events come.
-    Live(SseParser<Body>),
-    /// The connection is gone; the task is looked at.
-    Looking(BoxStream<'static, Result<TaskSnapshot>>),
-    /// Over: well, or with an error that was handed out.
-    Done { well: bool },
+/// How far the answer has come that a connection brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing came: an error event may still be a refusal.
+    Opened,
+    /// A result came: the server began, whatever it says from here on.
+    Begun,
+    /// A state came that may be the last, without a final event.
+    Settling,
 }
 
 type Body = BoxStream<'static, reqwest::Result<Bytes>>;
 
+/// How long a stream may bring no event after a state that may be the last. Comments do not count.
+const SETTLING_TIME: Duration = Duration::from_secs(5);
+
+/// How many events of other tasks are skipped before the reader's task gives way to others.
+const SKIPS_A_POLL: usize = 256;
+
 impl Driver {
     pub(crate) fn new(
-        conversation: Arc<Conversation>,
-        ask: PreparedAsk,
-        delivered: Delivered,
+        platform: Arc<Platform>,
+        ask: AskContext,
+        response: Response,
         deadline: Option<Instant>,
+        observer: AskObserver,
     ) -> Self {
-        let conversation = match ask.session_id == conversation.session {
-            true => conversation,
-            false => Arc::new(conversation.in_session(ask.session_id.clone())),
-        };
+        let max_event_bytes = ask.limits.max_event_bytes;
         let mut driver = Self {
-            special: None,
-            task_id: ask.task_id.clone(),
-            request: ask.request,
-            accumulated: TaskAccumulator::default(),
-            phase: Phase::Done { well: false },
-            watch: StreamTimeouts::default(),
-            over: false,
-            is_final: false,
-            begun: false,
-            waits: false,
-            recovers: true,
-            conversation,
+            platform,
+            ask,
+            accumulated: TaskAccumulator::new(Keeps::Task),
+            state: StreamState::Failed,
+            timeouts: StreamTimeouts::default(),
+            deadline,
+            opened: Instant::now(),
+            observer,
         };
-        let limits = ask.limits;
-        let special = Special::new(ask, deadline, driver.usual_limits());
-        driver.special = special.map(Box::new);
-        driver.phase = match delivered {
-            Delivered::Events(response) => {
-                Phase::Live(SseParser::new(response.bytes_stream().boxed(), limits.max_event_bytes))
-            }
-            Delivered::Task(found) => {
-                let platform = Arc::clone(&driver.conversation.platform);
-                Phase::Looking(
-                    snapshots::from(
-                        platform,
-                        driver.ask_to_recover(),
-                        found,
-                        driver.far_deadline(),
-                    )
-                    .boxed(),
-                )
-            }
+        driver.state = match response {
+            Response::Events(response) => StreamState::Live {
+                events: SseParser::new(response.bytes_stream().boxed(), max_event_bytes),
+                progress: Progress::Opened,
+            },
+            Response::Task(found) => driver.follow(FollowStart::Snapshot(found)),
         };
         driver
     }
 
-    fn usual_limits(&self) -> &Limits {
-        &self.conversation.platform.limits
+    /// Keeps only the status of what comes.
+    pub(super) fn without_content(mut self) -> Self {
+        self.accumulated = TaskAccumulator::new(Keeps::Status);
+        self
     }
 
-    fn limits(&self) -> &Limits {
-        self.special
-            .as_ref()
-            .and_then(|special| special.limits.as_ref())
-            .unwrap_or_else(|| self.usual_limits())
+    fn follower(&self) -> Follower {
+        let deadline = self.deadline.unwrap_or_else(|| instant_after(Duration::MAX));
+        self.platform.follower(&self.ask, deadline)
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        self.special.as_ref()?.deadline
-    }
-
-    /// The deadline, or a time so far off that it never comes.
-    fn far_deadline(&self) -> Instant {
-        self.deadline().unwrap_or_else(|| instant_after(Duration::MAX))
-    }
-
-    fn watcher(&self) -> Option<&Watcher> {
-        self.special.as_ref()?.watcher.as_ref()
-    }
-
-    /// The ask as it was, but for the body: it was sent, and will never be again.
-    fn ask_to_recover(&mut self) -> PreparedAsk {
-        let limits = *self.limits();
-        let continued = self.special.as_mut().and_then(|special| special.continues.take());
-        let (text, continues) =
-            continued.map_or_else(Default::default, |(text, since)| (text, Some(since)));
-        PreparedAsk {
-            text,
-            task_id: self.task_id.clone(),
-            session_id: self.conversation.session.clone(),
-            request: self.request,
-            continues,
-            limits,
-            body: Bytes::new(),
-        }
+    fn follow(&self, start: FollowStart) -> StreamState {
+        StreamState::Following(self.follower().into_snapshots(start).boxed())
     }
 
     pub(super) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
-            .field("task_id", &self.task_id)
-            .field("session_id", &self.conversation.session)
-            .field("request_id", &self.request.id())
+            .field("task_id", &self.ask.task_id)
+            .field("session_id", &self.ask.session_id)
+            .field("request_id", &self.ask.request.id())
             .finish_non_exhaustive()
     }
 
     pub(super) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
-        loop {
-            match &mut self.phase {
-                Phase::Live(frames) if self.is_final => {
-                    // Where the body's end is already here, reading it gives the connection back to the pool.
-                    let _ = frames.poll_next_unpin(cx);
-                    self.finish(true);
+        for _ in 0..SKIPS_A_POLL {
+            let next = match &mut self.state {
+                StreamState::Live { events, progress } => {
+                    self.timeouts.reader_waits();
+                    let polled = events.poll_next_unpin(cx).map_ok(Data::into_bytes);
+                    let (heard, progress) = (events.has_heard(), *progress);
+                    ready!(self.take_in(cx, polled, heard, progress))
                 }
-                Phase::Live(_) => match ready!(self.poll_next_of_live(cx)) {
-                    Next::Deliver(delivery) => {
-                        self.waits = false;
-                        return Poll::Ready(Some(Ok(delivery)));
-                    }
-                    Next::Skip => {}
-                    Next::Over => self.finish(true),
-                    Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
-                    Next::Lost(error) => {
-                        if let Some(error) = self.look_for_the_rest(error) {
-                            return Poll::Ready(Some(Err(error)));
-                        }
-                    }
-                },
-                Phase::Looking(looking) => {
-                    let watcher =
-                        self.special.as_ref().and_then(|special| special.watcher.as_ref());
-                    match ready!(in_span(watcher, || looking.poll_next_unpin(cx))) {
-                        Some(Ok(found)) => {
-                            self.accumulated.replace(found.task.clone());
-                            let delivery =
-                                Delivery { raw: found.response, event: Event::Task(found.task) };
-                            return Poll::Ready(Some(Ok(delivery)));
-                        }
-                        Some(Err(error)) => return Poll::Ready(Some(Err(self.fail(error)))),
-                        None => self.finish(true),
+                StreamState::Draining(events) => {
+                    // Where the body's end is already here, reading it gives the connection back to
+                    // the pool.
+                    let _ = events.poll_next_unpin(cx);
+                    Next::Complete
+                }
+                StreamState::Following(snapshots) => {
+                    match ready!(self.observer.in_scope(|| snapshots.poll_next_unpin(cx))) {
+                        Some(Ok(found)) => self.apply_snapshot(found),
+                        Some(Err(error)) => Next::Fail(error),
+                        None => Next::Complete,
                     }
                 }
-                Phase::Done { .. } => return Poll::Ready(None),
+                StreamState::Completed | StreamState::Failed => return Poll::Ready(None),
+            };
+            match next {
+                Next::Deliver(delivery) => {
+                    self.timeouts.reader_leaves();
+                    return Poll::Ready(Some(Ok(delivery)));
+                }
+                Next::Skip => {}
+                Next::Complete => self.complete(),
+                Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Next::Lost(error) => {
+                    if let Some(error) = self.recover(error) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+                Next::Confirm => self.confirm(),
             }
         }
+        // Events of other tasks without end: others have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
+    /// Judges what the connection brought.
     #[inline]
-    fn poll_next_of_live(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let Phase::Live(frames) = &mut self.phase else {
-            return Poll::Ready(Next::Skip);
-        };
-        let is_back = !std::mem::replace(&mut self.waits, true);
-        let polled = frames.poll_next_unpin(cx);
-        if frames.has_heard() || is_back {
-            self.watch.restart_idle();
+    fn take_in(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<Option<Result<Bytes, SseError<reqwest::Error>>>>,
+        heard: bool,
+        progress: Progress,
+    ) -> Poll<Next> {
+        let is_settling = progress == Progress::Settling;
+        if heard && !is_settling {
+            self.timeouts.restart_idle();
         }
-        let next = match polled {
-            // Also where bytes come all the time that are no event.
-            Poll::Pending if is_past(self.deadline()) => Next::Lost(late(TimeoutKind::Deadline)),
+        Poll::Ready(match polled {
             Poll::Pending => {
-                let (idle, deadline) = (self.limits().idle_timeout, self.deadline());
-                Next::Lost(late(ready!(self.watch.poll(cx, idle, deadline))))
+                let idle = self.ask.limits.idle_timeout;
+                let idle = if is_settling { idle.min(SETTLING_TIME) } else { idle };
+                // Asked first, since bytes that are no event may come all the time.
+                let passed = if is_past(self.deadline) {
+                    TimeoutKind::Deadline
+                } else {
+                    ready!(self.timeouts.poll(cx, idle, self.deadline))
+                };
+                match passed {
+                    _ if is_settling => Next::Confirm,
+                    TimeoutKind::Idle => Next::Lost(Error::stream_idle()),
+                    TimeoutKind::Deadline => Next::Lost(Error::stream_deadline_passed()),
+                }
             }
-            // A server that never pauses for breath has to be stopped here.
-            Poll::Ready(Some(Ok(_))) if is_past(self.deadline()) => {
-                Next::Lost(late(TimeoutKind::Deadline))
+            Poll::Ready(Some(Ok(data))) => {
+                if self.timeouts.admits(data.len(), self.deadline) {
+                    self.read(data, progress)
+                } else {
+                    Next::Lost(Error::stream_deadline_passed())
+                }
             }
-            Poll::Ready(Some(Ok(data))) => self.read(data.into_bytes()),
-            Poll::Ready(Some(Err(error))) => Next::Lost(frame_error(error)),
-            Poll::Ready(None) if self.over => Next::Over,
-            Poll::Ready(None) => Next::Lost(cut("the stream ended before the answer did")),
-        };
-        Poll::Ready(next)
+            Poll::Ready(Some(Err(error))) => Next::Lost(lost(error)),
+            Poll::Ready(None) if is_settling => Next::Complete,
+            Poll::Ready(None) => {
+                Next::Lost(Error::stream_cut("the stream ended before the answer did"))
+            }
+        })
     }
 
-    fn read(&mut self, data: Bytes) -> Next {
+    fn read(&mut self, data: Bytes, progress: Progress) -> Next {
         let payload = match decode_message(&data) {
             Ok(MessageContent::Result(payload)) => payload,
             Ok(MessageContent::Unknown(value)) => {
-                self.begun = true;
+                self.begin(progress);
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
             Ok(MessageContent::Error(rpc, beside_result)) => {
-                self.begun |= beside_result;
-                return self.refused_or_lost(rpc_error(rpc));
+                let has_task = beside_result || progress != Progress::Opened;
+                return self.refused_or_lost(Error::from_rpc(rpc), has_task);
             }
             Ok(MessageContent::Nothing) => {
-                return Next::Lost(garbled("an event is neither a result nor an error"));
+                return Next::Lost(Error::protocol("an event is neither a result nor an error"));
             }
             Err(error) => {
-                return Next::Lost(garbled("an event could not be understood").with_source(error));
+                let lost = Error::protocol("an event could not be understood");
+                return Next::Lost(lost.with_source(error));
             }
         };
         let is_final = payload.is_final();
-        let Some(update) = payload.into_update(&self.task_id) else {
-            return Next::Lost(garbled("an event has a state that could not be understood"));
+        let artifacts = match payload.includes_artifacts() {
+            true => ArtifactsField::Included,
+            false => ArtifactsField::LeftOut,
         };
-        self.apply(update.into(), is_final, data)
+        let Some(update) = payload.into_update(&self.ask.task_id) else {
+            return Next::Lost(Error::protocol(
+                "an event has a state that could not be understood",
+            ));
+        };
+        // Whatever it is about: a server that says such things has taken something up.
+        self.begin(progress);
+        self.apply(update.into(), artifacts, is_final, data)
+    }
+
+    fn begin(&mut self, progress: Progress) {
+        if progress == Progress::Opened {
+            self.set_progress(Progress::Begun);
+        }
+    }
+
+    fn set_progress(&mut self, next: Progress) {
+        if let StreamState::Live { progress, .. } = &mut self.state {
+            *progress = next;
+        }
     }
 
     #[inline]
-    fn apply(&mut self, event: Event, is_final: bool, data: Bytes) -> Next {
-        // Whatever it is about: a server that says such things has taken something up.
-        self.begun = true;
-        if event.task_id() != Some(&self.task_id) {
+    fn apply(
+        &mut self,
+        mut event: Event,
+        artifacts: ArtifactsField,
+        is_final: bool,
+        data: Bytes,
+    ) -> Next {
+        if event.task_id() != Some(&self.ask.task_id) {
             return Next::Skip;
         }
-        let size = self.accumulated.apply(&event, data.len());
-        if size > 0 && size > self.limits().max_reply_bytes {
-            return Next::Fail(too_large("the answer", self.limits().max_reply_bytes));
+        let size = self.accumulated.apply(&mut event, artifacts, data.len());
+        let limit = self.ask.limits.max_reply_bytes;
+        if size > 0 && size > limit {
+            return Next::Fail(Error::too_large("the answer", limit));
         }
+        // An event is a sign of life at any time, unlike a comment.
+        self.timeouts.restart_idle();
         if let Some(state) = event.state() {
-            self.over = may_be_last(state);
+            self.observer.note_state(state);
+            let may_be_last = state.is_terminal() || state.is_waiting_for_user();
+            self.set_progress(if may_be_last { Progress::Settling } else { Progress::Begun });
         }
-        self.is_final = is_final;
+        if is_final {
+            self.end_live();
+        }
         Next::Deliver(Delivery { raw: data, event })
     }
 
-    /// An error in the stream: a refusal only where nothing was begun.
-    fn refused_or_lost(&self, error: Error) -> Next {
-        let observed = Attempt::Answer {
+    /// The server says that the stream is over. A task that is still running is followed; one whose
+    /// state never came is looked up.
+    fn end_live(&mut self) {
+        let state = std::mem::replace(&mut self.state, StreamState::Failed);
+        let known = self.accumulated.state();
+        self.state = match state {
+            StreamState::Live { .. } if known.is_running() => {
+                let task = self.accumulated.to_task(self.ask.task_id.clone());
+                self.follow(FollowStart::StillRunning(task))
+            }
+            StreamState::Live { .. } if *known == TaskState::Unknown => self.confirmation(),
+            StreamState::Live { events, .. } => StreamState::Draining(events),
+            other => other,
+        };
+    }
+
+    /// Judges an error event: a refusal only where nothing was begun.
+    fn refused_or_lost(&self, error: Error, has_task: bool) -> Next {
+        let answer = ErrorAnswer {
             status: 200,
-            has_task: self.begun,
+            has_task,
             rpc: error.rpc_error(),
             asks_to_wait: false,
+            id: IdAtServer::AsExpected,
         };
-        match classify(observed, self.conversation.platform.policy()) {
+        match classify(Attempt::Answer(answer), self.platform.policy()) {
             RetryDecision::Refused => Next::Fail(error.with_outcome(Outcome::NotDone)),
             _ => Next::Lost(error),
         }
     }
 
-    /// Closes the connection and looks at the task instead. Gives the error back where there is no looking.
-    fn look_for_the_rest(&mut self, error: Error) -> Option<Error> {
-        if !std::mem::take(&mut self.recovers) || is_past(self.deadline()) {
+    fn apply_snapshot(&mut self, mut found: TaskSnapshot) -> Next {
+        let is_whole = self.accumulated.apply_snapshot(&mut found);
+        self.observer.note_state(self.accumulated.state());
+        if !is_whole {
+            return Next::Fail(Error::answer_not_whole(self.accumulated.state()));
+        }
+        Next::Deliver(Delivery { raw: found.response, event: Event::Task(found.task) })
+    }
+
+    /// Closes the connection and looks the task up instead. Returns the error where that cannot be done.
+    fn recover(&mut self, error: Error) -> Option<Error> {
+        let progress = match &self.state {
+            StreamState::Live { progress, .. } => *progress,
+            _ => return Some(self.fail(error)),
+        };
+        if is_past(self.deadline) {
             return Some(self.fail(error));
         }
-        self.watch = StreamTimeouts::default();
-        let platform = Arc::clone(&self.conversation.platform);
-        let looking = snapshots::after(platform, self.ask_to_recover(), error, self.far_deadline());
-        self.phase = Phase::Looking(looking.boxed());
+        if error.is_timeout() {
+            self.platform.http.leave_pool_of(self.opened);
+        }
+        self.timeouts = StreamTimeouts::default();
+        let follower = match progress {
+            Progress::Opened => self.follower(),
+            Progress::Begun | Progress::Settling => self.follower().received(),
+        };
+        let snapshots = follower.into_snapshots(FollowStart::Lost(error)).boxed();
+        self.state = StreamState::Following(snapshots);
         None
     }
 
-    fn fail(&mut self, error: Error) -> Error {
-        self.finish(false);
-        error.with_task_id(&self.task_id)
+    /// Stops listening after a state that may be the last, and looks the task up once more.
+    fn confirm(&mut self) {
+        self.timeouts = StreamTimeouts::default();
+        self.state = self.confirmation();
     }
 
-    fn finish(&mut self, well: bool) {
-        if let Some(Watcher { span, started }) = self.watcher() {
-            span.record("state", self.accumulated.status().state.as_str());
-            span.record("duration_ms", millis_since(*started));
+    fn confirmation(&self) -> StreamState {
+        StreamState::Following(self.follower().received().into_confirmation().boxed())
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.state = StreamState::Failed;
+        self.timeouts = StreamTimeouts::default();
+        if error.is_safe_to_ask_again() {
+            self.ask.sent.clear();
         }
-        self.watch = StreamTimeouts::default();
-        self.phase = Phase::Done { well };
+        let error = error.with_task_id(&self.ask.task_id);
+        self.observer.end_failed(&error);
+        error
+    }
+
+    fn complete(&mut self) {
+        self.state = StreamState::Completed;
+        self.timeouts = StreamTimeouts::default();
+        self.observer.end_answered(self.accumulated.state());
     }
 
     pub(super) fn into_reply(self) -> Result<Reply> {
-        match self.phase {
-            Phase::Done { well: true } => {
-                let task = self.accumulated.into_task(self.task_id);
-                Ok(Reply::new(task, self.request, &self.conversation.session))
+        match self.state {
+            StreamState::Completed => {
+                let task = self.accumulated.into_task(self.ask.task_id);
+                Ok(Reply::new(task, self.ask.request, &self.ask.session_id))
             }
-            _ => Err(cut("the stream had already failed").with_task_id(&self.task_id)),
+            _ => {
+                let error = Error::stream_cut("the stream had already failed");
+                Err(error.with_task_id(&self.ask.task_id))
+            }
         }
     }
 }
 
-impl Special {
-    /// `None` where there is nothing special.
-    fn new(ask: PreparedAsk, deadline: Option<Instant>, usual: &Limits) -> Option<Self> {
-        let span = Span::current();
-        let special = Self {
-            deadline,
-            limits: (ask.limits != *usual).then_some(ask.limits),
-            continues: ask.continues.map(|since| (ask.text, since)),
-            watcher: (!span.is_disabled()).then(|| Watcher { span, started: Instant::now() }),
-        };
-        let Self { deadline, limits, continues, watcher } = &special;
-        let is_special =
-            deadline.is_some() || limits.is_some() || continues.is_some() || watcher.is_some();
-        is_special.then_some(special)
-    }
-}
-
-fn in_span<T>(watcher: Option<&Watcher>, act: impl FnOnce() -> T) -> T {
-    match watcher {
-        Some(watcher) => watcher.span.in_scope(act),
-        None => act(),
-    }
-}
-
-/// What one look at the frames came to.
+/// What one step came to.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly always an event: a box would cost each of them"
@@ -376,45 +403,24 @@ fn in_span<T>(watcher: Option<&Watcher>, act: impl FnOnce() -> T) -> T {
 enum Next {
     Deliver(Delivery),
     Skip,
-    Over,
+    /// The answer is whole.
+    Complete,
     Fail(Error),
+    /// The rest of the answer has to be looked up.
     Lost(Error),
+    /// The stream stays silent after a state that may be the last.
+    Confirm,
 }
 
-/// A state after which the end of the body is the end of the answer.
-fn may_be_last(state: &TaskState) -> bool {
-    state.is_terminal() || state.is_waiting_for_user()
-}
-
-fn cut(message: &'static str) -> Error {
-    Error::new(ErrorKind::Interrupted, Outcome::Unknown, message)
-}
-
-fn garbled(message: &'static str) -> Error {
-    Error::new(ErrorKind::Protocol, Outcome::Unknown, message)
-}
-
-fn late(late: TimeoutKind) -> Error {
-    let message = match late {
-        TimeoutKind::Idle => "the stream was silent for too long",
-        TimeoutKind::Deadline => "the deadline passed before the answer ended",
-    };
-    Error::new(ErrorKind::Timeout, Outcome::Unknown, message)
-}
-
-fn frame_error(error: SseError<reqwest::Error>) -> Error {
+fn lost(error: SseError<reqwest::Error>) -> Error {
     match error {
         SseError::Source(error) => {
-            cut("the connection broke before the answer ended").with_source(error.without_url())
+            Error::stream_cut("the connection broke before the answer ended")
+                .with_source(error.without_url())
         }
-        SseError::Utf8 => garbled("an event is not UTF-8"),
-        SseError::TooLarge { limit } => too_large("an event", limit),
+        SseError::Utf8 => Error::protocol("an event is not UTF-8"),
+        SseError::TooLarge { limit } => Error::too_large("an event", limit),
     }
-}
-
-fn too_large(what: &str, limit: usize) -> Error {
-    let message = format!("{what} is larger than the limit of {limit} bytes");
-    Error::new(ErrorKind::TooLarge, Outcome::Unknown, message)
 }
 
 #[cfg(test)]
@@ -427,6 +433,6 @@ mod tests {
     fn an_open_stream_is_small() {
         assert_eq!(size_of::<AskStream>(), size_of::<usize>());
         assert_eq!(size_of::<RawStream>(), size_of::<usize>());
-        assert!(size_of::<Driver>() <= size_of::<[usize; 30]>(), "{}", size_of::<Driver>());
+        assert!(size_of::<Driver>() <= size_of::<[usize; 46]>(), "{}", size_of::<Driver>());
     }
 }

@@ -1,8 +1,7 @@
-//! The streams that a client hands out: how they end, what they have accumulated, how they recover.
+//! The streams that a client returns: how they end, what they have accumulated, how they recover.
 
 mod accumulator;
 mod driver;
-mod snapshots;
 mod text;
 mod timeouts;
 
@@ -11,9 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ids::{RequestId, SessionId, TaskId};
 use crate::reply::{RawReply, Reply};
@@ -22,17 +22,38 @@ use accumulator::TaskAccumulator;
 pub(crate) use driver::Driver;
 pub use text::TextStream;
 
-/// The answer to an ask, event by event, as it comes.
+/// The answer to an ask, event by event: a [`Stream`] of [`Event`]s.
 ///
-/// A [`Stream`] of [`Event`]s. It ends with `None` only after the server said that the answer is over; an answer that
-/// was cut ends in an error, or is found again: after a cut the stream yields whole [`Event::Task`] snapshots
-/// until the task has ended. Nothing is delivered twice.
+/// | what happens | what the stream does |
+/// |---|---|
+/// | a final event | ends with `None`; where the task is still running, the task is followed to its end |
+/// | a state that may be the last, then the end of the body | ends with `None` |
+/// | such a state, then no event for 5 s | looks the task up for up to 3 s, and ends with `None` |
+/// | the connection breaks, or is silent for the idle limit | looks the task up, yields [`Event::Task`] snapshots until the task has ended, then `None` |
+/// | the same, and the task cannot be found | one error, then `None` |
+/// | the task has ended, but its artifacts are not sent again | one error of kind [`Interrupted`](crate::ErrorKind::Interrupted) whose outcome is not unknown: [`reply_so_far`](Self::reply_so_far) has the state and the text that came |
+/// | the deadline passes | one error; events that had arrived before are still yielded |
 ///
-/// Everything is pulled: a slow reader slows the server. Dropping the stream closes its connection at once and
-/// **cancels nothing**: the agent goes on, and may pay. To stop it, use [`cancel`](Self::cancel).
+/// So an answer that was cut never looks whole. Nothing is delivered twice, and another task's events
+/// never appear.
+///
+/// Everything is pulled: a slow reader slows the server down. Dropping the stream closes its connection at
+/// once and **cancels nothing**: the agent goes on, and may pay. To stop it, use [`cancel`](Self::cancel).
+///
+/// ```
+/// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+/// use futures::StreamExt;
+///
+/// let mut events = client.ask_stream("List all payees").await?;
+/// while let Some(event) = events.next().await {
+///     println!("{:?}", event?.state());
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a stream does nothing unless it is read"]
 pub struct AskStream {
-    /// Boxed: a task that holds a stream, and whoever moves it, needs room for a pointer.
+    /// In a box: a task that holds a stream, and whoever moves it, needs room for a pointer.
     driver: Box<Driver>,
 }
 
@@ -41,32 +62,33 @@ impl AskStream {
         Self { driver: Box::new(driver) }
     }
 
-    /// The task.
+    /// Returns the task's id.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
-        &self.driver.task_id
+        &self.driver.ask.task_id
     }
 
-    /// The session.
+    /// Returns the session's id.
     #[must_use]
     pub fn session_id(&self) -> &SessionId {
-        &self.driver.conversation.session
+        &self.driver.ask.session_id
     }
 
-    /// The JSON-RPC request.
+    /// Returns the id of the JSON-RPC request.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        self.driver.request.id()
+        self.driver.ask.request.id()
     }
 
-    /// What has come so far, as a reply. Its state says how far it is.
+    /// Returns what has come so far, as a reply. Its state says how far the task is.
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
-        let task = self.driver.accumulated.to_task(self.driver.task_id.clone());
-        Reply::new(task, self.driver.request, self.session_id())
+        let task = self.driver.accumulated.to_task(self.task_id().clone());
+        Reply::new(task, self.driver.ask.request, self.session_id())
     }
 
-    /// Reads the stream to its end: the same reply that [`Client::ask`](crate::Client::ask) gives.
+    /// Reads the stream to its end and returns the reply that [`Client::ask`](crate::Client::ask) would
+    /// have returned.
     ///
     /// # Errors
     ///
@@ -78,23 +100,27 @@ impl AskStream {
         self.driver.into_reply()
     }
 
-    /// Only the words, as they come: put together they are the reply's [`text`](Reply::text).
+    /// Turns into a stream of the text alone: its items, put together, are the reply's
+    /// [`text`](Reply::text).
     ///
-    /// Words of a second artifact wait until the first is complete. Where a task has no artifact, its
+    /// The text of a second artifact waits until the first is complete. Where a task has no artifact, its
     /// status message comes at the end.
     pub fn text(self) -> TextStream {
         TextStream::new(self)
     }
 
-    /// Cancels the task at the server; the stream may be read on, and shows what becomes of it.
+    /// Cancels the task at the server. The stream may be read on, and shows what becomes of the task.
+    ///
+    /// The call has a clock of its own: it may take as long as the ask's `deadline` and `reply_timeout`
+    /// say, counted from its start.
     ///
     /// # Errors
     ///
     /// As [`Client::cancel_task`](crate::Client::cancel_task).
-    pub fn cancel(&self) -> impl Future<Output = Result<Task>> + Send + 'static + use<> {
-        let platform = Arc::clone(&self.driver.conversation.platform);
-        let task_id = self.driver.task_id.clone();
-        async move { platform.cancel(&task_id).await.map(|found| found.task) }
+    pub fn cancel(&self) -> BoxFuture<'static, Result<Task>> {
+        let platform = Arc::clone(&self.driver.platform);
+        let ask = self.driver.ask.clone();
+        Box::pin(async move { platform.cancel(&ask).await.map(|found| found.task) })
     }
 
     fn accumulated(&self) -> &TaskAccumulator {
@@ -119,7 +145,8 @@ impl fmt::Debug for AskStream {
 
 /// The answer to an ask as raw JSON-RPC responses, exactly as the server wrote them.
 ///
-/// Ends as [`AskStream`] does; after a cut it yields the responses to the looks at the task.
+/// It ends as [`AskStream`] does; after a cut it yields the responses to the lookups of the task. It keeps
+/// nothing of what it yields, so `max_reply_bytes` does not apply.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct RawStream {
     driver: Box<Driver>,
@@ -127,25 +154,25 @@ pub struct RawStream {
 
 impl RawStream {
     pub(crate) fn new(driver: Driver) -> Self {
-        Self { driver: Box::new(driver) }
+        Self { driver: Box::new(driver.without_content()) }
     }
 
-    /// The task.
+    /// Returns the task's id.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
-        &self.driver.task_id
+        &self.driver.ask.task_id
     }
 
-    /// The session.
+    /// Returns the session's id.
     #[must_use]
     pub fn session_id(&self) -> &SessionId {
-        &self.driver.conversation.session
+        &self.driver.ask.session_id
     }
 
-    /// The JSON-RPC request.
+    /// Returns the id of the JSON-RPC request.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        self.driver.request.id()
+        self.driver.ask.request.id()
     }
 }
 
@@ -156,9 +183,7 @@ impl Stream for RawStream {
         let delivery = ready!(self.driver.poll_delivery(cx));
         Poll::Ready(delivery.map(|delivery| {
             let raw = RawReply::read(&delivery?.raw);
-            raw.ok_or_else(|| {
-                Error::new(ErrorKind::Protocol, Outcome::Unknown, "an event is not JSON")
-            })
+            raw.ok_or_else(|| Error::protocol("an event is not JSON"))
         }))
     }
 }

@@ -14,7 +14,10 @@ use crate::time::instant_after;
 #[derive(Debug, Default)]
 pub(super) struct StreamTimeouts {
     timer: Option<Pin<Box<Sleep>>>,
-    idle_restarted: bool,
+    idle: IdleClock,
+    reader: Reader,
+    /// Bytes of events that were taken after the deadline.
+    late_bytes: u32,
 }
 
 /// Which limit passed.
@@ -24,10 +27,51 @@ pub(super) enum TimeoutKind {
     Deadline,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum IdleClock {
+    #[default]
+    Running,
+    Restarted,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reader {
+    #[default]
+    Away,
+    Waiting,
+}
+
+/// What a slow reader may still take of a stream whose deadline has passed: about what the buffers
+/// between the server and the reader can hold. A server that never pauses is stopped by it.
+const MAX_LATE_BYTES: u32 = 8 * 1024 * 1024;
+
 impl StreamTimeouts {
-    /// Restarts the idle limit: bytes arrived, or the reader was away.
+    /// The reader polls. The time that it was away does not count as silence.
+    pub(super) fn reader_waits(&mut self) {
+        if std::mem::replace(&mut self.reader, Reader::Waiting) == Reader::Away {
+            self.restart_idle();
+        }
+    }
+
+    /// The reader was given an event.
+    pub(super) fn reader_leaves(&mut self) {
+        self.reader = Reader::Away;
+    }
+
+    /// Restarts the idle limit.
     pub(super) fn restart_idle(&mut self) {
-        self.idle_restarted = true;
+        self.idle = IdleClock::Restarted;
+    }
+
+    /// Returns true where an event that is there already may be taken: always before the deadline, and
+    /// after it as long as it can have arrived before.
+    pub(super) fn admits(&mut self, bytes: usize, deadline: Option<Instant>) -> bool {
+        if !is_past(deadline) {
+            return true;
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.late_bytes = self.late_bytes.saturating_add(bytes.max(1024));
+        self.late_bytes <= MAX_LATE_BYTES
     }
 
     /// Polls the limits. To be called while there is nothing to read.
@@ -37,14 +81,14 @@ impl StreamTimeouts {
         idle: Duration,
         deadline: Option<Instant>,
     ) -> Poll<TimeoutKind> {
-        let restarted = std::mem::take(&mut self.idle_restarted);
+        let idle_clock = std::mem::take(&mut self.idle);
         let until = || {
             let idle_until = instant_after(idle);
             deadline.map_or(idle_until, |deadline| deadline.min(idle_until))
         };
         let timer = match &mut self.timer {
             Some(timer) => {
-                if restarted {
+                if idle_clock == IdleClock::Restarted {
                     timer.as_mut().reset(until());
                 }
                 timer

@@ -1,33 +1,58 @@
 //! One HTTP exchange: how it is set up, what it may cost, and what its failure proves.
 
 pub(crate) mod backoff;
+mod handover;
 pub(crate) mod sse;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{ClientBuilder, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::Config;
-use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result, Source};
 use backoff::RetryBudget;
+use handover::{Handover, TrackedBody};
+
+/// Adds a caller's settings to the HTTP client, before the SDK's own are applied.
+pub(crate) type ConfigureHttp =
+    Arc<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
+
+/// What an HTTP client is built from.
+#[derive(Clone)]
+pub(crate) struct HttpSettings {
+    /// Plain HTTP on loopback only, or HTTPS only.
+    pub(crate) plain_loopback: bool,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) configure: Option<ConfigureHttp>,
+}
 
 /// The connection pool, and the retry budget of all who share it. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct Http {
+#[derive(Clone)]
+pub(crate) struct Http(Arc<Shared>);
+
+struct Shared {
+    pool: ArcSwap<Pool>,
+    settings: HttpSettings,
+    budget: RetryBudget,
+}
+
+/// One generation of connections.
+struct Pool {
     client: reqwest::Client,
-    budget: Arc<RetryBudget>,
-    plain_loopback: bool,
+    created: Instant,
 }
 
 const USER_AGENT: &str = concat!("payman-sdk-rust/", env!("CARGO_PKG_VERSION"));
 /// A server's idle limit is rarely shorter; one that closes just as we send costs an outcome.
 const POOL_IDLE: Duration = Duration::from_secs(30);
+/// An HTTP/2 connection whose peer has vanished without a word is noticed within the sum of both.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(10);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 128;
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// Modest for a stream and ample for the connection: readers that do not read cannot starve the others.
@@ -37,22 +62,93 @@ const H2_CONNECTION_WINDOW: u32 = 1 << 30;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Http {
-    /// The pool that a config asks for: a shared one, or one of its own.
-    pub(crate) fn for_config(config: &Config, base: &BaseUrl) -> Result<Self> {
-        let Some(shared) = &config.shared else {
-            return Self::build(config, base);
-        };
-        if shared.plain_loopback != base.is_plain_loopback() {
-            return Err(Error::invalid_input(
-                "share_connections joins a client on plain-http loopback with one on https; share among clients of one base URL",
-            ));
-        }
-        Ok(shared.clone())
+    pub(crate) fn new(settings: HttpSettings) -> Result<Self> {
+        let pool = ArcSwap::from_pointee(Pool::new(&settings)?);
+        Ok(Self(Arc::new(Shared { pool, settings, budget: RetryBudget::default() })))
     }
 
-    fn build(config: &Config, base: &BaseUrl) -> Result<Self> {
+    /// Returns true for a pool that speaks plain HTTP, and only to loopback.
+    pub(crate) fn is_plain_loopback(&self) -> bool {
+        self.0.settings.plain_loopback
+    }
+
+    pub(crate) fn budget(&self) -> &RetryBudget {
+        &self.0.budget
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn send(
+        &self,
+        request: reqwest::Request,
+        until: Instant,
+    ) -> Result<Response, Failure> {
+        let sending = self.0.pool.load().client.execute(request);
+        match timeout_at(until, sending).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::of(error)),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+
+    /// Sends a request with a body and waits for the head of the answer. A failure tells whether the
+    /// body was handed to a connection: without its body, the request cannot have been acted on.
+    pub(crate) async fn send_tracked(
+        &self,
+        mut request: reqwest::Request,
+        body: Bytes,
+        until: Instant,
+    ) -> Result<Response, Failure> {
+        let started = Instant::now();
+        if until <= started {
+            return Err(Failure::NotSent(NotSent::TimedOut));
+        }
+        let handover = Arc::new(Handover::default());
+        *request.body_mut() = Some(TrackedBody::new(body, Arc::clone(&handover)).into());
+        let sending = self.0.pool.load().client.execute(request);
+        match timeout_at(until, sending).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(match Failure::of(error) {
+                Failure::Lost(source) if handover.withdraw() => {
+                    Failure::NotSent(NotSent::Closed(source))
+                }
+                failure => failure,
+            }),
+            Err(_) => {
+                self.leave_pool_of(started);
+                Err(if handover.withdraw() {
+                    Failure::NotSent(NotSent::TimedOut)
+                } else {
+                    Failure::TimedOut
+                })
+            }
+        }
+    }
+
+    /// Opens a new pool where the present one was there at `started`, when a request or a stream began
+    /// that has now run into a time limit: its connection may be dead, and HTTP/2 would share it with
+    /// every later request. Exchanges under way keep their connections.
+    pub(crate) fn leave_pool_of(&self, started: Instant) {
+        let present = self.0.pool.load_full();
+        if present.created > started {
+            return;
+        }
+        // Should that fail, the present pool still serves: it was built from the same settings.
+        if let Ok(pool) = Pool::new(&self.0.settings) {
+            self.0.pool.compare_and_swap(&present, Arc::new(pool));
+        }
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("budget", &self.0.budget).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    fn new(settings: &HttpSettings) -> Result<Self> {
         let builder = ClientBuilder::new();
-        let builder = match &config.configure_http {
+        let builder = match &settings.configure {
             Some(configure) => configure(builder),
             None => builder,
         };
@@ -61,14 +157,17 @@ impl Http {
             .retry(reqwest::retry::never())
             .referer(false)
             .user_agent(USER_AGENT)
-            .connect_timeout(config.connect_timeout)
+            .connect_timeout(settings.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_headers(MAX_HEADERS)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_adaptive_window(false)
             .http2_initial_stream_window_size(H2_STREAM_WINDOW)
-            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW);
-        if base.is_plain_loopback() {
+            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .http2_keep_alive_interval(H2_PING_INTERVAL)
+            .http2_keep_alive_timeout(H2_PING_TIMEOUT)
+            .http2_keep_alive_while_idle(true);
+        if settings.plain_loopback {
             // Without certificates of its own: a machine that has none can still talk to itself.
             builder = builder.no_proxy();
             #[cfg(any(feature = "rustls", feature = "native-tls"))]
@@ -82,28 +181,7 @@ impl Http {
             Error::invalid_input("the HTTP client could not be set up")
                 .with_source(error.without_url())
         })?;
-        Ok(Self {
-            client,
-            budget: Arc::new(RetryBudget::default()),
-            plain_loopback: base.is_plain_loopback(),
-        })
-    }
-
-    pub(crate) fn budget(&self) -> &RetryBudget {
-        &self.budget
-    }
-
-    /// Sends a request and waits for the head of the answer.
-    pub(crate) fn send(
-        &self,
-        request: reqwest::Request,
-        until: Instant,
-    ) -> impl Future<Output = Result<Response, Failure>> + use<> {
-        timeout_at(until, self.client.execute(request)).map(|answer| match answer {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::of(error)),
-            Err(_) => Err(Failure::TimedOut),
-        })
+        Ok(Self { client, created: Instant::now() })
     }
 }
 
@@ -112,12 +190,23 @@ impl Http {
 pub(crate) enum Failure {
     /// No connection could be made: no byte of the request left.
     NotConnected { source: Source, timed_out: bool },
+    /// No connection took the request's body.
+    NotSent(NotSent),
     /// A byte may have left; the answer is gone.
     Lost(Source),
     /// A byte may have left; the time is up.
     TimedOut,
     /// The answer came, and is over the limit.
     TooLarge { limit: usize },
+}
+
+/// Why no connection took a request's body.
+#[derive(Debug)]
+pub(crate) enum NotSent {
+    /// The time was up before there was a connection with room for it.
+    TimedOut,
+    /// The connection closed first.
+    Closed(Source),
 }
 
 impl Failure {
@@ -207,13 +296,10 @@ pub(crate) async fn read_error_body(
     ErrorBody { bytes: body.freeze(), is_whole }
 }
 
-/// True where the answer says that it is of this media type, whatever its parameters.
-pub(crate) fn has_media_type(headers: &HeaderMap, wanted: &str) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|value| value.trim().eq_ignore_ascii_case(wanted))
+/// Returns true where a `Content-Type` names this media type, whatever its parameters.
+pub(crate) fn is_media_type(value: &HeaderValue, wanted: &str) -> bool {
+    let named = value.to_str().ok().and_then(|value| value.split(';').next());
+    named.is_some_and(|named| named.trim().eq_ignore_ascii_case(wanted))
 }
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds or a date; at most a day.

@@ -103,6 +103,12 @@ impl<'de> Payload<'de> {
         self.is_final.unwrap_or(false)
     }
 
+    /// Returns true where the field `artifacts` is there and not null: a task without it is one whose
+    /// artifacts were left out.
+    pub(crate) fn includes_artifacts(&self) -> bool {
+        self.artifacts.is_some()
+    }
+
     /// As a whole task, whatever it looks like: the reply to `send`, `get` and `cancel`.
     ///
     /// `None` where there is no status: without one nothing is known of the task.
@@ -122,18 +128,20 @@ impl<'de> Payload<'de> {
     ///
     /// An event without a task id is taken to be the stream's own task's.
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
+        let is_final = self.is_final();
         if let Some(artifact) = self.artifact {
             let task_id = task_id(self.id.as_deref(), stream_of);
             return Some(Update::Artifact(ArtifactUpdate {
                 task_id,
                 artifact,
+                status: self.status,
+                is_final,
                 metadata: self.metadata,
             }));
         }
         if self.artifacts.is_some() || self.history.is_some() {
             return self.into_task(stream_of).map(Update::Task);
         }
-        let is_final = self.is_final();
         let task_id = task_id(self.id.as_deref(), stream_of);
         Some(Update::Status(StatusUpdate {
             task_id,

@@ -48,6 +48,12 @@ pub struct ArtifactUpdate {
     pub task_id: TaskId,
     /// The piece; see [`Artifact::append`] for what it does to what was there.
     pub artifact: Artifact,
+    /// The status, where the server sends one along with the artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+    /// True when the server says that the stream ends here.
+    #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
+    pub is_final: bool,
     /// What the server attached.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
