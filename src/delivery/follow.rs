@@ -35,6 +35,10 @@ const HINT_DELAY: Duration = Duration::from_millis(250);
 /// How long a state that may be the last is looked into, where the stream does not end.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A task is given at least this time without progress: an idle limit for bytes may be shorter than the
+/// time between two lookups.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The waits between two lookups of a running task: growing, not random, since one caller polls one task.
 struct PollBackoff(Duration);
 
@@ -284,9 +288,10 @@ impl Follower {
         before: &TaskSnapshot,
         cause: Option<&Error>,
     ) -> Result<Change> {
+        let idle = self.ask.limits.idle_timeout.max(SHORTEST_PATIENCE);
         let patience = match cause {
-            Some(_) => self.platform.policy.recovery_timeout.min(self.ask.limits.idle_timeout),
-            None => self.ask.limits.idle_timeout,
+            Some(_) => self.platform.policy.recovery_timeout.min(idle),
+            None => idle,
         };
         let mut failing: Option<(Window, Error)> = None;
         loop {
