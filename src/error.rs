@@ -485,16 +485,6 @@ fn on_one_line(text: &str) -> String {
     text.trim().to_owned()
 }
 
-const ANOTHER_TASK: &str = "the platform answered with another task than the one asked for";
-
-/// Cuts a server's text short and replaces its control characters, line ends included.
-fn on_one_line(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let text: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
-    text.trim().to_owned()
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)

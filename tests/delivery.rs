@@ -60,7 +60,7 @@ async fn the_retry_budget_is_shared_by_clones_and_sessions() {
 
 #[tokio::test]
 async fn another_4xx_and_refusing_codes_are_not_sent_again() {
-    for status in [400, 402, 403, 404, 405, 406, 409, 410, 413, 415, 422, 451] {
+    for status in [400, 402, 403, 404, 405, 409, 410, 413, 415, 421, 422, 426, 428, 431, 451, 501] {
         let server = MockServer::start().await;
         on(&server, SEND, ResponseTemplate::new(status).set_body_string("<html>no</html>")).await;
         let error = client(&server).ask("hi").await.unwrap_err();
@@ -69,7 +69,7 @@ async fn another_4xx_and_refusing_codes_are_not_sent_again() {
         assert!(error.is_safe_to_ask_again(), "{status}");
         assert_eq!(server.received_requests().await.unwrap().len(), 1);
     }
-    for code in [-32700, -32600, -32601, -32602, -32005] {
+    for code in [-32700, -32600, -32601, -32602, -32004, -32005] {
         for status in [200, 400, 500] {
             let server = MockServer::start().await;
             on(&server, SEND, ResponseTemplate::new(status).set_body_json(rpc_error(code))).await;
@@ -83,7 +83,7 @@ async fn another_4xx_and_refusing_codes_are_not_sent_again() {
 
 fn may_have_run() -> Vec<ResponseTemplate> {
     let mut answers: Vec<_> =
-        [301, 408, 500, 501, 502, 503, 504, 599].map(ResponseTemplate::new).into();
+        [301, 406, 408, 424, 499, 500, 502, 503, 504, 599].map(ResponseTemplate::new).into();
     answers.extend([-32603, -32001, -32000, -1, 0, 7].map(|code| json_answer(rpc_error(code))));
     answers.extend(
         [-32603, -32000].map(|code| ResponseTemplate::new(400).set_body_json(rpc_error(code))),

@@ -14,7 +14,7 @@ use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
 /// Most open streams wait with no more than a status, so the rest is in a box.
 pub(super) struct TaskAccumulator {
     status: TaskStatus,
-    rest: Option<Box<Rest>>,
+    rest: Option<Box<TaskContent>>,
     keeps: Keeps,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Keeps {
 
 /// All but the status.
 #[derive(Default)]
-struct Rest {
+struct TaskContent {
     session_id: Option<SessionId>,
     artifacts: Vec<Artifact>,
     history: Vec<Message>,
@@ -158,12 +158,12 @@ impl TaskAccumulator {
         }
     }
 
-    fn rest(&mut self) -> &mut Rest {
+    fn rest(&mut self) -> &mut TaskContent {
         self.rest.get_or_insert_default()
     }
 }
 
-impl Rest {
+impl TaskContent {
     #[inline(never)] // see `apply_task`
     fn apply_artifact(&mut self, update: &Artifact, bytes: usize, keeps: Keeps) {
         self.had_artifacts = true;

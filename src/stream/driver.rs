@@ -46,7 +46,7 @@ pub(crate) struct Driver {
 /// Where a stream stands.
 enum StreamState {
     /// Events come over the connection.
-    Live { events: SseParser<Body>, progress: Progress },
+    Live { events: SseParser<Body>, progress: StreamProgress },
     /// The last event was handed out; the connection may still be whole.
     Draining(SseParser<Body>),
     /// The connection is gone, or is no longer listened to: the task is looked up.
@@ -59,7 +59,7 @@ enum StreamState {
 
 /// How far the answer has come that a connection brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum StreamProgress {
     /// Nothing came: an error event may still be a refusal.
     Opened,
     /// A result came: the server began, whatever it says from here on.
@@ -98,7 +98,7 @@ impl Driver {
         driver.state = match response {
             Response::Events(response) => StreamState::Live {
                 events: SseParser::new(response.bytes_stream().boxed(), max_event_bytes),
-                progress: Progress::Opened,
+                progress: StreamProgress::Opened,
             },
             Response::Task(found) => driver.follow(FollowStart::Snapshot(found)),
         };
@@ -180,9 +180,9 @@ impl Driver {
         cx: &mut Context<'_>,
         polled: Poll<Option<Result<Bytes, SseError<reqwest::Error>>>>,
         heard: bool,
-        progress: Progress,
+        progress: StreamProgress,
     ) -> Poll<Next> {
-        let is_settling = progress == Progress::Settling;
+        let is_settling = progress == StreamProgress::Settling;
         if heard && !is_settling {
             self.timeouts.restart_idle();
         }
@@ -217,7 +217,7 @@ impl Driver {
         })
     }
 
-    fn read(&mut self, data: Bytes, progress: Progress) -> Next {
+    fn read(&mut self, data: Bytes, progress: StreamProgress) -> Next {
         let payload = match decode_message(&data) {
             Ok(MessageContent::Result(payload)) => payload,
             Ok(MessageContent::Unknown(value)) => {
@@ -225,7 +225,7 @@ impl Driver {
                 return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
             Ok(MessageContent::Error(rpc, beside_result)) => {
-                let has_task = beside_result || progress != Progress::Opened;
+                let has_task = beside_result || progress != StreamProgress::Opened;
                 return self.refused_or_lost(Error::from_rpc(rpc), has_task);
             }
             Ok(MessageContent::Nothing) => {
@@ -251,13 +251,13 @@ impl Driver {
         self.apply(update.into(), artifacts, is_final, data)
     }
 
-    fn begin(&mut self, progress: Progress) {
-        if progress == Progress::Opened {
-            self.set_progress(Progress::Begun);
+    fn begin(&mut self, progress: StreamProgress) {
+        if progress == StreamProgress::Opened {
+            self.set_progress(StreamProgress::Begun);
         }
     }
 
-    fn set_progress(&mut self, next: Progress) {
+    fn set_progress(&mut self, next: StreamProgress) {
         if let StreamState::Live { progress, .. } = &mut self.state {
             *progress = next;
         }
@@ -284,7 +284,11 @@ impl Driver {
         if let Some(state) = event.state() {
             self.observer.note_state(state);
             let may_be_last = state.is_terminal() || state.is_waiting_for_user();
-            self.set_progress(if may_be_last { Progress::Settling } else { Progress::Begun });
+            self.set_progress(if may_be_last {
+                StreamProgress::Settling
+            } else {
+                StreamProgress::Begun
+            });
         }
         if is_final {
             self.end_live();
@@ -346,8 +350,8 @@ impl Driver {
         }
         self.timeouts = StreamTimeouts::default();
         let follower = match progress {
-            Progress::Opened => self.follower(),
-            Progress::Begun | Progress::Settling => self.follower().received(),
+            StreamProgress::Opened => self.follower(),
+            StreamProgress::Begun | StreamProgress::Settling => self.follower().received(),
         };
         let snapshots = follower.into_snapshots(FollowStart::Lost(error)).boxed();
         self.state = StreamState::Following(snapshots);
