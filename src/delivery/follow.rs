@@ -314,10 +314,12 @@ impl Follower {
             }
             let until = failing.as_ref().map_or_else(|| Window::new(self), |(window, _)| *window);
             match self.observe(&until).await {
-                Observation::Seen(found) if found.task != before.task => {
-                    if is_progress(&before.task, &found.task) {
-                        self.progress_at = Instant::now();
-                    }
+                Observation::Seen(found) if is_progress(&before.task, &found.task) => {
+                    self.progress_at = Instant::now();
+                    return Ok(Change::To(found));
+                }
+                // What else changed is shown, but does not prolong the time.
+                Observation::Seen(found) if found.task != before.task && !is_last => {
                     return Ok(Change::To(found));
                 }
                 Observation::Seen(_) | Observation::Stale => failing = None,
