@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::raw::{Asked, RawServer, Step, events_head, json_reply, serve};
 use common::{CANCEL, GET, SEND, STREAM, client_with, config, task};
 use futures::StreamExt;
-use payman_sdk::{Ask, Client, ErrorKind, RetryPolicy, TaskState};
+use payman_sdk::{Ask, Client, ErrorKind, RetryPolicy};
 use serde_json::{Value, json};
 
 fn status_line(status: &str, headers: &str, body: &str) -> Vec<Step> {
@@ -525,5 +525,4 @@ async fn a_task_that_lost_its_artifacts_is_no_whole_reply() {
     let error = client(&server, recover_for(1.0)).ask("hi").await.unwrap_err();
     assert!(error.is_interrupted(), "{error:?}");
     assert!(!error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{error:?}");
-    let _ = TaskState::Completed;
 }

@@ -248,23 +248,15 @@ async fn read_http_error(
     SendError { error: error.with_body(body), proof }
 }
 
-/// The error body of the platform's REST API: `{status, timestamp, errorCode, message}`.
-#[derive(Default, Deserialize)]
-struct RestError {
-    #[serde(rename = "errorCode", default)]
-    error_code: Option<Value>,
-    #[serde(default)]
-    message: Option<Value>,
-}
-
+/// Reads the error body of the platform's REST API: `{status, timestamp, errorCode, message}`.
 fn rest_error(status: StatusCode, body: &[u8]) -> Error {
-    let RestError { error_code, message } = serde_json::from_slice(body).unwrap_or_default();
-    let message = message.as_ref().and_then(Value::as_str);
-    let code = match error_code {
-        Some(Value::String(code)) if !code.trim().is_empty() => Some(code),
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let code = match body.get("errorCode") {
+        Some(Value::String(code)) if !code.trim().is_empty() => Some(code.clone()),
         Some(Value::Number(code)) => Some(code.to_string()),
         _ => None,
     };
+    let message = body.get("message").and_then(Value::as_str);
     let says = message.filter(|text| !text.trim().is_empty()).or(code.as_deref());
     Error::from_status(status, says).with_error_code(code)
 }

@@ -1,0 +1,418 @@
+//! How a stream ends, and what it says: states without a final event, snapshots without artifacts,
+//! slow readers, odd media types.
+
+#![cfg(test)]
+
+mod common;
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use common::{GET, STREAM, client_with, config, task};
+use futures::{Stream, StreamExt};
+use payman_sdk::{Ask, Event, RetryPolicy, TaskState};
+use serde_json::{Value, json};
+
+fn event(result: &Value) -> Vec<u8> {
+    format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result})).into_bytes()
+}
+
+fn status(id: &str, state: &str) -> Vec<u8> {
+    event(&json!({"id": id, "status": {"state": state}}))
+}
+
+fn chunk(id: &str, index: i64, text: &str) -> Vec<u8> {
+    let artifact =
+        json!({"parts": [{"type": "text", "text": text}], "index": index, "append": true});
+    event(&json!({"id": id, "artifact": artifact}))
+}
+
+/// Comments twenty times a second, for half a minute.
+fn comments() -> Vec<Step> {
+    (0..600)
+        .flat_map(|_| [Step::Say(b": ping\n\n".to_vec()), Step::Wait(Duration::from_millis(50))])
+        .collect()
+}
+
+/// A stream of these steps; lookups are answered by `get`, or not offered.
+async fn streaming(
+    steps: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
+) -> RawServer {
+    serve(move |asked: Asked| match asked.path.as_str() {
+        STREAM => {
+            let mut all = vec![events_head()];
+            all.extend(steps(asked.task_id()));
+            all
+        }
+        GET => match get(asked.task_id()) {
+            Some(task) => vec![json_reply(&json!({"result": task}))],
+            None => not_found(),
+        },
+        _ => not_found(),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_state_that_may_be_the_last_ends_a_stream_that_stays_open() {
+    let gets: [(&str, fn(&str) -> Option<Value>, &str); 4] = [
+        ("COMPLETED", |_| None, "Hel"),
+        ("INPUT_REQUIRED", |_| None, "Hel"),
+        ("COMPLETED", |id| Some(task(id, "COMPLETED", "Hello")), "Hello"),
+        // A snapshot that lags behind: the stream knows better.
+        ("COMPLETED", |id| Some(task(id, "WORKING", "He")), "Hel"),
+    ];
+    let runs = gets.into_iter().map(|(state, get, text)| async move {
+        let server = streaming(
+            move |id| {
+                let mut steps = vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(status(id, state))];
+                steps.extend(comments());
+                steps
+            },
+            get,
+        )
+        .await;
+        let client = client_with(config(&server.url).retry(RetryPolicy::default()));
+        let started = Instant::now();
+        let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+        assert_eq!(reply.text(), text);
+        assert!(reply.state().is_terminal() || reply.state() == &TaskState::InputRequired);
+        let took = started.elapsed();
+        assert!(took > Duration::from_secs(4) && took < Duration::from_secs(10), "{took:?}");
+    });
+    futures::future::join_all(runs).await;
+}
+
+#[tokio::test]
+async fn events_after_such_a_state_still_count() {
+    let server = streaming(
+        |id| {
+            vec![
+                Step::Say(status(id, "COMPLETED")),
+                Step::Wait(Duration::from_secs(3)),
+                Step::Say(chunk(id, 0, "Hel")),
+                Step::Wait(Duration::from_secs(3)),
+                Step::Say(chunk(id, 0, "lo")),
+            ]
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!(reply.text(), "Hello");
+}
+
+#[tokio::test]
+async fn a_task_without_artifacts_takes_no_text_back() {
+    for (last, text) in [
+        (json!({"status": {"state": "COMPLETED"}, "history": []}), "Hello"),
+        (json!({"status": {"state": "COMPLETED"}, "history": [], "artifacts": null}), "Hello"),
+        (json!({"status": {"state": "COMPLETED"}, "artifacts": []}), ""),
+    ] {
+        let sent = last.clone();
+        let server = streaming(
+            move |id| {
+                let mut sent = sent.clone();
+                sent["id"] = json!(id);
+                vec![
+                    Step::Say(chunk(id, 0, "Hel")),
+                    Step::Say(chunk(id, 0, "lo")),
+                    Step::Say(event(&sent)),
+                ]
+            },
+            |_| None,
+        )
+        .await;
+        let client = client_with(config(&server.url));
+        let events: Vec<Event> =
+            client.ask_stream("hi").await.unwrap().map(|event| event.unwrap()).collect().await;
+        // Whoever redraws at a whole task loses nothing either.
+        assert!(matches!(&events[2], Event::Task(task) if task.text() == text), "{last}");
+        let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+        assert_eq!(reply.text(), text, "{last}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_and_is_not_sent_again_is_an_error_whose_state_is_known() {
+    for state in ["COMPLETED", "FAILED", "INPUT_REQUIRED"] {
+        let server = streaming(
+            |id| vec![Step::Say(chunk(id, 0, "Hel"))],
+            move |id| Some(json!({"id": id, "status": {"state": state}})),
+        )
+        .await;
+        let client = client_with(config(&server.url));
+        let mut events = client.ask_stream("hi").await.unwrap();
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            last = Some(event);
+        }
+        let error = last.unwrap().unwrap_err();
+        assert!(error.is_interrupted() && !error.is_outcome_unknown(), "{state}: {error:?}");
+        assert!(!error.is_safe_to_ask_again() && error.task_id().is_some(), "{state}: {error:?}");
+        let so_far = events.reply_so_far();
+        assert_eq!(so_far.text(), "Hel");
+        assert_ne!(so_far.state(), &TaskState::Working);
+        assert!(client.ask_stream("hi").await.unwrap().into_reply().await.is_err());
+        let texts: Vec<_> = client.ask_stream("hi").await.unwrap().text().collect().await;
+        assert!(texts.last().unwrap().is_err());
+    }
+    // Nothing was streamed before the cut: what the lookup shows is all there is.
+    let server = streaming(
+        |id| vec![Step::Say(status(id, "WORKING"))],
+        |id| Some(json!({"id": id, "status": {"state": "COMPLETED", "message": "done"}})),
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!(reply.text(), "done");
+}
+
+#[tokio::test]
+async fn a_status_beside_an_artifact_counts_and_a_final_event_says_so() {
+    let text = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
+    let server = streaming(
+        move |id| {
+            let last = json!({
+                "id": id, "artifact": text("all"), "status": {"state": "COMPLETED"}, "final": true,
+            });
+            let mut steps = vec![Step::Say(status(id, "WORKING")), Step::Say(event(&last))];
+            steps.extend(comments());
+            steps
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let started = Instant::now();
+    let mut events = client.ask_stream("hi").await.unwrap();
+    assert!(!events.next().await.unwrap().unwrap().is_final());
+    let last = events.next().await.unwrap().unwrap();
+    assert!(last.is_final() && last.state() == Some(&TaskState::Completed), "{last:?}");
+    assert!(events.next().await.is_none());
+    let reply = events.into_reply().await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.state()), ("all", &TaskState::Completed));
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_final_event_of_a_task_that_is_still_running_is_no_good_end() {
+    let working =
+        |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}, "final": true}));
+    let server = streaming(
+        move |id| vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(working(id))],
+        |id| Some(task(id, "COMPLETED", "Hello")),
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
+
+    // Where it cannot be followed, it is an error.
+    let server = streaming(move |id| vec![Step::Say(working(id))], |_| None).await;
+    let client = client_with(config(&server.url));
+    let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let off = RetryPolicy::default().follow_running_tasks(false);
+    let client = client_with(config(&server.url).retry(off));
+    let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+
+    // On an artifact without any state: the stream is over, the task is looked up where that works.
+    let last = |id: &str| {
+        let artifact = json!({"parts": [{"type": "text", "text": "Hel"}]});
+        event(&json!({"id": id, "artifact": artifact, "final": true}))
+    };
+    let server =
+        streaming(move |id| vec![Step::Say(last(id))], |id| Some(task(id, "COMPLETED", "Hello")))
+            .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
+}
+
+#[tokio::test]
+async fn json_under_any_media_type_is_a_stream_of_one() {
+    let types: [&[&str]; 8] = [
+        &["application/json"],
+        &["application/json-rpc"],
+        &["application/vnd.payman.v1+json"],
+        &["text/plain;charset=UTF-8"],
+        &["application/octet-stream"],
+        &[],
+        &["text/event-stream", "application/json"],
+        &["application/json", "text/event-stream"],
+    ];
+    for named in types {
+        let server = serve(move |asked: Asked| {
+            let mut head = String::from("HTTP/1.1 200 OK\r\nconnection: close\r\n");
+            for named in named {
+                head.push_str(&format!("content-type: {named}\r\n"));
+            }
+            let body = json!({"result": task(asked.task_id(), "COMPLETED", "all of it")});
+            vec![Step::Say(format!("{head}\r\n{body}").into_bytes())]
+        })
+        .await;
+        let client = client_with(config(&server.url));
+        let reply = client.ask_stream("hi").await.unwrap().into_reply().await;
+        assert_eq!(reply.unwrap().text(), "all of it", "{named:?}");
+        assert_eq!(client.ask("hi").await.unwrap().text(), "all of it", "{named:?}");
+    }
+}
+
+#[tokio::test]
+async fn artifacts_without_an_index_are_counted() {
+    let server = streaming(
+        |id| {
+            let artifact = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
+            let task = json!({
+                "id": id, "status": {"state": "WORKING"},
+                "artifacts": [artifact("A"), artifact("B"), artifact("C")],
+            });
+            vec![
+                Step::Say(event(&task)),
+                Step::Say(chunk(id, 1, "2")),
+                Step::Say(chunk(id, 2, "3")),
+                Step::Say(chunk(id, 0, "1")),
+                Step::Say(chunk(id, 3, "D")),
+                Step::Say(status(id, "COMPLETED")),
+            ]
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!(reply.text(), "A1\nB2\nC3\nD");
+}
+
+#[tokio::test]
+async fn limits_without_end_are_never_reached() {
+    let server = streaming(
+        |id| {
+            vec![
+                Step::Say(chunk(id, 0, "Hel")),
+                Step::Wait(Duration::from_millis(300)),
+                Step::Say(chunk(id, 0, "lo")),
+                Step::Wait(Duration::from_millis(300)),
+                Step::Say(status(id, "COMPLETED")),
+            ]
+        },
+        |_| None,
+    )
+    .await;
+    let config = config(&server.url)
+        .idle_timeout(Duration::MAX)
+        .reply_timeout(Duration::MAX)
+        .deadline(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .retry(RetryPolicy::default().recovery_timeout(Duration::MAX));
+    let client = client_with(config);
+    let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
+    assert_eq!(reply.text(), "Hello");
+}
+
+/// Events of another task without end: a single poll of the stream ends all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poll_ends_however_many_events_of_another_task_come() {
+    let server = streaming(
+        |_| {
+            let block = status("tsk-other", "WORKING").repeat(2000);
+            (0..200).map(|_| Step::Say(block.clone())).collect()
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let mut events = client.ask_stream("hi").await.unwrap();
+    let started = Instant::now();
+    let (mut polls, mut longest) = (0, Duration::ZERO);
+    while started.elapsed() < Duration::from_millis(700) {
+        let before = Instant::now();
+        let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut events).poll_next(cx))).await;
+        assert!(polled.is_pending());
+        longest = longest.max(before.elapsed());
+        polls += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(polls > 3 && longest < Duration::from_millis(300), "{polls} polls, {longest:?}");
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_what_had_arrived_before_the_deadline() {
+    let server = streaming(
+        |id| {
+            let mut all = Vec::new();
+            for _ in 0..20 {
+                all.extend(chunk(id, 0, "x"));
+            }
+            all.extend(event(&json!({"id": id, "status": {"state": "COMPLETED"}, "final": true})));
+            vec![Step::Say(all), Step::Stall]
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let ask = Ask::new("hi").deadline(Duration::from_millis(300));
+    let mut events = client.ask_stream(ask).await.unwrap();
+    while let Some(event) = events.next().await {
+        event.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(events.into_reply().await.unwrap().text(), "x".repeat(20));
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_stream_that_never_pauses() {
+    let server = streaming(
+        |id| {
+            let block = chunk(id, 0, "x").repeat(100);
+            (0..3000).map(|_| Step::Say(block.clone())).collect()
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url).max_reply_bytes(usize::MAX));
+    for raw in [false, true] {
+        let ask = Ask::new("hi").deadline(Duration::from_millis(500));
+        let started = Instant::now();
+        let error = match raw {
+            false => client.ask_stream(ask).await.unwrap().into_reply().await.unwrap_err(),
+            true => {
+                let mut responses = client.ask_stream_raw(ask).await.unwrap();
+                loop {
+                    match responses.next().await.unwrap() {
+                        Ok(_) => {}
+                        Err(error) => break error,
+                    }
+                }
+            }
+        };
+        assert!(error.is_timeout() && error.is_outcome_unknown(), "{error:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+}
+
+/// The raw events keep nothing, so no limit on the whole answer applies to them.
+#[tokio::test]
+async fn raw_events_are_not_gathered() {
+    let server = streaming(
+        |id| {
+            let block = chunk(id, 0, &"x".repeat(10_000));
+            let mut steps: Vec<Step> = (0..100).map(|_| Step::Say(block.clone())).collect();
+            steps.push(Step::Say(status(id, "COMPLETED")));
+            steps
+        },
+        |_| None,
+    )
+    .await;
+    let client = client_with(config(&server.url));
+    let ask = Ask::new("hi").max_reply_bytes(50_000);
+    let responses: Vec<_> = client.ask_stream_raw(ask).await.unwrap().collect().await;
+    assert_eq!(responses.iter().filter(|response| response.is_ok()).count(), 101);
+}
