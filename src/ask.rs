@@ -68,6 +68,8 @@ pub(crate) enum TaskOrigin {
     Minted,
     /// An id that the caller chose for a new task.
     Chosen,
+    /// A task that nothing is sent to: it is followed because the caller said so.
+    Followed,
     /// A task that existed before. A lookup may show it as it was before this ask.
     Continued(Box<Continuation>),
 }
@@ -379,7 +381,7 @@ impl AskContext {
             task_id,
             session_id,
             request: MintedRequest::new(),
-            origin: TaskOrigin::Chosen,
+            origin: TaskOrigin::Followed,
             limits,
             headers: None,
             sent: SentFlag::default(),

@@ -216,7 +216,11 @@ impl Follower {
     /// Returns true for a task that still runs. One to which the server gave another id is what the
     /// server replied.
     pub(crate) fn is_to_be_followed(&self, task: &Task) -> bool {
-        self.platform.policy.follow && task.state().is_running() && task.id == self.ask.task_id
+        self.may_follow() && task.state().is_running() && task.id == self.ask.task_id
+    }
+
+    fn may_follow(&self) -> bool {
+        self.platform.policy.follow || matches!(self.ask.origin, TaskOrigin::Followed)
     }
 
     /// Turns into a stream of snapshots: of the task whenever it changed, until it no longer runs.
@@ -243,7 +247,7 @@ impl Follower {
             };
             self.note(&current);
             while current.task.state().is_running() {
-                if !self.platform.policy.follow {
+                if !self.may_follow() {
                     Err(Error::task_not_followed(&self.ask.task_id))?;
                 }
                 match self.next_change(&current, cause.as_ref()).await? {

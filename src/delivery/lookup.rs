@@ -58,7 +58,7 @@ impl Platform {
     pub(super) async fn lookup(&self, ask: &AskContext, until: Instant) -> LookupResult {
         let history = match &ask.origin {
             TaskOrigin::Continued(_) => Some(HISTORY),
-            TaskOrigin::Minted | TaskOrigin::Chosen => None,
+            TaskOrigin::Minted | TaskOrigin::Chosen | TaskOrigin::Followed => None,
         };
         self.get(ask, history, until).await.into()
     }

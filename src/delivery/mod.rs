@@ -390,7 +390,9 @@ impl RetryState {
         match ask.context.origin {
             TaskOrigin::Chosen => IdAtServer::MayBeKnown,
             _ if self.may_be_known => IdAtServer::MayBeKnown,
-            TaskOrigin::Minted | TaskOrigin::Continued(_) => IdAtServer::AsExpected,
+            TaskOrigin::Minted | TaskOrigin::Followed | TaskOrigin::Continued(_) => {
+                IdAtServer::AsExpected
+            }
         }
     }
 }
