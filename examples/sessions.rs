@@ -1,4 +1,5 @@
-//! The agent remembers a session: resume it with another client, with a token, or on the same client.
+//! The agent remembers a session: resume it with another client, with a token, or on the same
+//! client.
 //!
 //! ```sh
 //! cargo run --example sessions

@@ -1,5 +1,5 @@
-//! What the SDK tells `tracing`: spans `ask`, `stream`, `attempt` and `token`, with ids, states and durations.
-//! Neither what is asked and answered nor any secret is among it.
+//! What the SDK tells `tracing`: spans `ask`, `stream`, `attempt` and `token`, with ids, states and
+//! durations. Neither what is asked and answered nor any secret is among it.
 //!
 //! ```sh
 //! cargo run --example tracing

@@ -25,9 +25,9 @@ use crate::wire::timestamp::Timestamp;
 ///
 /// An `Ask` stands for one task and is sent once. Its clones are the same ask: to send a second one
 /// would continue the task, the agent would run again and could pay again. So the second is refused
-/// before it is sent, with an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that says
-/// "was sent already". That error's outcome is unknown, since the first may have been done. An ask whose
-/// error [is safe to ask again](crate::Error::is_safe_to_ask_again) may be sent again.
+/// before it is sent, with an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that
+/// says "was sent already". That error's outcome is unknown, since the first may have been done. An
+/// ask whose error [is safe to ask again](crate::Error::is_safe_to_ask_again) may be sent again.
 ///
 /// ```
 /// use payman_sdk::Ask;
@@ -160,8 +160,8 @@ impl Ask {
         }
     }
 
-    /// Chooses the id of a new task, instead of the random one: a program that stored an id before it
-    /// made the ask uses it here.
+    /// Chooses the id of a new task, instead of the random one: a program that stored an id before
+    /// it made the ask uses it here.
     ///
     /// The id must be new. With the id of an existing task the agent runs again in that task, and a
     /// lookup may find the older answer; to answer a question, use
@@ -182,9 +182,9 @@ impl Ask {
         self
     }
 
-    /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) sets the task and
-    /// the session in one call, and knows the task's last timestamp, which is needed to find an answer
-    /// that was lost.
+    /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) sets the task
+    /// and the session in one call, and knows the task's last timestamp, which is needed to find an
+    /// answer that was lost.
     pub fn continue_task(self, id: impl Into<TaskId>) -> Self {
         self.continue_since(id.into(), None)
     }
@@ -196,15 +196,17 @@ impl Ask {
         self
     }
 
-    /// Adds an HTTP header to the ask and to the lookups of its answer: trace context, or the key of a
-    /// gateway. A name that is given twice is sent twice.
+    /// Adds an HTTP header to the ask and to the lookups of its answer: trace context, or the key
+    /// of a gateway. A name that is given twice is sent twice.
     ///
-    /// The headers that the SDK sets itself, and those that frame the message (`accept`, `content-type`,
-    /// `content-length`, `host`, `user-agent`, `x-payman-access-token` and the like), are never
-    /// overridden: such a header is left out. Values appear in no log and no error.
+    /// The headers that the SDK sets itself, and those that frame the message (`accept`,
+    /// `content-type`, `content-length`, `host`, `user-agent`, `x-payman-access-token` and the
+    /// like), are never overridden: such a header is left out. Values appear in no log and no
+    /// error.
     ///
-    /// An invalid name or value is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput)
-    /// when the ask is made, before anything is sent.
+    /// An invalid name or value is an error of kind
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is
+    /// sent.
     ///
     /// ```
     /// use payman_sdk::Ask;
@@ -238,7 +240,8 @@ impl Ask {
     /// Attaches a value to the request.
     ///
     /// A value that JSON cannot hold is an error of kind
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is sent.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is
+    /// sent.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.metadata, key.into(), value, &mut self.problem);
         self
@@ -280,8 +283,8 @@ impl Ask {
         self
     }
 
-    /// Sets how long the whole ask may take, with its waits and lookups, instead of the client's limit.
-    /// The time counts from when the ask's future is first polled.
+    /// Sets how long the whole ask may take, with its waits and lookups, instead of the client's
+    /// limit. The time counts from when the ask's future is first polled.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self

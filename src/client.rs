@@ -29,20 +29,21 @@ use crate::wire::task::Task;
 
 /// A client of the Payman platform: one identity, one connection pool, one session.
 ///
-/// Cheap to clone; clones are the same client. A client's session never changes, so one client in a web
-/// server's state is safe to share: give each visitor a handle with a session of their own by
+/// Cheap to clone; clones are the same client. A client's session never changes, so one client in a
+/// web server's state is safe to share: give each visitor a handle with a session of their own by
 /// [`with_session`](Self::with_session) or [`new_session`](Self::new_session).
 ///
-/// The futures and streams that it returns borrow nothing and are `Send`: `tokio::spawn(client.ask("…"))`
-/// works.
+/// The futures and streams that it returns borrow nothing and are `Send`:
+/// `tokio::spawn(client.ask("…"))` works.
 ///
 /// # Runtimes
 ///
-/// A client needs a tokio runtime when its futures are polled, not when it is made. Connections are served
-/// by the runtime on which they were opened. A client that is used on several runtimes works, but while
-/// one of them stands still or after it has ended, an ask that would have used its connections waits for
-/// its time limit or fails; the error then says that nothing was sent. So give each runtime a client
-/// of its own, without [`Config::share_connections`], or run all asks on one runtime.
+/// A client needs a tokio runtime when its futures are polled, not when it is made. Connections are
+/// served by the runtime on which they were opened. A client that is used on several runtimes
+/// works, but while one of them stands still or after it has ended, an ask that would have used its
+/// connections waits for its time limit or fails; the error then says that nothing was sent. So
+/// give each runtime a client of its own, without [`Config::share_connections`], or run all asks on
+/// one runtime.
 #[derive(Clone)]
 pub struct Client(Arc<ClientInner>);
 
@@ -55,11 +56,12 @@ struct ClientInner {
 
 /// Making a client.
 impl Client {
-    /// A client for the app itself, by the client id and secret. No network yet.
+    /// Creates a client for the app itself, from the client id and secret. Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a missing secret, or another bad setting.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a missing secret, or
+    /// another bad setting.
     pub fn with_credentials(config: Config) -> Result<Self> {
         let base = config.check()?;
         config.require_secret()?;
@@ -68,14 +70,17 @@ impl Client {
         Ok(Self::assemble(config, &base, http, tokens))
     }
 
-    /// A client for the user who just consented, by the code that the browser brought back.
+    /// Creates a client for the user who just consented, from the code that the browser brought
+    /// back.
     ///
     /// The code is exchanged at once, and never sent twice: codes are short-lived and work once.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any network: as [`with_credentials`](Self::with_credentials), and a blank code.
-    /// Then whatever became of the exchange: [`is_reauthorization_required`](Error::is_reauthorization_required) where the code was refused, or its reply lost.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) before any network: as
+    /// [`with_credentials`](Self::with_credentials), and a blank code. After that, an error of the
+    /// exchange: [`is_reauthorization_required`](Error::is_reauthorization_required) where the code
+    /// was refused, or its reply lost.
     pub async fn with_auth_code(config: Config, code: impl Into<AuthCode>) -> Result<Self> {
         let code = code.into();
         let base = config.check()?;
@@ -85,11 +90,13 @@ impl Client {
         Ok(Self::assemble(config, &base, http, tokens))
     }
 
-    /// A client for whoever the token belongs to: an access token, a refresh token, or both. No network yet.
+    /// Creates a client for the owner of a token: an access token, a refresh token, or both.
+    /// Nothing is sent yet.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a blank token, or another bad setting.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a blank token, or
+    /// another bad setting.
     pub fn with_token(config: Config, token: TokenInfo) -> Result<Self> {
         let base = config.check()?;
         let http = http_of(&config, &base)?;
@@ -97,15 +104,17 @@ impl Client {
         Ok(Self::assemble(config, &base, http, tokens))
     }
 
-    /// A client as the environment's variables say. A `.env` file is not read.
+    /// Creates a client from environment variables. A `.env` file is not read.
     ///
-    /// `PAYMAN_CLIENT_ID` and `PAYMAN_CLIENT_SECRET`; optionally `PAYMAN_ENVIRONMENT` (`live` or `test`) or `PAYMAN_BASE_URL`,
-    /// `PAYMAN_SESSION_ID`, `PAYMAN_CLIENT_NAME`. With `PAYMAN_ACCESS_TOKEN` and `PAYMAN_EXPIRES_IN` (seconds), or
-    /// `PAYMAN_REFRESH_TOKEN`, or both, it is a client [with that token](Self::with_token).
+    /// `PAYMAN_CLIENT_ID` and `PAYMAN_CLIENT_SECRET`; optionally `PAYMAN_ENVIRONMENT` (`live` or
+    /// `test`) or `PAYMAN_BASE_URL`, `PAYMAN_SESSION_ID`, `PAYMAN_CLIENT_NAME`. With
+    /// `PAYMAN_ACCESS_TOKEN` and `PAYMAN_EXPIRES_IN` (seconds), or `PAYMAN_REFRESH_TOKEN`, or both,
+    /// it is a client [with that token](Self::with_token).
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the variables that are missing or not understood.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput), naming the variables that are missing or
+    /// not understood.
     pub fn from_env() -> Result<Self> {
         Self::from_vars(|name| env::var(name).ok())
     }
@@ -208,19 +217,20 @@ fn token_from_vars(var: &impl Fn(&str) -> Option<String>) -> Result<Option<Token
 
 /// Asking.
 ///
-/// **Dropping the future of an ask leaves its outcome unknown**: so does a time limit of your own around it
-/// (`tokio::time::timeout`, an axum `TimeoutLayer`), and a web framework that drops a handler because the
-/// browser went away. The ask may have been received, and the agent goes on. Use [`Ask::deadline`] instead,
-/// which ends in an error with the [task id](Error::task_id); or store [`Ask::task_id`] before you ask, and
-/// look the task up with [`Client::get_task`]; or `tokio::spawn` the ask, so that it outlives the handler.
+/// **Dropping the future of an ask leaves its outcome unknown**: so does a time limit of your own
+/// around it (`tokio::time::timeout`, an axum `TimeoutLayer`), and a web framework that drops a
+/// handler because the browser went away. The ask may have been received, and the agent goes on.
+/// Use [`Ask::deadline`] instead, which ends in an error with the [task id](Error::task_id); or
+/// store [`Ask::task_id`] before you ask, and look the task up with [`Client::get_task`]; or
+/// `tokio::spawn` the ask, so that it outlives the handler.
 impl Client {
     /// Asks, and waits for the full reply.
     ///
-    /// A task that failed is an `Ok` reply with that state: see [`Reply::into_completed`]. A task that is
-    /// still submitted or working when the server replies is followed until it ends.
+    /// A task that failed is an `Ok` reply with that state: see [`Reply::into_completed`]. A task
+    /// that is still submitted or working when the server replies is followed until it ends.
     ///
-    /// **Dropping this future leaves the outcome unknown**, and so does a time limit of your own around it:
-    /// the agent may go on, and pay. See [above](Client#impl-Client-1).
+    /// **Dropping this future leaves the outcome unknown**, and so does a time limit of your own
+    /// around it: the agent may go on, and pay. See [above](Client#impl-Client-1).
     ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -308,7 +318,8 @@ impl Client {
 
     /// Asks, and returns the answer as a stream of events.
     ///
-    /// An HTTP error or a JSON-RPC error at set-up is the `Err` of this future, not the stream's first item.
+    /// An HTTP error or a JSON-RPC error at set-up is the `Err` of this future, not the stream's
+    /// first item.
     ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -408,11 +419,11 @@ impl Client {
         Box::pin(async move { platform.get_persistently(&ask?).await.map(|found| found.task) })
     }
 
-    /// Follows an existing task until it no longer runs: a stream of snapshots, one whenever the task
-    /// changed. [`into_reply`](AskStream::into_reply) returns the answer.
+    /// Follows an existing task until it no longer runs: a stream of snapshots, one whenever the
+    /// task changed. [`into_reply`](AskStream::into_reply) returns the answer.
     ///
-    /// After a restart, a program follows the asks that it had stored the ids of. A task that has ended
-    /// is a stream of one snapshot.
+    /// After a restart, a program follows the asks that it had stored the ids of. A task that has
+    /// ended is a stream of one snapshot.
     ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -486,13 +497,14 @@ impl Client {
 
 /// Sessions.
 impl Client {
-    /// The session of this handle.
+    /// Returns the session of this handle.
     #[must_use]
     pub fn session_id(&self) -> SessionId {
         self.0.session.clone()
     }
 
-    /// A handle in another session: resumes it. Shares the token and the connections.
+    /// Returns a handle in another session, which it resumes. It shares the token and the
+    /// connections.
     #[must_use]
     pub fn with_session(&self, id: impl Into<SessionId>) -> Self {
         Self(Arc::new(ClientInner {
@@ -502,13 +514,13 @@ impl Client {
         }))
     }
 
-    /// A handle in a session of its own. Shares the token and the connections.
+    /// Returns a handle in a new session. It shares the token and the connections.
     #[must_use]
     pub fn new_session(&self) -> Self {
         self.with_session(SessionId::new())
     }
 
-    /// The name given in the [`Config`].
+    /// Returns the name given in the [`Config`].
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
@@ -517,7 +529,8 @@ impl Client {
 
 /// Tokens.
 impl Client {
-    /// A valid access token, renewed first where need be.
+    /// Returns a valid access token, renewed first where necessary. It waits no longer than the
+    /// client's deadline.
     ///
     /// # Errors
     ///
@@ -527,13 +540,13 @@ impl Client {
         Box::pin(async move { platform.access_token().await })
     }
 
-    /// The refresh token in hand, if any.
+    /// Returns the present refresh token, if any.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
         self.platform().tokens.refresh_token()
     }
 
-    /// True when there is no valid access token in hand right now; the next call obtains one.
+    /// Returns true when there is no valid access token right now; the next call obtains one.
     #[must_use]
     pub fn is_access_token_expired(&self) -> bool {
         self.platform().tokens.is_expired()
@@ -542,19 +555,21 @@ impl Client {
     /// Signs the user out: forgets their tokens, in this client and its clones and in the
     /// [`TokenStore`](crate::TokenStore). They have to connect again.
     ///
-    /// The platform is not told: no request for that is known. Another process, or another client of the same subject,
-    /// may use an access token that it holds until that expires; no one can renew it.
+    /// The platform is not told: no request for that is known. Another process, or another client
+    /// of the same subject, may use an access token that it holds until that expires; no one can
+    /// renew it.
     ///
     /// # Errors
     ///
-    /// [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed out, try again.
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app itself ([`with_credentials`](Self::with_credentials)).
+    /// [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed
+    /// out, try again. [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app
+    /// itself ([`with_credentials`](Self::with_credentials)).
     pub fn sign_out(&self) -> BoxFuture<'static, Result<()>> {
         let platform = Arc::clone(self.platform());
         Box::pin(async move { platform.tokens.sign_out().await })
     }
 
-    /// How the token stands, for a health endpoint. Holds no secret.
+    /// Returns the state of the token, for a health endpoint. It holds no secret.
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {
         self.platform().tokens.status()
@@ -571,7 +586,8 @@ impl fmt::Debug for Client {
 }
 
 impl Config {
-    /// Uses the connections and the retry budget of another client: one pool for the clients of many users.
+    /// Uses the connections and the retry budget of another client: one pool for the clients of
+    /// many users.
     ///
     /// The other client's connect timeout and HTTP settings apply, not those of this config.
     pub fn share_connections(mut self, other: &Client) -> Self {

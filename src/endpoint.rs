@@ -1,22 +1,26 @@
-//! Where the platform's API is: the environments, and a checked base URL.
+//! The platform's environments, and a checked base URL.
 
 use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
-/// Which Payman a client talks to.
+/// The host that a client talks to. The last of this and
+/// [`Config::base_url`](crate::Config::base_url) counts.
+///
+/// **Test money is chosen by the credentials, not by the host**: client ids that begin with
+/// `pm-test-` work on the live host, with test wallets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Environment {
-    /// `https://agent.payman.ai`: real money.
+    /// `https://agent.payman.ai`: real money, or test money with test credentials.
     #[default]
     Live,
-    /// `https://agent.payman.dev`: test money.
+    /// `https://agent.payman.dev`: the company's own development system.
     Test,
 }
 
 impl Environment {
-    /// The base URL of the platform's API.
+    /// Returns the base URL of the platform's API.
     #[must_use]
     pub fn base_url(self) -> &'static str {
         match self {
@@ -39,7 +43,7 @@ impl std::str::FromStr for Environment {
     }
 }
 
-/// Where the API is: checked.
+/// A checked base URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseUrl {
     url: Url,
@@ -74,12 +78,12 @@ impl BaseUrl {
         Ok(Self { url, plain_loopback })
     }
 
-    /// Plain http on this machine: no proxy, no certificates.
+    /// Returns true for plain HTTP on this machine: no proxy, no certificates.
     pub(crate) fn is_plain_loopback(&self) -> bool {
         self.plain_loopback
     }
 
-    /// The URL of a path of [`crate::wire::path`].
+    /// Returns the URL of a path of [`crate::wire::path`].
     pub(crate) fn join(&self, path: &str) -> Url {
         let mut url = self.url.clone();
         url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));

@@ -1,4 +1,4 @@
-//! The one error type.
+//! The error type, and the constructor of every error.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -19,52 +19,77 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Three questions matter where money moves, and each has a method:
 ///
-/// * *May it have been done?* [`is_outcome_unknown`](Self::is_outcome_unknown): look with
-///   [`Client::get_task`](crate::Client::get_task) and [`task_id`](Self::task_id); never ask again on your own.
+/// * *May it have been done?* [`is_outcome_unknown`](Self::is_outcome_unknown): look the task up
+///   with [`Client::get_task`](crate::Client::get_task) and [`task_id`](Self::task_id); never ask
+///   again by itself.
 /// * *Was it surely not done?* [`is_safe_to_ask_again`](Self::is_safe_to_ask_again), after
 ///   [`retry_after`](Self::retry_after) where there is one.
-/// * *Must the user connect again?* [`is_reauthorization_required`](Self::is_reauthorization_required).
+/// * *Must the user connect again?*
+///   [`is_reauthorization_required`](Self::is_reauthorization_required).
 ///
-/// `Display` is one sentence and never repeats [`source`](std::error::Error::source), whose chain says why. No secret, no
-/// URL and nothing that was asked is in either; what the server answered is in [`body`](Self::body) only.
+/// Where neither of the first two is true there is nothing to find out: the error does not belong
+/// to an ask, or the task's state is known.
+///
+/// `Display` is one sentence and never repeats [`source`](std::error::Error::source), whose chain
+/// says why. It has the message of a server's error, cut short and on one line; the rest of what
+/// the server answered is in [`body`](Self::body) only. No secret, no URL and nothing that was
+/// asked is in either.
+///
+/// ```
+/// use payman_sdk::Error;
+///
+/// fn report(error: &Error) -> String {
+///     match error.task_id() {
+///         Some(id) if error.is_outcome_unknown() => format!("look up {id}: {error}"),
+///         _ if error.is_safe_to_ask_again() => format!("not done: {error}"),
+///         _ => format!("{error}"),
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<ErrorInner>);
 
-/// What happened. Whether it may have been done is a question of its own: see
-/// [`Error::is_outcome_unknown`] and [`Error::is_safe_to_ask_again`].
+/// Classifies an [`Error`] by what happened. Whether the ask may have been done is a question of
+/// its own: see [`Error::is_outcome_unknown`] and [`Error::is_safe_to_ask_again`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Bad input, refused before anything was sent: the message says what to change. Safe to ask again once it is changed.
+    /// Bad input, refused before anything was sent: the message says what is wrong. Safe to ask
+    /// again once it is changed; except for an [`Ask`](crate::Ask) that was sent already, whose
+    /// first send may have been done.
     InvalidInput,
-    /// No connection could be made (name, refusal, TLS, time limit): nothing was sent. Safe to ask again.
+    /// No connection took the request (name, refusal, TLS, time limit): nothing was sent. Safe to
+    /// ask again.
     Connect,
-    /// A time limit ran out. Once the ask may have been sent, its outcome is unknown.
+    /// A time limit passed. The outcome is unknown if a connection had taken the request, or if the
+    /// task is still running; safe to ask again if no connection had taken it.
     Timeout,
-    /// The connection broke, or an answer ended before its end. The outcome is unknown.
+    /// The connection broke, or an answer was cut. The outcome is unknown, unless a lookup showed
+    /// the task's state and only the answer's text is not whole.
     Interrupted,
-    /// The answer could not be understood. The outcome is unknown.
+    /// The answer could not be understood, or is of another task. The outcome is unknown.
     Protocol,
     /// The answer is over a size limit. The outcome is unknown.
     TooLarge,
-    /// The server answered with an HTTP error. Safe to ask again only for those that the table in
-    /// the crate's retry rules calls refused (4xx but 408, 401 and 429).
+    /// The server answered with an HTTP error. Safe to ask again only for the statuses that the
+    /// table of [`RetryPolicy`](crate::RetryPolicy) lists as refused.
     Http,
-    /// The server answered with a JSON-RPC error. Safe to ask again only for the codes that say "refused":
-    /// -32700, -32600, -32601, -32602, -32005.
+    /// The server answered with a JSON-RPC error. Safe to ask again only for the codes that the
+    /// table of [`RetryPolicy`](crate::RetryPolicy) lists as refused.
     Rpc,
-    /// The server asks to come later (429, 503): see [`Error::retry_after`]. Safe to ask again only where
-    /// the server said that it does not know the task.
+    /// The server asks to come later (429, 503): see [`Error::retry_after`]. Safe to ask again only
+    /// where the server said that it does not know the task.
     RateLimited,
     /// The server does not accept the token or the credentials (401, 403). Nothing was done.
     Auth,
     /// The user's sign-in is gone, and only the user can renew it. Nothing was done.
     ReauthorizationRequired,
-    /// The server does not offer this operation.
+    /// The server does not offer this operation. For an ask: refused, safe to ask again elsewhere.
     Unsupported,
     /// The server knows no such task.
     TaskNotFound,
-    /// The task ended failed, canceled or rejected: see [`Reply::into_completed`](crate::Reply::into_completed).
+    /// The task ended failed, canceled or rejected: see
+    /// [`Reply::into_completed`](crate::Reply::into_completed).
     TaskNotCompleted,
     /// The token store failed.
     TokenStore,
@@ -98,22 +123,24 @@ struct ErrorInner {
 }
 
 impl Error {
-    /// What happened.
+    /// Returns what happened.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// True when the ask may have been done, wholly or in part: the money may have moved.
+    /// Returns true when the ask may have been done, wholly or in part: the money may have moved.
     ///
-    /// Do not ask again. Keep [`task_id`](Self::task_id), look with [`Client::get_task`](crate::Client::get_task) later, and if the
-    /// platform still does not know the task, look at the wallet's transactions before anything is repeated.
+    /// Do not ask again. Store [`task_id`](Self::task_id), look the task up with
+    /// [`Client::get_task`](crate::Client::get_task) later, and if the platform still does not know
+    /// it, check the wallet's transactions before anything is repeated.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.0.outcome == Outcome::Unknown
     }
 
-    /// True only where it is certain that nothing was done: the ask was never sent, or it was refused.
+    /// Returns true only where it is certain that nothing was done: the ask was never sent, or it
+    /// was refused.
     #[must_use]
     pub fn is_safe_to_ask_again(&self) -> bool {
         self.0.outcome == Outcome::NotDone
@@ -123,79 +150,82 @@ impl Error {
         self.0.outcome
     }
 
-    /// True when the user has to connect again: the refresh token was refused, or there is none.
+    /// Returns true when the user has to connect again: the refresh token was refused, or there is
+    /// none.
     #[must_use]
     pub fn is_reauthorization_required(&self) -> bool {
         self.kind() == ErrorKind::ReauthorizationRequired
     }
 
-    /// True when the server does not accept the token or the credentials, or the user has to connect again.
+    /// Returns true when the server does not accept the token or the credentials, or the user has
+    /// to connect again.
     #[must_use]
     pub fn is_auth(&self) -> bool {
         matches!(self.kind(), ErrorKind::Auth | ErrorKind::ReauthorizationRequired)
     }
 
-    /// True when a time limit ran out.
+    /// Returns true when a time limit ran out.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.kind() == ErrorKind::Timeout
     }
 
-    /// True when no connection could be made.
+    /// Returns true when no connection could be made.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         self.kind() == ErrorKind::Connect
     }
 
-    /// True when an answer or a stream was cut before its end.
+    /// Returns true when an answer or a stream was cut before its end.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.kind() == ErrorKind::Interrupted
     }
 
-    /// True when the server asks to come later.
+    /// Returns true when the server asks to come later.
     #[must_use]
     pub fn is_rate_limited(&self) -> bool {
         self.kind() == ErrorKind::RateLimited
     }
 
-    /// True when the server does not offer the operation.
+    /// Returns true when the server does not offer the operation.
     #[must_use]
     pub fn is_unsupported(&self) -> bool {
         self.kind() == ErrorKind::Unsupported
     }
 
-    /// True for bad input, refused before anything was sent.
+    /// Returns true for bad input, refused before anything was sent.
     #[must_use]
     pub fn is_invalid_input(&self) -> bool {
         self.kind() == ErrorKind::InvalidInput
     }
 
-    /// The HTTP status, where there was an answer that is an error.
+    /// Returns the HTTP status, where there was an answer that is an error.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         self.0.status
     }
 
-    /// The body of the answer, cut at 64 KiB unless set otherwise. It is the server's text: it may hold anything.
+    /// Returns the body of the answer, cut at 64 KiB unless set otherwise. It is the server's text
+    /// and may hold anything.
     #[must_use]
     pub fn body(&self) -> Option<Cow<'_, str>> {
         self.0.body.as_deref().map(String::from_utf8_lossy)
     }
 
-    /// The body read as JSON, where it is that.
+    /// Returns the body as JSON, where it is JSON.
     #[must_use]
     pub fn body_json(&self) -> Option<serde_json::Value> {
         serde_json::from_slice(self.0.body.as_deref()?).ok()
     }
 
-    /// The JSON-RPC error, whatever the HTTP status was.
+    /// Returns the JSON-RPC error, whatever the HTTP status was.
     #[must_use]
     pub fn rpc_error(&self) -> Option<&RpcError> {
         self.0.rpc.as_ref()
     }
 
-    /// The JSON-RPC error's code.
+    /// Returns the JSON-RPC error's code.
     #[must_use]
     pub fn rpc_code(&self) -> Option<i64> {
         self.rpc_error()?.code
@@ -208,13 +238,13 @@ impl Error {
         self.0.error_code.as_deref()
     }
 
-    /// How long the server asks to wait.
+    /// Returns how long the server asks to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// The task that the error belongs to.
+    /// Returns the id of the task that the error belongs to.
     #[must_use]
     pub fn task_id(&self) -> Option<&TaskId> {
         self.0.task_id.as_ref()
@@ -325,7 +355,8 @@ impl Error {
         Self::unknown(ErrorKind::TooLarge, message)
     }
 
-    /// Builds the error of a JSON-RPC response; the server's message is cut short and put on one line.
+    /// Builds the error of a JSON-RPC response; the server's message is cut short and put on one
+    /// line.
     pub(crate) fn from_rpc(rpc: RpcError) -> Self {
         let kind = match rpc.code {
             Some(code::TASK_NOT_FOUND) => ErrorKind::TaskNotFound,
@@ -497,7 +528,7 @@ impl StdError for Error {
     }
 }
 
-/// By hand: the body is the server's text and stays out of logs.
+/// Leaves the body out: it is the server's text and does not belong in logs.
 impl fmt::Debug for ErrorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");

@@ -12,7 +12,8 @@ use crate::error::{Error, Outcome};
 use crate::time::millis_since;
 use crate::wire::state::TaskState;
 
-/// Is called once for each ask that ended; see [`Config::on_ask_completed`](crate::Config::on_ask_completed).
+/// Is called once for each ask that ended; see
+/// [`Config::on_ask_completed`](crate::Config::on_ask_completed).
 pub(crate) type AskHook = Arc<dyn Fn(&AskSummary) + Send + Sync>;
 
 /// Which call an [`AskSummary`] is about.
@@ -57,8 +58,8 @@ pub enum AskOutcome {
 }
 
 impl AskOutcome {
-    /// Returns the outcome in snake case, as a label of a metric: `answered`, `not_done`, `unknown`,
-    /// `failed`, `abandoned`.
+    /// Returns the outcome in snake case, as a label of a metric: `answered`, `not_done`,
+    /// `unknown`, `failed`, `abandoned`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,14 +80,15 @@ impl AskOutcome {
     }
 }
 
-/// What [`Config::on_ask_completed`](crate::Config::on_ask_completed) is told of an ask: figures, never text.
+/// What [`Config::on_ask_completed`](crate::Config::on_ask_completed) is told of an ask: figures,
+/// never text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AskSummary {
     /// Which call it was.
     pub kind: AskKind,
-    /// How often the ask was sent or tried to be sent: 1 unless something went wrong, 0 where it never
-    /// came to that.
+    /// How often the ask was sent or tried to be sent: 1 unless something went wrong, 0 where it
+    /// never came to that.
     pub attempts: u32,
     /// The time from the first poll to the end of the answer.
     pub duration: Duration,
@@ -111,8 +113,8 @@ struct Observed {
 }
 
 impl AskObserver {
-    /// Begins the span. To be called when the ask's future is first polled: the span becomes a child of
-    /// the span that the caller polls it in.
+    /// Begins the span. To be called when the ask's future is first polled: the span becomes a
+    /// child of the span that the caller polls it in.
     pub(crate) fn begin(kind: AskKind, ask: &AskContext, hook: Option<&AskHook>) -> Self {
         let span = span_of(kind, ask);
         if span.is_disabled() && hook.is_none() {

@@ -29,16 +29,56 @@ impl Default for Limits {
     }
 }
 
-/// The deadline of an ask that was given none: its waiting and looking included.
+/// The deadline of an ask that was given none: its waits and lookups included.
 pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 
-/// What may be sent again, and how an answer that was lost is looked for.
+/// Which failed asks are sent again, and how long a lost answer is looked for.
+///
+/// An ask can move money, and the platform is not known to deduplicate anything: a second send runs
+/// the agent again. So an ask is sent again only where it is certain that it was not acted on.
+///
+/// | what happened to an ask | what the SDK does |
+/// |---|---|
+/// | no connection took it: name not resolved, refused, TLS, connect time limit, closed before use | nothing was sent: sends again after a wait, up to [`connect_retries`](Self::connect_retries) times, within the deadline and a retry budget that all clones share |
+/// | the time limit passed before a connection took it | the same; at the deadline an error of kind [`Timeout`](crate::ErrorKind::Timeout), not done |
+/// | HTTP 401 with no task in the body | renews the token once and sends once more, with the same ids |
+/// | HTTP 429 | waits for `Retry-After` or backs off, then **looks the task up** until the server answers or the [`recovery_timeout`](Self::recovery_timeout) is over; sends again (twice at most, with the same ids) only if the server says that it does not know the task, or if the caller [opted in](Self::resend_when_busy); otherwise an error of kind [`RateLimited`](crate::ErrorKind::RateLimited), at once if the wait would pass the deadline |
+/// | HTTP 503 with `Retry-After` | as 429, but only if the caller opted in |
+/// | HTTP 409 to an id that the server may have seen: a second send, or [`Ask::with_task_id`](crate::Ask::with_task_id) | looked up |
+/// | HTTP 400, 402 to 405, 407, 409 to 418, 421 to 423, 426, 428, 431, 451 or 501 without a JSON-RPC error; JSON-RPC -32700, -32600, -32601, -32602, -32004, -32005 | refused: an error, not done, not sent again |
+/// | anything else once a connection took it: reset, close, time limit, 3xx, 406, 408, another 4xx or 5xx, another JSON-RPC code, a cut or unreadable answer, HTTP/2 "not processed" | **never sent again**: looked up |
+/// | an error that came together with a task, or after the first event of a stream | looked up, whatever the error says |
+///
+/// HTTP 406 proves nothing: servers answer it when they fail after acting and may not write their
+/// error in a type that the request accepts.
+///
+/// # Lookups
+///
+/// A lookup is `tasks/get`. Where it is answered, the answer to the ask is found; a task that is
+/// still running is polled (after 250 ms, then at growing intervals of up to 5 s).
+///
+/// | time | what ends then |
+/// |---|---|
+/// | [`recovery_timeout`](Self::recovery_timeout) without an answer to a lookup | looking for a lost answer, and following a task. A wait that `Retry-After` asks for does not count. The last lookup happens at the end of this time |
+/// | the idle limit ([`Config::idle_timeout`](crate::Config::idle_timeout), at least 1 s) without a new state, timestamp or artifact | following a task |
+/// | the deadline of the ask | everything, to within 250 ms |
+///
+/// A server that says that it has no `tasks/get` (405, 501, JSON-RPC -32601 or -32004) is believed
+/// at once, and one that answers 404 at the end of that time, but only if it never answered a
+/// lookup of the task.
+///
+/// What a lookup proves: a new task id proves that the ask was received. Of a task that was
+/// continued it is proven by a status later than the one known before (compared as points in time)
+/// together with the message just sent as the last in the history; or by any response to the ask
+/// itself. Without either, the outcome stays unknown.
 ///
 /// ```
 /// use payman_sdk::{Config, RetryPolicy};
 /// use std::time::Duration;
 ///
-/// let config = Config::new("client-id").retry(RetryPolicy::default().connect_retries(5).recovery_timeout(Duration::from_secs(5)));
+/// let policy =
+///     RetryPolicy::default().connect_retries(5).recovery_timeout(Duration::from_secs(5));
+/// let config = Config::new("client-id").retry(policy);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -63,8 +103,8 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Nothing is sent again, nothing is looked for: every fault is an error at once. Only a refused
-    /// token (HTTP 401) is still renewed, once.
+    /// Creates a policy by which nothing is sent again and nothing is looked up: every fault is an
+    /// error at once. Only a refused token (HTTP 401) is still renewed, once.
     pub fn none() -> Self {
         Self {
             connect_retries: 0,
@@ -75,34 +115,35 @@ impl RetryPolicy {
         }
     }
 
-    /// How often to try again where no connection could be made. Default 2.
+    /// Sets how often an ask is sent again where no connection took it. Default 2.
     pub fn connect_retries(mut self, times: u32) -> Self {
         self.connect_retries = times;
         self
     }
 
-    /// Whether to send an ask again after 429, or 503 with `Retry-After`, although the server
+    /// Sets whether an ask is sent again after 429, or 503 with `Retry-After`, although the server
     /// does not say whether it knows the task. Default false.
     ///
-    /// Only for servers that are known to answer so before they do anything: else money may move twice.
+    /// Only for servers that are known to answer so before they act: otherwise money may move
+    /// twice.
     pub fn resend_when_busy(mut self, resend: bool) -> Self {
         self.resend_when_busy = resend;
         self
     }
 
-    /// Whether an answer that was lost is looked for with `tasks/get`. Default true.
+    /// Sets whether a lost answer is looked up with `tasks/get`. Default true.
     pub fn reconcile_lost_answers(mut self, reconcile: bool) -> Self {
         self.reconcile = reconcile;
         self
     }
 
-    /// Whether a task that is still submitted or working is followed to its end. Default true.
+    /// Sets whether a task that is still submitted or working is followed to its end. Default true.
     pub fn follow_running_tasks(mut self, follow: bool) -> Self {
         self.follow = follow;
         self
     }
 
-    /// How long to look for a task that the server does not answer for. Default 15 s.
+    /// Sets how long lookups may fail. Default 15 s.
     ///
     /// A task that is found and still running is followed until the ask's deadline.
     pub fn recovery_timeout(mut self, limit: Duration) -> Self {

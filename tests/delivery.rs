@@ -381,7 +381,8 @@ async fn looking_and_canceling_are_repeated_within_the_limits() {
     let client = client(&server);
     assert_eq!(client.get_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, GET).await, 3);
-    // The first cancel's answer was lost; the second finds nothing left to cancel, and the task shows why.
+    // The first cancel's answer was lost; the second finds nothing left to cancel, and the task
+    // shows why.
     assert_eq!(client.cancel_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, CANCEL).await, 2);
 }

@@ -1,5 +1,6 @@
-//! The fault matrix: everything that can go wrong between the SDK and the platform, byte by byte, with a ledger that is
-//! audited at the end. Bounded here; `PAYMAN_FAULTS=full` runs every byte and every status.
+//! The fault matrix: everything that can go wrong between the SDK and the platform, byte by byte,
+//! with a ledger that is audited at the end. Bounded here; `PAYMAN_FAULTS=full` runs every byte and
+//! every status.
 
 #![cfg(test)]
 

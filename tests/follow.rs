@@ -365,7 +365,8 @@ async fn another_tasks_snapshot_is_an_error_and_is_not_shown() {
 
 const FIRST: &str = "2025-06-27T16:31:41.510422505Z";
 
-/// A task that asked a question at `asked_at`, was answered "yes" once before, and shows `snapshot`.
+/// A task that asked a question at `asked_at`, was answered "yes" once before, and shows
+/// `snapshot`.
 async fn continued(
     asked_at: Option<&'static str>,
     reply: fn(&str) -> Vec<Step>,

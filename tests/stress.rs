@@ -1,5 +1,6 @@
-//! Hundreds of asks and streams at once, through a proxy that breaks exchanges at random, with tokens that expire all the
-//! time. At the end the ledger is audited. `PAYMAN_SEED` chooses the faults.
+//! Hundreds of asks and streams at once, through a proxy that breaks exchanges at random, with
+//! tokens that expire all the time. At the end the ledger is audited. `PAYMAN_SEED` chooses the
+//! faults.
 
 #![cfg(test)]
 
@@ -52,7 +53,8 @@ impl Director for Arc<Chance> {
         let refusing = [400, 401, 403, 404, 409, 422, 429, 429, 429][rng.usize(..9)];
         let body = [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603)][rng.usize(..4)];
         drop(rng);
-        // Everybody waits for the one token: it is lost now and then, and never refused or held for long.
+        // Everybody waits for the one token: it is lost now and then, and never refused or held for
+        // long.
         let roll = match path {
             "/api/oauth2/token" if (70..73).contains(&roll) || roll >= 93 || at % 2 == 0 => 0,
             _ => roll,

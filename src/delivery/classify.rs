@@ -2,8 +2,8 @@
 //!
 //! The table itself is public documentation: see [`RetryPolicy`].
 //!
-//! `tasks/get` and `tasks/cancel` have the same effect when they are repeated, so they are repeated within the
-//! limits. Token requests have a table of their own, in `auth::grant`.
+//! `tasks/get` and `tasks/cancel` have the same effect when they are repeated, so they are repeated
+//! within the limits. Token requests have a table of their own, in `auth::grant`.
 
 use crate::policy::RetryPolicy;
 use crate::wire::jsonrpc::{RpcError, code};
@@ -81,8 +81,8 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
 /// Statuses by which a server says that it did not act on the request.
 ///
 /// Not among them: 406, which servers of this kind answer when they fail *after* acting and may not
-/// write their error as JSON; 408 and 499, which gateways answer for a request that is still under way;
-/// 424, which tells of an action that failed half-way; and those that no standard defines.
+/// write their error as JSON; 408 and 499, which gateways answer for a request that is still under
+/// way; 424, which tells of an action that failed half-way; and those that no standard defines.
 fn is_refused_status(status: u16) -> bool {
     matches!(status, 400..=405 | 407 | 409..=418 | 421..=423 | 426 | 428 | 431 | 451 | 501)
 }

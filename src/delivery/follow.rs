@@ -1,12 +1,13 @@
 //! Finds a lost answer and waits for a running task. The only place that does.
 //!
-//! * **Reconcile**: an answer was lost, so the task is looked up until it proves that the ask was received.
-//! * **Poll**: the task is running, so it is looked up until it no longer is. A resubscribed stream may
-//!   bring a lookup forward. What it says is not used: it may have missed something.
+//! * **Reconcile**: an answer was lost, so the task is looked up until it proves that the ask was
+//!   received.
+//! * **Poll**: the task is running, so it is looked up until it no longer is. A resubscribed stream
+//!   may bring a lookup forward. What it says is not used: it may have missed something.
 //!
 //! All of it is bounded by time: the deadline, the time without an answer
-//! ([`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout)) and the time without progress
-//! (the idle limit). The last lookup happens at the end of that time.
+//! ([`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout)) and the time without
+//! progress (the idle limit). The last lookup happens at the end of that time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +36,12 @@ const HINT_DELAY: Duration = Duration::from_millis(250);
 /// How long a state that may be the last is looked into, where the stream does not end.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A task is given at least this time without progress: an idle limit for bytes may be shorter than the
-/// time between two lookups.
+/// A task is given at least this time without progress: an idle limit for bytes may be shorter than
+/// the time between two lookups.
 const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The waits between two lookups of a running task: growing, not random, since one caller polls one task.
+/// The waits between two lookups of a running task: growing, not random, since one caller polls one
+/// task.
 struct PollBackoff(Duration);
 
 impl PollBackoff {
@@ -152,12 +154,14 @@ impl Follower {
 
     /// Looks for the answer to an ask that may have been received: `error` says how it was lost.
     ///
-    /// Returns the task in whatever state it is; the error, its outcome unknown, where it is not found.
+    /// Returns the task in whatever state it is; the error, its outcome unknown, where it is not
+    /// found.
     pub(crate) async fn reconcile(&mut self, error: Error) -> Result<TaskSnapshot> {
         let lost = error.with_outcome(Outcome::Unknown).with_task_id(&self.ask.task_id);
         match self.search(&lost, NotKnown::MayStillArrive).await {
             Reconciled::Found(found) => {
-                debug!(task_id = %self.ask.task_id, state = %found.task.state(), "found the lost answer");
+                let (task_id, state) = (&self.ask.task_id, found.task.state());
+                debug!(%task_id, %state, "found the lost answer");
                 Ok(found)
             }
             Reconciled::NotKnown | Reconciled::NotFound => Err(lost),
@@ -198,7 +202,8 @@ impl Follower {
         }
     }
 
-    /// Follows a task until it no longer runs. A server that cannot be asked leaves `found` as it is.
+    /// Follows a task until it no longer runs. A server that cannot be asked leaves `found` as it
+    /// is.
     pub(crate) async fn follow_to_end(mut self, mut found: TaskSnapshot) -> Result<TaskSnapshot> {
         self.note(&found);
         while self.is_to_be_followed(&found.task) {
@@ -259,8 +264,9 @@ impl Follower {
         }
     }
 
-    /// Looks up a task whose stream brought a state that may be the last, and then nothing more. Yields the
-    /// task where it was found to have ended. Where it cannot be found out, the stream is taken as it is.
+    /// Looks up a task whose stream brought a state that may be the last, and then nothing more.
+    /// Yields the task where it was found to have ended. Where it cannot be found out, the stream
+    /// is taken as it is.
     pub(crate) fn into_confirmation(mut self) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
         let ends = instant_after(CONFIRM_TIMEOUT).min(self.deadline);
         try_stream! {
@@ -286,7 +292,8 @@ impl Follower {
 
     /// Waits until a lookup shows the task otherwise than before.
     ///
-    /// `cause` is an error that the stream brought: such a task is given less time without progress.
+    /// `cause` is an error that the stream brought: such a task is given less time without
+    /// progress.
     async fn next_change(
         &mut self,
         before: &TaskSnapshot,
@@ -386,9 +393,10 @@ impl Follower {
 
     /// Returns true where the task shows that the ask was received, and is not from before it.
     ///
-    /// A new id proves it. A continued task proves it with a later timestamp than the one known before
-    /// and the message just sent as the last in its history. Where the server answered this very request,
-    /// the receipt is proven already, and only a snapshot from before it has to be told apart.
+    /// A new id proves it. A continued task proves it with a later timestamp than the one known
+    /// before and the message just sent as the last in its history. Where the server answered this
+    /// very request, the receipt is proven already, and only a snapshot from before it has to be
+    /// told apart.
     fn proves_receipt(&self, task: &Task) -> bool {
         if *task.state() == TaskState::Unknown {
             return false;
@@ -407,7 +415,8 @@ impl Follower {
         }
     }
 
-    /// Waits until `at`, or until shortly after a resubscribed stream said something; never past `latest`.
+    /// Waits until `at`, or until shortly after a resubscribed stream said something; never past
+    /// `latest`.
     async fn wait_for_hint(&mut self, at: Instant, latest: Instant) {
         if matches!(self.hint, Hint::Unopened) {
             self.hint = Hint::Open { events: self.resubscribe(), heard: Heard::Nothing };
@@ -416,7 +425,8 @@ impl Follower {
         let Hint::Open { events, heard } = &mut self.hint else {
             return sleep_until(at).await;
         };
-        // Where the stream says something, it decides when to look, and the clock is only a fallback.
+        // Where the stream says something, it decides when to look, and the clock is only a
+        // fallback.
         let fallback = match heard {
             Heard::Something => at.max(earliest),
             Heard::Nothing => at,
@@ -441,8 +451,8 @@ impl Follower {
         }
     }
 
-    /// Opens a stream of what comes from now on. What it appends cannot be trusted to follow what was
-    /// received before: its bytes are a hint that something happened, no more.
+    /// Opens a stream of what comes from now on. What it appends cannot be trusted to follow what
+    /// was received before: its bytes are a hint that something happened, no more.
     fn resubscribe(&self) -> BoxStream<'static, ()> {
         let (platform, ask) = (Arc::clone(&self.platform), self.ask.clone());
         let until = instant_after(ask.limits.reply_timeout).min(self.deadline);
@@ -511,8 +521,8 @@ impl Window {
         }
     }
 
-    /// Returns until when one lookup waits: at most half of the time that is left, so that a server which
-    /// stalls once can be asked again.
+    /// Returns until when one lookup waits: at most half of the time that is left, so that a server
+    /// which stalls once can be asked again.
     fn one_lookup(&self, follower: &Follower) -> Instant {
         let left = self.ends.min(self.deadline).saturating_duration_since(Instant::now());
         let longest = LOOKUP_TIMEOUT.min(follower.ask.limits.reply_timeout);
@@ -572,13 +582,14 @@ fn compare(before: Option<&Timestamp>, now: Option<&Timestamp>) -> Order {
     }
 }
 
-/// Returns true where the server itself says that it does not offer lookups. An HTTP 404 may come from a
-/// gateway whose server restarts.
+/// Returns true where the server itself says that it does not offer lookups. An HTTP 404 may come
+/// from a gateway whose server restarts.
 fn is_for_good(error: &Error) -> bool {
     error.is_unsupported() && (error.rpc_code().is_some() || error.status() != Some(404))
 }
 
-/// A task that ended without its artifacts, though it had some while it ran: its answer is not whole.
+/// A task that ended without its artifacts, though it had some while it ran: its answer is not
+/// whole.
 pub(crate) fn check_whole(before: &Task, now: &TaskSnapshot) -> Result<()> {
     let lost_some = now.artifacts == ArtifactsField::LeftOut && !before.artifacts.is_empty();
     if lost_some && !now.task.state().is_running() {

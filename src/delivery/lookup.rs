@@ -133,8 +133,8 @@ impl Platform {
         }
     }
 
-    /// Makes a call that has the same effect when it is repeated; the token is renewed once where it is
-    /// refused.
+    /// Makes a call that has the same effect when it is repeated; the token is renewed once where
+    /// it is refused.
     async fn authorized(
         &self,
         url: &Url,
@@ -148,7 +148,8 @@ impl Platform {
             _ => ExpectedResponse::Lookup,
         };
         let body = task_body(method, &ask.task_id, history_length)?;
-        // Whatever goes wrong says nothing of the ask whose task it is: that may have been done long ago.
+        // Whatever goes wrong says nothing of the ask whose task it is: that may have been done
+        // long ago.
         let settled =
             |error: Error| error.with_outcome(Outcome::Settled).with_task_id(&ask.task_id);
         let mut renewed = false;
@@ -174,8 +175,8 @@ impl Platform {
     }
 }
 
-/// The repetitions of one call that the user made: bounded by the deadline and, where the server does
-/// not answer, by the recovery time. The last try happens at its end.
+/// The repetitions of one call that the user made: bounded by the deadline and, where the server
+/// does not answer, by the recovery time. The last try happens at its end.
 struct Repeats {
     deadline: Instant,
     /// When the last try begins at the latest.
@@ -231,8 +232,8 @@ impl Repeats {
     }
 }
 
-/// Returns when the last lookup begins of those that end at `ends`: at that time, or a little before
-/// the deadline, so that it can be answered within it.
+/// Returns when the last lookup begins of those that end at `ends`: at that time, or a little
+/// before the deadline, so that it can be answered within it.
 pub(super) fn last_start(ends: Instant, deadline: Instant) -> Instant {
     const FOR_THE_LAST: Duration = Duration::from_millis(500);
     let left = deadline.saturating_duration_since(Instant::now());

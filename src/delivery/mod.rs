@@ -1,7 +1,7 @@
 //! Delivers an ask: sends it so that it is received at most once, and finds its answer.
 //!
-//! [`classify`] decides what may be sent again, [`lookup`] queries existing tasks, and [`follow`] finds a
-//! lost answer and waits for a running task.
+//! [`classify`] decides what may be sent again, [`lookup`] queries existing tasks, and [`follow`]
+//! finds a lost answer and waits for a running task.
 
 pub(crate) mod classify;
 pub(crate) mod follow;
@@ -101,8 +101,8 @@ impl Platform {
         instant_after(limits.deadline.unwrap_or(DEFAULT_DEADLINE))
     }
 
-    /// Returns until when a stream's set-up is tried: a stream without a deadline does not wait for its
-    /// first byte for ever.
+    /// Returns until when a stream's set-up is tried: a stream without a deadline does not wait for
+    /// its first byte for ever.
     pub(crate) fn setup_deadline(&self, deadline: Option<Instant>) -> Instant {
         let usual = instant_after(DEFAULT_DEADLINE);
         deadline.map_or(usual, |deadline| deadline.min(usual))
@@ -175,7 +175,8 @@ impl Platform {
             };
             let decision = classify(failed.attempt(state.id_at_server(ask)), &self.policy);
             state.may_be_known |= failed.was_sent();
-            debug!(attempt = state.attempts, ?decision, kind = ?failed.error.kind(), "no usable answer");
+            let kind = failed.error.kind();
+            debug!(attempt = state.attempts, ?decision, ?kind, "no usable answer");
             match decision {
                 RetryDecision::SendAgain => {
                     self.wait_to_connect(failed.error, state, deadline).await?
@@ -235,8 +236,8 @@ impl Platform {
 
     /// Sends a request, and reads the answer as far as it is needed to decide.
     ///
-    /// `span` has a field `status`. It is passed, not taken from the context: where it is disabled, the
-    /// current span is one of the caller's.
+    /// `span` has a field `status`. It is passed, not taken from the context: where it is disabled,
+    /// the current span is one of the caller's.
     async fn exchange(
         &self,
         request: Request,
@@ -259,7 +260,8 @@ impl Platform {
         read.map(Response::Task)
     }
 
-    /// Nothing was sent: waits, or returns the error where the retries, the time or the budget are used up.
+    /// Nothing was sent: waits, or returns the error where the retries, the time or the budget are
+    /// used up.
     async fn wait_to_connect(
         &self,
         error: Error,

@@ -68,8 +68,8 @@ pub(crate) enum SnapshotSource {
     Lookup,
 }
 
-/// Whether a task came with its artifacts. A server may leave them out, which does not mean that the
-/// task has none.
+/// Whether a task came with its artifacts. A server may leave them out, which does not mean that
+/// the task has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArtifactsField {
     Included,
@@ -146,8 +146,8 @@ impl From<Failure> for SendError {
     }
 }
 
-/// Returns true where the answer is a stream of events. Everything else is read as JSON, whatever media
-/// type it claims: servers send `application/vnd.payman.v1+json`, `text/plain`, or none.
+/// Returns true where the answer is a stream of events. Everything else is read as JSON, whatever
+/// media type it claims: servers send `application/vnd.payman.v1+json`, `text/plain`, or none.
 pub(super) fn is_events(response: &HttpResponse, expected: ExpectedResponse) -> bool {
     let mut types = response.headers().get_all(CONTENT_TYPE).iter().peekable();
     expected == ExpectedResponse::Events
@@ -203,10 +203,11 @@ pub(super) async fn read(
     }
 }
 
-/// Compares the task that came with the one that was named. The one place that does, but for the events
-/// of a stream.
+/// Compares the task that came with the one that was named. The one place that does, but for the
+/// events of a stream.
 ///
-/// A reply to `tasks/send` may name the task by an id of the server's own: it answers this very request.
+/// A reply to `tasks/send` may name the task by an id of the server's own: it answers this very
+/// request.
 fn check_identity(task: &Task, expected: ExpectedResponse, ask: &AskContext) -> Result<()> {
     if expected == ExpectedResponse::Reply || task.id == ask.task_id {
         return Ok(());
@@ -239,8 +240,8 @@ async fn read_http_error(
     };
     let error = error.with_kind_of_status(status.as_u16(), wait.is_some()).with_retry_after(wait);
     body.truncate(limits.max_error_body_bytes);
-    // What the rest of a cut body would have said (a task, another code) is unknown, and so is what the
-    // status is worth.
+    // What the rest of a cut body would have said (a task, another code) is unknown, and so is what
+    // the status is worth.
     let proof = match is_whole {
         true => Proof::Answered { status: status.as_u16(), has_task },
         false => Proof::Nothing,

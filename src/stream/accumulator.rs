@@ -34,7 +34,8 @@ struct TaskContent {
     artifacts: Vec<Artifact>,
     history: Vec<Message>,
     metadata: Metadata,
-    /// The position of the artifact with an index: artifacts keep the order in which they first came.
+    /// The position of the artifact with an index: artifacts keep the order in which they first
+    /// came.
     positions: BTreeMap<i64, Position>,
     /// An artifact was seen, kept or not.
     had_artifacts: bool,
@@ -92,8 +93,8 @@ impl TaskAccumulator {
 
     /// Applies an event of `bytes` bytes. Returns the size of what is kept, as far as it can grow.
     ///
-    /// A task without its artifacts is given those that came before: the server left them out, it did
-    /// not take them back.
+    /// A task without its artifacts is given those that came before: the server left them out, it
+    /// did not take them back.
     #[inline]
     pub(super) fn apply(
         &mut self,
@@ -121,8 +122,8 @@ impl TaskAccumulator {
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
-    /// Applies a snapshot of the task. Returns false where the task has ended and left its artifacts
-    /// out although some were streamed: the text that came is not known to be whole.
+    /// Applies a snapshot of the task. Returns false where the task has ended and left its
+    /// artifacts out although some were streamed: the text that came is not known to be whole.
     pub(super) fn apply_snapshot(&mut self, snapshot: &mut TaskSnapshot) -> bool {
         let had_artifacts = self.rest.as_ref().is_some_and(|rest| rest.had_artifacts);
         self.apply_task(&mut snapshot.task, snapshot.artifacts, 0);
@@ -188,8 +189,8 @@ impl TaskContent {
     }
 }
 
-/// Gives the artifacts of a whole task their indexes. Those that share one, because the server leaves
-/// `index` out, are counted by their position.
+/// Gives the artifacts of a whole task their indexes. Those that share one, because the server
+/// leaves `index` out, are counted by their position.
 fn number(artifacts: &mut [Artifact]) -> BTreeMap<i64, Position> {
     let mut positions = BTreeMap::new();
     let mut unnumbered = Vec::new();

@@ -336,7 +336,8 @@ impl Driver {
         Next::Deliver(Delivery { raw: found.response, event: Event::Task(found.task) })
     }
 
-    /// Closes the connection and looks the task up instead. Returns the error where that cannot be done.
+    /// Closes the connection and looks the task up instead. Returns the error where that cannot be
+    /// done.
     fn recover(&mut self, error: Error) -> Option<Error> {
         let progress = match &self.state {
             StreamState::Live { progress, .. } => *progress,

@@ -34,11 +34,12 @@ pub use text::TextStream;
 /// | the task has ended, but its artifacts are not sent again | one error of kind [`Interrupted`](crate::ErrorKind::Interrupted) whose outcome is not unknown: [`reply_so_far`](Self::reply_so_far) has the state and the text that came |
 /// | the deadline passes | one error; events that had arrived before are still yielded |
 ///
-/// So an answer that was cut never looks whole. Nothing is delivered twice, and another task's events
-/// never appear.
+/// So an answer that was cut never looks whole. Nothing is delivered twice, and another task's
+/// events never appear.
 ///
-/// Everything is pulled: a slow reader slows the server down. Dropping the stream closes its connection at
-/// once and **cancels nothing**: the agent goes on, and may pay. To stop it, use [`cancel`](Self::cancel).
+/// Everything is pulled: a slow reader slows the server down. Dropping the stream closes its
+/// connection at once and **cancels nothing**: the agent goes on, and may pay. To stop it, use
+/// [`cancel`](Self::cancel).
 ///
 /// ```
 /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -87,8 +88,8 @@ impl AskStream {
         Reply::new(task, self.driver.ask.request, self.session_id())
     }
 
-    /// Reads the stream to its end and returns the reply that [`Client::ask`](crate::Client::ask) would
-    /// have returned.
+    /// Reads the stream to its end and returns the reply that [`Client::ask`](crate::Client::ask)
+    /// would have returned.
     ///
     /// # Errors
     ///
@@ -103,16 +104,17 @@ impl AskStream {
     /// Turns into a stream of the text alone: its items, put together, are the reply's
     /// [`text`](Reply::text).
     ///
-    /// The text of a second artifact waits until the first is complete. Where a task has no artifact, its
-    /// status message comes at the end.
+    /// The text of a second artifact waits until the first is complete. Where a task has no
+    /// artifact, its status message comes at the end.
     pub fn text(self) -> TextStream {
         TextStream::new(self)
     }
 
-    /// Cancels the task at the server. The stream may be read on, and shows what becomes of the task.
+    /// Cancels the task at the server. The stream may be read on, and shows what becomes of the
+    /// task.
     ///
-    /// The call has a clock of its own: it may take as long as the ask's `deadline` and `reply_timeout`
-    /// say, counted from its start.
+    /// The call has a clock of its own: it may take as long as the ask's `deadline` and
+    /// `reply_timeout` say, counted from its start.
     ///
     /// # Errors
     ///
@@ -145,8 +147,8 @@ impl fmt::Debug for AskStream {
 
 /// The answer to an ask as raw JSON-RPC responses, exactly as the server wrote them.
 ///
-/// It ends as [`AskStream`] does; after a cut it yields the responses to the lookups of the task. It keeps
-/// nothing of what it yields, so `max_reply_bytes` does not apply.
+/// It ends as [`AskStream`] does; after a cut it yields the responses to the lookups of the task.
+/// It keeps nothing of what it yields, so `max_reply_bytes` does not apply.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct RawStream {
     driver: Box<Driver>,

@@ -63,8 +63,8 @@ impl StreamTimeouts {
         self.idle = IdleClock::Restarted;
     }
 
-    /// Returns true where an event that is there already may be taken: always before the deadline, and
-    /// after it as long as it can have arrived before.
+    /// Returns true where an event that is there already may be taken: always before the deadline,
+    /// and after it as long as it can have arrived before.
     pub(super) fn admits(&mut self, bytes: usize, deadline: Option<Instant>) -> bool {
         if !is_past(deadline) {
             return true;

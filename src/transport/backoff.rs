@@ -26,8 +26,8 @@ impl Backoff {
     }
 }
 
-/// The number of retries that all clients of one pool may still make: where everything fails, retries
-/// must not multiply the load. Each exchange that succeeds pays a fraction of a retry back.
+/// The number of retries that all clients of one pool may still make: where everything fails,
+/// retries must not multiply the load. Each exchange that succeeds pays a fraction of a retry back.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(AtomicU32);
 
@@ -50,7 +50,8 @@ impl RetryBudget {
 
     /// Deposits a fraction of a retry: an exchange succeeded.
     pub(crate) fn deposit(&self) {
-        // A full budget is the usual case: it is only read, so that clones do not contend for the line.
+        // A full budget is the usual case: it is only read, so that clones do not contend for the
+        // line.
         if self.0.load(Ordering::Relaxed) < BUDGET {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 
 /// Whether a connection has taken the body, or the sender has withdrawn it: whichever comes first.
 ///
-/// The two may happen on different threads at the same time, so a flag alone would leave a gap in which
-/// a body is handed over after its sender looked.
+/// The two may happen on different threads at the same time, so a flag alone would leave a gap in
+/// which a body is handed over after its sender looked.
 #[derive(Debug, Default)]
 pub(super) struct Handover(AtomicU8);
 

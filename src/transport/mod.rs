@@ -48,17 +48,19 @@ struct Pool {
 }
 
 const USER_AGENT: &str = concat!("payman-sdk-rust/", env!("CARGO_PKG_VERSION"));
-/// A server's idle limit is rarely shorter; one that closes just as we send costs an outcome.
+/// A server's idle limit is rarely shorter. A connection that it closes just as a request is sent
+/// costs an outcome.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 /// An HTTP/2 connection whose peer has vanished without a word is noticed within the sum of both.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(10);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 128;
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
-/// Modest for a stream and ample for the connection: readers that do not read cannot starve the others.
+/// Small for a stream and ample for the connection, so that readers that do not read cannot starve
+/// others.
 const H2_STREAM_WINDOW: u32 = 128 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1 << 30;
-/// A wait longer than this is no wait that a program sits out; it also keeps the arithmetic safe.
+/// A program does not wait longer than this; it also keeps the arithmetic safe.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Http {
@@ -90,8 +92,9 @@ impl Http {
         }
     }
 
-    /// Sends a request with a body and waits for the head of the answer. A failure tells whether the
-    /// body was handed to a connection: without its body, the request cannot have been acted on.
+    /// Sends a request with a body and waits for the head of the answer. A failure tells whether
+    /// the body was handed to a connection: without its body, the request cannot have been acted
+    /// on.
     pub(crate) async fn send_tracked(
         &self,
         mut request: reqwest::Request,
@@ -124,9 +127,9 @@ impl Http {
         }
     }
 
-    /// Opens a new pool where the present one was there at `started`, when a request or a stream began
-    /// that has now run into a time limit: its connection may be dead, and HTTP/2 would share it with
-    /// every later request. Exchanges under way keep their connections.
+    /// Opens a new pool where the present one was there at `started`, when a request or a stream
+    /// began that has now run into a time limit: its connection may be dead, and HTTP/2 would share
+    /// it with every later request. Exchanges under way keep their connections.
     pub(crate) fn leave_pool_of(&self, started: Instant) {
         let present = self.0.pool.load_full();
         if present.created > started {
@@ -185,7 +188,7 @@ impl Pool {
     }
 }
 
-/// How an exchange failed, and so what is known of the request.
+/// How an exchange failed, and what that proves of the request.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// No connection could be made: no byte of the request left.
@@ -210,7 +213,7 @@ pub(crate) enum NotSent {
 }
 
 impl Failure {
-    /// The URL is cut from the error: it may hold a secret.
+    /// Cuts the URL from the error: it may hold a secret.
     pub(crate) fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if error.is_connect() {
@@ -262,8 +265,8 @@ fn within(
 /// The body of an error, as far as it came.
 pub(crate) struct ErrorBody {
     pub(crate) bytes: Bytes,
-    /// False where it broke off, dawdled past the time limit, or is JSON over the size limit: nobody knows what the
-    /// rest says. A page of HTML says nothing in its rest either.
+    /// False where it broke off, dawdled past the time limit, or is JSON over the size limit:
+    /// nobody knows what the rest says. A page of HTML says nothing in its rest either.
     pub(crate) is_whole: bool,
 }
 

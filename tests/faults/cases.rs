@@ -129,7 +129,8 @@ impl Maker<'_> {
             .step_by(stride)
             .chain([1, length - 1])
             .map(|at| {
-                // A connection that is reset before it is used was never made: then the ask is sent again.
+                // A connection that is reset before it is used was never made: then the ask is sent
+                // again.
                 let expect = if at == 0 && self.is_ask() {
                     Expect::WholeOrUnknown
                 } else {
@@ -465,7 +466,8 @@ impl Maker<'_> {
         let refused = |kind| Expect::Refused(vec![kind]);
         match (status, code) {
             (401, _) => Expect::Refused(vec![Auth, ReauthorizationRequired]),
-            // The server is busy: it is looked at, and sent again only where it says that it does not know the task.
+            // The server is busy: it is looked at, and sent again only where it says that it does
+            // not know the task.
             (429, _) if self.can_look => Expect::Whole,
             (429, _) => Expect::Unknown,
             (403, Some(-32700 | -32600 | -32601 | -32602 | -32005)) => refused(Auth),

@@ -277,7 +277,8 @@ impl Group {
         }
     }
 
-    /// Looks at every case once more, against what the emulator knows. Gives the column of each, and what is wrong.
+    /// Looks at every case once more, against what the emulator knows. Gives the column of each,
+    /// and what is wrong.
     pub fn audit(&self, ran: &[Ran]) -> Vec<(Column, Vec<String>)> {
         let state = self.emulator.state();
         let mut payments: HashMap<Decimal, Vec<&TaskId>> = HashMap::new();
@@ -341,7 +342,8 @@ impl Ran {
         }
     }
 
-    /// `paid`: the tasks of the payments of this case's amount. `sends`: how often its message reached the agent.
+    /// `paid`: the tasks of the payments of this case's amount. `sends`: how often its message
+    /// reached the agent.
     fn wrong(&self, paid: &[&TaskId], sends: u64) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut must = |holds: bool, what: &str| {
@@ -397,7 +399,8 @@ fn deadline(case: &Case) -> Duration {
 }
 
 fn client(proxy: &Proxy, case: &Case) -> Client {
-    // Where nothing can be found, nobody has to look for long; where something can, a busy machine has the time to.
+    // Where nothing can be found, nobody has to look for long; where something can, a busy machine
+    // has the time to.
     let recovery_timeout = if case.expect == Expect::Unknown {
         Duration::from_millis(300)
     } else {

@@ -1,13 +1,17 @@
-//! HTTP/2: what a server says that it did not process is not sent again all the same. Frame by frame, by hand.
+//! HTTP/2: what a server says that it did not process is not sent again all the same. Frame by
+//! frame, by hand.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use payman_sdk::{Client, RetryPolicy};
+use payman_sdk::{Ask, Client, Config, RetryPolicy};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::common::{client_with, config, task};
 
@@ -37,6 +41,10 @@ enum Does {
         reason: u32,
     },
     Close,
+    /// Says nothing more on this connection, not even to pings, as if its packets were dropped.
+    Vanish,
+    /// Leaves this request without an answer, and serves the others.
+    Ignore,
 }
 
 struct Server {
@@ -66,20 +74,26 @@ async fn serve(does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Server {
             connections.fetch_add(1, Ordering::SeqCst);
             let (does, asked) = (Arc::clone(&does), Arc::clone(&asked));
             tokio::spawn(async move {
-                let _ = talk(socket, &*does, &asked).await;
+                let _ = talk(socket, &*does, &asked, None).await;
             });
         }
     });
     server
 }
 
-async fn talk(
-    mut socket: TcpStream,
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: S,
     does: &(dyn Fn(usize) -> Does + Send + Sync),
     asked: &Mutex<Vec<Value>>,
+    limit: Option<u32>,
 ) -> std::io::Result<()> {
     socket.read_exact(&mut [0; 24]).await?;
-    say(&mut socket, SETTINGS, 0, 0, &[]).await?;
+    let most: &[u8] = match limit {
+        // SETTINGS_MAX_CONCURRENT_STREAMS
+        Some(most) => &[&[0, 3], &u32::to_be_bytes(most)[..]].concat(),
+        None => &[],
+    };
+    say(&mut socket, SETTINGS, 0, 0, most).await?;
     let mut body = Vec::new();
     loop {
         let (kind, flags, stream, payload) = hear(&mut socket).await?;
@@ -118,12 +132,18 @@ async fn talk(
                 say(&mut socket, GOAWAY, 0, 0, &go_away(last, reason)).await?
             }
             Does::Close => return Ok(()),
+            Does::Ignore => {}
+            Does::Vanish => {
+                let mut heard = [0; 1024];
+                while socket.read(&mut heard).await? > 0 {}
+                return Ok(());
+            }
         }
     }
 }
 
-async fn say(
-    socket: &mut TcpStream,
+async fn say<S: AsyncWrite + Unpin>(
+    socket: &mut S,
     kind: u8,
     flags: u8,
     stream: u32,
@@ -134,7 +154,7 @@ async fn say(
     socket.write_all(&[&head, payload].concat()).await
 }
 
-async fn hear(socket: &mut TcpStream) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
+async fn hear<S: AsyncRead + Unpin>(socket: &mut S) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     socket.read_exact(&mut head).await?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -211,4 +231,131 @@ async fn asks_share_a_connection_and_break_with_it_one_by_one() {
         assert!(server.sends_of(&format!("ask {number}")) <= 1, "ask {number}");
     }
     assert!(server.connections.load(Ordering::SeqCst) >= 2);
+}
+
+/// The same over TLS, with a certificate of its own; at most `limit` requests at once on a connection.
+async fn serve_tls(
+    limit: Option<u32>,
+    does: impl Fn(usize) -> Does + Send + Sync + 'static,
+) -> (Server, reqwest::Certificate) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let (asked, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let server = Server { url, asked: Arc::clone(&asked), connections: Arc::clone(&connections) };
+    let does = Arc::new(does);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            connections.fetch_add(1, Ordering::SeqCst);
+            let (does, asked, acceptor) = (Arc::clone(&does), Arc::clone(&asked), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(socket) = acceptor.accept(socket).await else { return };
+                let _ = talk(socket, &*does, &asked, limit).await;
+            });
+        }
+    });
+    (server, reqwest::Certificate::from_der(made.cert.der()).unwrap())
+}
+
+fn tls_client(server: &Server, certificate: reqwest::Certificate, config: Config) -> Client {
+    client_with(
+        config
+            .base_url(&server.url)
+            .configure_http(move |http| http.no_proxy().tls_certs_only([certificate.clone()])),
+    )
+}
+
+fn patient(seconds: u64) -> Config {
+    config("https://localhost")
+        .retry(RetryPolicy::default().recovery_timeout(Duration::from_secs(seconds)))
+}
+
+#[tokio::test]
+async fn a_lookup_after_a_time_limit_does_not_share_a_dead_connection() {
+    // The first connection is dead from its second request on.
+    let (server, certificate) =
+        serve_tls(None, |number| if number == 1 { Does::Vanish } else { Does::Answer }).await;
+    let config = patient(5).reply_timeout(Duration::from_millis(700));
+    let client = tls_client(&server, certificate, config);
+    assert_eq!(client.ask("first").await.unwrap().text(), "done");
+    let started = Instant::now();
+    assert_eq!(client.ask("second").await.unwrap().text(), "done");
+    assert_eq!(client.ask("third").await.unwrap().text(), "done");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!((server.sends_of("second"), server.sends_of("third")), (1, 1));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_ask_that_ran_into_its_deadline_leaves_no_dead_connection_to_the_next() {
+    let (server, certificate) =
+        serve_tls(None, |number| if number == 1 { Does::Vanish } else { Does::Answer }).await;
+    let client = tls_client(&server, certificate, patient(5));
+    assert_eq!(client.ask("first").await.unwrap().text(), "done");
+    let hurried = Ask::new("second").deadline(Duration::from_millis(400));
+    assert!(client.ask(hurried).await.unwrap_err().is_outcome_unknown());
+    let started = Instant::now();
+    assert_eq!(client.ask("third").await.unwrap().text(), "done");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// Without any time limit of the caller's, pings notice a dead connection.
+#[tokio::test]
+async fn pings_notice_a_dead_connection() {
+    let (server, certificate) =
+        serve_tls(None, |number| if number == 1 { Does::Vanish } else { Does::Answer }).await;
+    let client = tls_client(&server, certificate, patient(15));
+    assert_eq!(client.ask("first").await.unwrap().text(), "done");
+    let started = Instant::now();
+    assert_eq!(client.ask("second").await.unwrap().text(), "done");
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(28), "{took:?}");
+    assert_eq!(server.sends_of("second"), 1);
+}
+
+#[tokio::test]
+async fn an_ask_that_waits_for_the_peers_stream_limit_was_not_sent() {
+    let (server, certificate) = serve_tls(Some(1), |number| match number {
+        1 => Does::Ignore,
+        _ => Does::Answer,
+    })
+    .await;
+    let client = tls_client(&server, certificate, patient(5));
+    assert_eq!(client.ask("first").await.unwrap().text(), "done");
+    let stalled = tokio::spawn(client.ask(Ask::new("stalled").deadline(Duration::from_secs(3))));
+    while server.sends_of("stalled") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let started = Instant::now();
+    let waiting = Ask::new("waiting").deadline(Duration::from_millis(500));
+    let error = client.ask(waiting).await.unwrap_err();
+    assert!(error.is_timeout() && error.is_safe_to_ask_again(), "{error:?}");
+    assert!(started.elapsed() < Duration::from_millis(750), "{:?}", started.elapsed());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(server.sends_of("waiting"), 0);
+    assert!(stalled.await.unwrap().unwrap_err().is_outcome_unknown());
+    assert_eq!(server.sends_of("waiting"), 0, "it is not sent when there is room again");
+}
+
+#[tokio::test]
+async fn a_goaway_over_tls_is_survived() {
+    for refusal in refusals(3) {
+        let (server, certificate) =
+            serve_tls(None, move |number| if number == 1 { refusal } else { Does::Answer }).await;
+        let config = patient(5).reply_timeout(Duration::from_millis(700));
+        let client = tls_client(&server, certificate, config);
+        assert_eq!(client.ask("first").await.unwrap().text(), "done");
+        assert_eq!(client.ask("second").await.unwrap().text(), "done", "{refusal:?}");
+        assert_eq!(server.sends_of("second"), 1, "{refusal:?}");
+    }
 }

@@ -1,4 +1,5 @@
-//! A connection that waits in the pool and is closed just before it is used again; and no connection at all.
+//! A connection that waits in the pool and is closed just before it is used again; and no
+//! connection at all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
