@@ -45,8 +45,8 @@ pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 /// | HTTP 429 | waits for `Retry-After` or backs off, then **looks the task up** until the server answers or the [`recovery_timeout`](Self::recovery_timeout) is over; sends again (twice at most, with the same ids) only if the server says that it does not know the task, or if the caller [opted in](Self::resend_when_busy); otherwise an error of kind [`RateLimited`](crate::ErrorKind::RateLimited), at once if the wait would pass the deadline |
 /// | HTTP 503 with `Retry-After` | as 429, but only if the caller opted in |
 /// | HTTP 409 to an id that the server may have seen: a second send, or [`Ask::with_task_id`](crate::Ask::with_task_id) | looked up |
-/// | HTTP 400, 402 to 405, 407, 409 to 418, 421 to 423, 426, 428, 431, 451 or 501 without a JSON-RPC error; JSON-RPC -32700, -32600, -32601, -32602, -32004, -32005 | refused: an error, not done, not sent again |
-/// | anything else once a connection took it: reset, close, time limit, 3xx, 406, 408, another 4xx or 5xx, another JSON-RPC code, a cut or unreadable answer, HTTP/2 "not processed" | **never sent again**: looked up |
+/// | another 4xx but 406 and 408, or 501, without a JSON-RPC error; JSON-RPC -32700, -32600, -32601, -32602, -32004, -32005 | refused: an error, not done, not sent again |
+/// | anything else once a connection took it: reset, close, time limit, 3xx, 406, 408, another 5xx, another JSON-RPC code, a cut or unreadable answer, HTTP/2 "not processed" | **never sent again**: looked up |
 /// | an error that came together with a task, or after the first event of a stream | looked up, whatever the error says |
 ///
 /// HTTP 406 proves nothing: servers answer it when they fail after acting and may not write their

@@ -80,11 +80,10 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
 
 /// Statuses by which a server says that it did not act on the request.
 ///
-/// Not among them: 406, which servers of this kind answer when they fail *after* acting and may not
-/// write their error as JSON; 408 and 499, which gateways answer for a request that is still under
-/// way; 424, which tells of an action that failed half-way; and those that no standard defines.
+/// Not among them are 406, which servers of this kind answer when they fail *after* acting and may not
+/// write their error as JSON, and 408, which gateways answer for a request that is still under way.
 fn is_refused_status(status: u16) -> bool {
-    matches!(status, 400..=405 | 407 | 409..=418 | 421..=423 | 426 | 428 | 431 | 451 | 501)
+    matches!(status, 400..=405 | 407 | 409..=499 | 501)
 }
 
 /// Codes by which a server says that it did not act on the request.

@@ -383,8 +383,8 @@ impl Maker<'_> {
             }
         }
         let registered = [
-            400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426, 428,
-            429, 431, 451, 499,
+            400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426,
+            428, 429, 431, 451, 499,
         ];
         let failing = [500, 501, 502, 503, 504, 507, 511, 520, 529, 599];
         let statuses: Vec<u16> = match self.every_status {
@@ -470,10 +470,12 @@ impl Maker<'_> {
             // not know the task.
             (429, _) if self.can_look => Expect::Whole,
             (429, _) => Expect::Unknown,
-            (403, Some(-32700 | -32600 | -32601 | -32602 | -32005)) => refused(Auth),
-            (_, Some(-32601)) => refused(Unsupported),
+            (403, Some(-32700 | -32600 | -32601 | -32602 | -32004 | -32005)) => refused(Auth),
+            (_, Some(-32601 | -32004)) => refused(Unsupported),
             (_, Some(-32700 | -32600 | -32602 | -32005)) => refused(Rpc),
-            (408, _) | (_, Some(_)) => self.lost(was),
+            // A server of this kind may answer 406 after it acted.
+            (406 | 408, _) | (_, Some(_)) => self.lost(was),
+            (501, None) => refused(Unsupported),
             (403, None) => refused(Auth),
             (404 | 405, None) => refused(Unsupported),
             (400..500, None) => refused(Http),
@@ -515,7 +517,8 @@ fn look_answered(status: u16, code: Option<i64>) -> Expect {
         // The token was refused, and this client cannot renew it.
         (401, _) => Expect::Unknown,
         (403, _) => Expect::Whole,
-        (404 | 405 | 501, None) | (_, Some(-32601 | -32004)) => Expect::Unknown,
+        // A 404 may come from a gateway whose server restarts.
+        (405 | 501, None) | (_, Some(-32601 | -32004)) => Expect::Unknown,
         _ => Expect::Whole,
     }
 }
