@@ -97,6 +97,10 @@ impl SentFlag {
         if self.0.swap(true, Ordering::SeqCst) { Err(Error::ask_already_sent()) } else { Ok(()) }
     }
 
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
     /// Takes the mark off: nothing was done.
     pub(crate) fn clear(&self) {
         self.0.store(false, Ordering::SeqCst);

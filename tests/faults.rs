@@ -12,6 +12,7 @@ mod faults {
     mod edges;
     pub mod group;
     mod h2;
+    mod lookups;
     mod pool;
     pub mod table;
 }

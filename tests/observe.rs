@@ -396,3 +396,26 @@ async fn a_task_is_followed_by_its_id() {
     let reply = client.follow("tsk-1").await.unwrap().into_reply().await.unwrap();
     assert_eq!(reply.text(), "whole");
 }
+
+/// A caller who left before anything was sent has not used the ask up.
+#[tokio::test]
+async fn an_ask_that_waited_for_a_token_in_vain_was_not_sent() {
+    let stalled = serve(|_| vec![Step::Stall]).await;
+    let client =
+        Client::with_credentials(config(&stalled.url).client_secret("client-secret")).unwrap();
+    let ask = Ask::new("hi");
+    let waiting = tokio::time::timeout(Duration::from_millis(100), client.ask(ask.clone())).await;
+    assert!(waiting.is_err());
+    let late = client.ask(ask.clone().deadline(Duration::from_millis(100))).await.unwrap_err();
+    assert!(late.is_timeout() && late.is_safe_to_ask_again(), "{late:?}");
+
+    let server = MockServer::start().await;
+    Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
+    assert!(common::client(&server).ask(ask.clone()).await.is_ok());
+    // From then on a clone that would fail before it is sent does not say that nothing was done.
+    let late = ask.clone().deadline(Duration::ZERO);
+    let error = common::client(&server).ask(late).await.unwrap_err();
+    assert!(error.is_invalid_input() && !error.is_safe_to_ask_again(), "{error:?}");
+    assert!(common::client(&server).ask(ask).await.unwrap_err().is_invalid_input());
+    assert_eq!(requests_to(&server, SEND).await.len(), 1);
+}

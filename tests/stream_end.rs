@@ -59,7 +59,8 @@ async fn streaming(
 
 #[tokio::test]
 async fn a_state_that_may_be_the_last_ends_a_stream_that_stays_open() {
-    let gets: [(&str, fn(&str) -> Option<Value>, &str); 4] = [
+    type Get = fn(&str) -> Option<Value>;
+    let gets: [(&str, Get, &str); 4] = [
         ("COMPLETED", |_| None, "Hel"),
         ("INPUT_REQUIRED", |_| None, "Hel"),
         ("COMPLETED", |id| Some(task(id, "COMPLETED", "Hello")), "Hello"),

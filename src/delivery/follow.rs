@@ -85,6 +85,7 @@ enum Lookups {
 }
 
 /// What came of looking for a lost answer.
+#[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
 pub(super) enum Reconciled {
     Found(TaskSnapshot),
     /// The server said that it does not know the task.
@@ -93,6 +94,7 @@ pub(super) enum Reconciled {
 }
 
 /// What one lookup means for the task that is followed.
+#[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
 enum Observation {
     /// The task as of now.
     Seen(TaskSnapshot),
@@ -107,6 +109,7 @@ enum Observation {
 }
 
 /// How following went on.
+#[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
 enum Change {
     To(TaskSnapshot),
     /// The server cannot be asked about the task.
@@ -272,8 +275,10 @@ impl Follower {
         try_stream! {
             self.deadline = ends;
             let mut window = Window::new(&self);
-            let is_possible = self.platform.policy.reconcile && Instant::now() < ends;
-            while is_possible {
+            if !self.platform.policy.reconcile || Instant::now() >= ends {
+                return;
+            }
+            loop {
                 match self.observe(&window).await {
                     Observation::Seen(found) if !found.task.state().is_running() => {
                         yield found;

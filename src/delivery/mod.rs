@@ -119,7 +119,9 @@ impl Platform {
         observer: &mut AskObserver,
     ) -> Result<Response> {
         let context = &ask.context;
-        context.sent.set().map_err(|error| error.with_task_id(&context.task_id))?;
+        if context.sent.is_set() {
+            return Err(Error::ask_already_sent().with_task_id(&context.task_id));
+        }
         let mut state = RetryState::default();
         let delivered = match self.request_token(deadline).await {
             // Boxed from here on: thousands may wait for a token, and what sending needs is large.
@@ -131,11 +133,15 @@ impl Platform {
             Err(error) => Err(error),
         };
         delivered.map_err(|error| {
-            let error = state.qualify(error).with_task_id(&context.task_id);
-            if error.is_safe_to_ask_again() {
+            let error = match state.attempts {
+                // A clone was sent: whatever kept this one from it says nothing of the first.
+                0 if context.sent.is_set() => Error::ask_already_sent(),
+                _ => state.qualify(error),
+            };
+            if state.attempts > 0 && error.is_safe_to_ask_again() {
                 context.sent.clear();
             }
-            error
+            error.with_task_id(&context.task_id)
         })
     }
 
@@ -152,6 +158,9 @@ impl Platform {
             let until = instant_after(ask.context.limits.reply_timeout).min(deadline);
             if until <= Instant::now() {
                 return Err(Error::deadline_passed_before_sending());
+            }
+            if state.attempts == 0 {
+                ask.context.sent.set()?;
             }
             state.attempts += 1;
             observer.count_attempt();

@@ -84,11 +84,15 @@ impl Http {
         request: reqwest::Request,
         until: Instant,
     ) -> Result<Response, Failure> {
+        let started = Instant::now();
         let sending = self.0.pool.load().client.execute(request);
         match timeout_at(until, sending).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(Failure::of(error)),
-            Err(_) => Err(Failure::TimedOut),
+            Err(_) => {
+                self.leave_pool_of(started);
+                Err(Failure::TimedOut)
+            }
         }
     }
 

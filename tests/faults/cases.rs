@@ -475,10 +475,9 @@ impl Maker<'_> {
             (_, Some(-32700 | -32600 | -32602 | -32005)) => refused(Rpc),
             // A server of this kind may answer 406 after it acted.
             (406 | 408, _) | (_, Some(_)) => self.lost(was),
-            (501, None) => refused(Unsupported),
             (403, None) => refused(Auth),
-            (404 | 405, None) => refused(Unsupported),
-            (400..500, None) => refused(Http),
+            (404 | 405 | 501, None) => refused(Unsupported),
+            (400..=499, None) => refused(Http),
             _ => self.lost(was),
         }
     }
