@@ -589,8 +589,8 @@ impl Config {
     /// Uses the connections and the retry budget of another client: one pool for the clients of
     /// many users.
     ///
-    /// The other client's connect timeout and HTTP settings apply, not those of this config. Share only
-    /// among clients that are used on the same runtime: see [`Client`](Client#runtimes).
+    /// The other client's connect timeout and HTTP settings apply, not those of this config. Share
+    /// only among clients that are used on the same runtime: see [`Client`](Client#runtimes).
     pub fn share_connections(mut self, other: &Client) -> Self {
         self.shared = Some(other.http().clone());
         self

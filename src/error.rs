@@ -102,7 +102,7 @@ pub(crate) enum Outcome {
     NotDone,
     /// It may have been done.
     Unknown,
-    /// There is nothing to know: not an ask, or the reply says it.
+    /// There is nothing to find out: the error is not of an ask, or the task's state is known.
     Settled,
 }
 

@@ -130,7 +130,8 @@ impl AskObserver {
         })))
     }
 
-    /// Returns the ask's own span: disabled where nobody is interested, and never the caller's.
+    /// Returns the ask's own span: disabled where no subscriber is interested, and never the
+    /// caller's.
     pub(crate) fn span(&self) -> Span {
         self.0.as_ref().map_or_else(Span::none, |observed| observed.span.clone())
     }

@@ -134,7 +134,7 @@ impl Platform {
         };
         delivered.map_err(|error| {
             let error = match state.attempts {
-                // A clone was sent: whatever kept this one from it says nothing of the first.
+                // A clone was sent: what stopped this one says nothing of the first.
                 0 if context.sent.is_set() => Error::ask_already_sent(),
                 _ => state.qualify(error),
             };

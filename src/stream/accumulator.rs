@@ -23,7 +23,7 @@ pub(super) struct TaskAccumulator {
 pub(super) enum Keeps {
     /// The whole task.
     Task,
-    /// The status alone: whoever reads the raw events keeps what they need.
+    /// The status alone: a reader of raw events keeps what it needs.
     Status,
 }
 

@@ -246,7 +246,7 @@ impl Driver {
                 "an event has a state that could not be understood",
             ));
         };
-        // Whatever it is about: a server that says such things has taken something up.
+        // Whichever task it is about: a server that sends events has begun to act.
         self.begin(progress);
         self.apply(update.into(), artifacts, is_final, data)
     }

@@ -54,7 +54,7 @@ pub use text::TextStream;
 /// ```
 #[must_use = "a stream does nothing unless it is read"]
 pub struct AskStream {
-    /// In a box: a task that holds a stream, and whoever moves it, needs room for a pointer.
+    /// In a box, so that a stream is cheap to move and to store.
     driver: Box<Driver>,
 }
 
