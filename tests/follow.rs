@@ -439,6 +439,9 @@ async fn a_reply_to_the_continuation_proves_receipt_without_a_history() {
         let (_server, reply) = continued(None, working, said("COMPLETED", at, false)).await;
         assert_eq!(reply.unwrap().text(), "answered", "{at:?}");
     }
+    // A question that may be the one that was answered is not shown again.
+    let (_server, reply) = continued(None, working, said("INPUT_REQUIRED", None, false)).await;
+    assert!(reply.is_err_and(|error| error.is_outcome_unknown()));
     // A snapshot from before the continuation is not its answer.
     let (_server, reply) =
         continued(Some(FIRST), working, said("INPUT_REQUIRED", Some(FIRST), false)).await;

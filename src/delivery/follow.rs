@@ -415,7 +415,10 @@ impl Follower {
                 let said = task.history.iter().rev().find(|message| message.role == Role::User);
                 said.is_some_and(|message| message.text() == before.text)
             }
-            (Order::Later | Order::Unclear, Receipt::Proven) => true,
+            (Order::Later, Receipt::Proven) => true,
+            // Without times, a question may be the one that was answered: to show it again would
+            // invite a second answer.
+            (Order::Unclear, Receipt::Proven) => !task.state().is_waiting_for_user(),
             (Order::Unclear, Receipt::Unproven) | (Order::NotLater, _) => false,
         }
     }

@@ -58,6 +58,9 @@ pub struct AskStream {
     driver: Box<Driver>,
 }
 
+/// How many events [`AskStream::into_reply`] reads before other tasks have their turn.
+const EVENTS_A_POLL: u32 = 256;
+
 impl AskStream {
     pub(crate) fn new(driver: Driver) -> Self {
         Self { driver: Box::new(driver) }
@@ -95,8 +98,14 @@ impl AskStream {
     ///
     /// As the stream itself; an answer that was cut is never a reply.
     pub async fn into_reply(mut self) -> Result<Reply> {
+        let mut events: u32 = 0;
         while let Some(event) = self.next().await {
             event?;
+            events = events.wrapping_add(1);
+            // A server that never pauses does not keep other tasks of this thread from running.
+            if events.is_multiple_of(EVENTS_A_POLL) {
+                tokio::task::yield_now().await;
+            }
         }
         self.driver.into_reply()
     }
