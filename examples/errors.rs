@@ -1,5 +1,4 @@
-//! Handles errors where money moves: may it have been done, was it surely not done, must the user
-//! connect again?
+//! One error type, and the three questions to ask it where money moves.
 //!
 //! ```sh
 //! cargo run --example errors
@@ -10,10 +9,10 @@ mod support;
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::{Ask, Client, Error, Reply};
 
-/// Handles an answer as a program does that moves money.
+/// What a program that handles money does with an answer.
 fn handle(result: Result<Reply, Error>) {
     match result {
-        // It MAY have been done. Never ask again: store the task id, and look the task up later.
+        // It MAY have been done. Never ask again: keep the task id, and look later.
         Err(error) if error.is_outcome_unknown() => {
             println!("look later at {:?}: {error}", error.task_id())
         }
@@ -48,12 +47,12 @@ async fn main() -> Result<(), Error> {
     );
     handle(client.ask("List all payees").await);
 
-    // The agent pays, and the connection breaks before the answer: the SDK looks the task up.
+    // The agent pays, and the connection breaks before the answer: the SDK looks for it.
     client.ask("Create payee Tyllen").await?;
     emulator.fault(Fault::close().on(Operation::Send).after_acting());
     handle(client.ask("Pay Tyllen $50").await);
 
-    // The lookup fails too. With the task id, the task can be looked up later.
+    // Nor can it be looked for. Whoever kept the task id can look later.
     emulator.faults([
         Fault::close().on(Operation::Send).after_acting(),
         Fault::close().on(Operation::Get).times(5),

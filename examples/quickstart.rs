@@ -1,8 +1,8 @@
-//! Asks, and reads the answer: as text, as JSON, and exactly as the server wrote it.
+//! Ask, and read the answer: for a person, as JSON, and exactly as the server wrote it.
 //!
 //! ```sh
 //! cargo run --example quickstart              # asks the emulator
-//! cargo run --example quickstart -- --live    # asks the platform, with the credentials in .env
+//! cargo run --example quickstart -- --live    # asks the platform; PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET in .env
 //! ```
 
 mod support;
@@ -26,12 +26,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let raw = client.ask_raw("How much money do I have in my wallet?").await?;
     println!("{}\n", raw.json());
 
-    // The next ask pays, so it only runs with the emulator's play money.
+    // What follows pays: only with the emulator's play money.
     if payman.emulator().is_none() {
         return Ok(());
     }
 
-    // The agent may ask a question. The answer goes to the same task.
+    // The agent may ask back. The answer goes to the same task.
     let mut reply = client.ask("Pay Tyllen $50").await?;
     println!("{reply}");
     if reply.state() == &TaskState::InputRequired {

@@ -1,5 +1,4 @@
-//! Resumes a session, which the agent remembers: with another client, with a token, or on the same
-//! client.
+//! The agent remembers a session: resume it with another client, with a token, or on the same client.
 //!
 //! ```sh
 //! cargo run --example sessions
@@ -13,7 +12,7 @@ use payman_sdk::{Client, TokenInfo};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let payman = support::Payman::start().await?;
 
-    // A client has one session. Store its id.
+    // A client has one session, made with it. Keep its id.
     let first = Client::with_credentials(payman.config()?)?;
     println!("{}", first.ask("How much money do I have in my wallet?").await?);
     let session = first.session_id();

@@ -1,4 +1,4 @@
-//! Reads an answer as it arrives: event by event, as text only, or raw.
+//! The answer as it comes: event by event, only the words, or raw.
 //!
 //! ```sh
 //! cargo run --example streaming
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    // The text alone, for a page or a terminal.
+    // Only the words, for a page or a terminal.
     let mut words = client.ask_stream("List all wallets").await?.text();
     while let Some(word) = words.next().await {
         print!("{}", word?);

@@ -1,5 +1,5 @@
-//! Prints the SDK's `tracing` spans: `ask`, `stream`, `attempt` and `token`, with ids, states and
-//! durations. They hold no text and no secret.
+//! What the SDK tells `tracing`: spans `ask`, `stream`, `attempt` and `token`, with ids, states and durations.
+//! Neither what is asked and answered nor any secret is among it.
 //!
 //! ```sh
 //! cargo run --example tracing
@@ -32,11 +32,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.ask_stream("List all payees").await?.into_reply().await?;
 
     if let Some(emulator) = payman.emulator() {
-        // Two attempts: the first is refused because its token is no longer valid.
+        // Two attempts: the first is told that its token no longer holds.
         emulator.expire_access_tokens();
         client.ask("List all wallets").await?;
 
-        // The answer is lost, and found by a lookup.
+        // The answer is lost on its way, and found by looking.
         emulator.fault(Fault::close().on(Operation::Send).after_acting());
         client.ask("Create payee Tyllen").await?;
     }
