@@ -52,10 +52,11 @@ fn frames(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         let source = || stream::iter(chunks.iter().cloned().map(Ok::<_, Infallible>));
         group.bench_function(format!("straight/{name}"), |bencher| {
-            bencher.iter(|| decode::frames(source(), 1 << 24).count().now_or_never());
+            bencher.iter(|| decode::event_data(source(), 1 << 24).count().now_or_never());
         });
         group.bench_function(format!("library/{name}"), |bencher| {
-            bencher.iter(|| decode::frames_by_library(source(), 1 << 24).count().now_or_never());
+            bencher
+                .iter(|| decode::event_data_by_library(source(), 1 << 24).count().now_or_never());
         });
     }
 }

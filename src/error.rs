@@ -434,6 +434,13 @@ impl Error {
 
 /// Streams.
 impl Error {
+    /// The chunks of text already yielded are not the start of the text any more.
+    pub(crate) fn text_rewritten(id: &TaskId) -> Self {
+        let message =
+            "the answer was rewritten: it does not start with the text that was already yielded";
+        Self::new(ErrorKind::Protocol, Outcome::Settled, message).with_task_id(id)
+    }
+
     /// The stream ended, or broke, before the answer did.
     pub(crate) fn stream_cut(message: &'static str) -> Self {
         Self::unknown(ErrorKind::Interrupted, message)

@@ -52,7 +52,7 @@ fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option
 }
 
 fn frames_in(bytes: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<ErrorKind>) {
-    run(decode::frames(source(chunks_of(bytes, size)), limit))
+    run(decode::event_data(source(chunks_of(bytes, size)), limit))
 }
 
 /// The same in every chunking that is tried, by either way.
@@ -61,9 +61,9 @@ fn frames(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
     let whole = frames_in(bytes, usize::MAX, LIMIT);
     for size in [1, 2, 3, 5, 7, 64] {
         assert_eq!(frames_in(bytes, size, LIMIT), whole, "in chunks of {size}");
-        let with_breath = run(decode::frames(breathing(chunks_of(bytes, size)), LIMIT));
+        let with_breath = run(decode::event_data(breathing(chunks_of(bytes, size)), LIMIT));
         assert_eq!(with_breath, whole, "with a breath between chunks of {size}");
-        let by_library = run(decode::frames_by_library(source(chunks_of(bytes, size)), LIMIT));
+        let by_library = run(decode::event_data_by_library(source(chunks_of(bytes, size)), LIMIT));
         assert_eq!(by_library, whole, "by the library, in chunks of {size}");
     }
     whole
@@ -75,7 +75,7 @@ fn comments_without_end_or_pause_let_the_reader_have_a_say() {
     for chunk in [": ping\n", ": ping\n\n", ":", "data: {}\n\n", "id: 1\n\n"] {
         let comments =
             stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
-        assert!(decode::frames(comments, 64).next().now_or_never().is_none(), "{chunk:?}");
+        assert!(decode::event_data(comments, 64).next().now_or_never().is_none(), "{chunk:?}");
     }
 }
 
@@ -120,21 +120,24 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
                 chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect(),
             ] {
                 assert_eq!(
-                    run(decode::frames(source(parts.clone()), LIMIT)),
+                    run(decode::event_data(source(parts.clone()), LIMIT)),
                     whole,
                     "{before:?}, then {event:?}"
                 );
                 assert_eq!(
-                    run(decode::frames(breathing(parts), LIMIT)),
+                    run(decode::event_data(breathing(parts), LIMIT)),
                     whole,
                     "{before:?}, then {event:?}"
                 );
             }
         }
     }
-    let (data, end) = run(decode::frames(source(vec![Bytes::from("data: 1234\n\n")]), 9));
+    let (data, end) = run(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 9));
     assert_eq!((data.len(), end), (0, Some(ErrorKind::TooLarge)));
-    assert_eq!(run(decode::frames(source(vec![Bytes::from("data: 1234\n\n")]), 10)).0, ["1234"]);
+    assert_eq!(
+        run(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 10)).0,
+        ["1234"]
+    );
 }
 
 fn data(bytes: impl AsRef<[u8]>) -> Vec<String> {
@@ -270,7 +273,7 @@ fn an_event_without_end_is_refused_before_much_more_than_the_limit_was_read() {
         let asked = Arc::new(AtomicUsize::new(0));
         let chunk = Bytes::from(line.repeat(1000 / line.len()));
         let endless = Counted(std::iter::repeat(chunk), asked.clone());
-        let (data, end) = run(decode::frames(endless, 100_000));
+        let (data, end) = run(decode::event_data(endless, 100_000));
         assert_eq!((data, end), (vec![], Some(ErrorKind::TooLarge)), "{line:?}");
         let read = asked.load(Ordering::Relaxed);
         assert!((90..=106).contains(&read), "{line:?}: {read} chunks of about 1000 bytes");
@@ -292,7 +295,7 @@ fn an_event_comes_as_soon_as_it_is_whole() {
         "data: 1\ndata: 2\r\r",
         "data: 1\n\nda",
     ] {
-        let mut frames = decode::frames(then_waits(text), LIMIT);
+        let mut frames = decode::event_data(then_waits(text), LIMIT);
         assert!(
             frames.next().now_or_never().flatten().is_some_and(|item| item.is_ok()),
             "{text:?}"
@@ -301,7 +304,7 @@ fn an_event_comes_as_soon_as_it_is_whole() {
     }
     for text in ["data: 1\n", "data: 1\r\n", "data: 1\r", "\u{feff}"] {
         assert!(
-            decode::frames(then_waits(text), LIMIT).next().now_or_never().is_none(),
+            decode::event_data(then_waits(text), LIMIT).next().now_or_never().is_none(),
             "{text:?}"
         );
     }
@@ -315,7 +318,7 @@ fn a_broken_source_is_an_error_after_the_events_before_it() {
         Err(std::io::Error::other("reset")),
         Ok(Bytes::from_static(b"\n")),
     ]);
-    let (data, end) = run(decode::frames(broken, LIMIT));
+    let (data, end) = run(decode::event_data(broken, LIMIT));
     assert_eq!((data, end), (vec!["1".into(), "2".into()], Some(ErrorKind::Interrupted)));
 }
 

@@ -32,11 +32,11 @@ fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> Outcome {
 }
 
 fn plain(chunks: Vec<Bytes>, limit: usize) -> Outcome {
-    run(decode::frames(source(chunks), limit))
+    run(decode::event_data(source(chunks), limit))
 }
 
 fn by_library(chunks: Vec<Bytes>, limit: usize) -> Outcome {
-    run(decode::frames_by_library(source(chunks), limit))
+    run(decode::event_data_by_library(source(chunks), limit))
 }
 
 /// Cuts bytes at the given places, whatever they are.

@@ -103,7 +103,7 @@ impl Input {
     }
 
     pub fn our_frames(&self) {
-        self.drain(decode::frames(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
+        self.drain(decode::event_data(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
     }
 
     fn drain<T>(&self, mut events: impl Stream<Item = Result<T>> + Unpin) {

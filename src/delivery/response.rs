@@ -231,7 +231,7 @@ async fn read_http_error(
     let (rpc, has_task) = match decode_message(&body) {
         Ok(MessageContent::Error(rpc, has_task)) => (Some(rpc), has_task),
         Ok(MessageContent::Result(_) | MessageContent::Unknown(_)) => (None, true),
-        Ok(MessageContent::Nothing) => (None, false),
+        Ok(MessageContent::Nothing | MessageContent::KeepAlive) => (None, false),
         Err(_) => read_loosely(&body),
     };
     let error = match rpc.filter(|rpc| rpc.code.is_some()) {

@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::observe::AskObserver;
 use crate::reply::Reply;
 use crate::time::instant_after;
-use crate::transport::sse::{Data, SseError, SseParser};
+use crate::transport::sse::{SseError, SseEvent, SseParser};
 use crate::wire::state::TaskState;
 use crate::wire::update::{MessageContent, decode_message};
 
@@ -133,7 +133,7 @@ impl Driver {
             let next = match &mut self.state {
                 StreamState::Live { events, progress } => {
                     self.timeouts.reader_waits();
-                    let polled = events.poll_next_unpin(cx).map_ok(Data::into_bytes);
+                    let polled = events.poll_next_unpin(cx).map_ok(SseEvent::into_bytes);
                     let (heard, progress) = (events.has_heard(), *progress);
                     ready!(self.take_in(cx, polled, heard, progress))
                 }
@@ -228,6 +228,7 @@ impl Driver {
                 let has_task = beside_result || progress != StreamProgress::Opened;
                 return self.refused_or_lost(Error::from_rpc(rpc), has_task);
             }
+            Ok(MessageContent::KeepAlive) => return Next::Skip,
             Ok(MessageContent::Nothing) => {
                 return Next::Lost(Error::protocol("an event is neither a result nor an error"));
             }

@@ -1,5 +1,6 @@
-//! Only the words of a stream, as they come.
+//! Only the text of a stream, chunk by chunk.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,122 +8,78 @@ use std::task::{Context, Poll, ready};
 use futures::{Stream, StreamExt};
 
 use super::AskStream;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::ids::TaskId;
 use crate::reply::Reply;
-use crate::wire::part::Part;
-use crate::wire::task::{Artifact, words_of};
+use crate::wire::part::{Part, joined_text};
+use crate::wire::task::Artifact;
 
-/// The words of an answer as they come; see [`AskStream::text`].
+/// The text of an answer, chunk by chunk; see [`AskStream::text`].
 ///
-/// What was given cannot be taken back: where the answer was rewritten, or was cut and its end does not start with
-/// what was given, the stream ends in an error of kind [`ErrorKind::Protocol`].
+/// Chunks cannot be taken back. If the answer was rewritten, or was cut and its end does not start with
+/// the chunks already yielded, the stream ends in an error of kind
+/// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).
 #[must_use = "a stream does nothing unless it is read"]
 pub struct TextStream {
     events: AskStream,
-    given: String,
-    ended: bool,
+    text: TextProgress,
+    state: TextState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TextState {
+    Reading,
+    Ended,
 }
 
 impl TextStream {
     pub(super) fn new(events: AskStream) -> Self {
-        Self { events, given: String::new(), ended: false }
+        Self { events, text: TextProgress::default(), state: TextState::Reading }
     }
 
-    /// What has come so far, as a reply: after the last words, its state says how the task ended.
+    /// Returns the answer so far as a reply: after the last chunk, its state says how the task ended.
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
         self.events.reply_so_far()
     }
 
-    /// The task.
+    /// Returns the id of the task.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         self.events.task_id()
     }
 
-    /// What of `whole` was not given yet; `None` where it does not start with what was.
-    fn rest(&mut self, whole: &str) -> Option<String> {
-        let rest = whole.strip_prefix(self.given.as_str())?.to_owned();
-        self.given.push_str(&rest);
-        Some(rest)
-    }
-
-    fn words_of(&mut self, event: &Event) -> Option<String> {
-        let artifacts = self.events.accumulated().artifacts();
-        let Some(words) = plainly_appended(event, artifacts, self.given.len()) else {
-            let so_far = settled_text(artifacts);
-            return self.rest(&so_far);
-        };
-        self.given.push_str(&words);
-        Some(words)
-    }
-
-    fn last_words(&mut self) -> Option<Result<String>> {
+    /// Returns what the whole text has beyond the chunks already yielded.
+    fn last_chunk(&mut self) -> Option<Result<String>> {
         let whole = self.events.accumulated().text();
-        match self.rest(&whole) {
-            Some(rest) if rest.is_empty() => None,
-            Some(rest) => Some(Ok(rest)),
-            None => Some(Err(rewritten(self.task_id()))),
+        match whole.strip_prefix(self.text.yielded.as_str()) {
+            Some("") => None,
+            Some(rest) => Some(Ok(rest.to_owned())),
+            None => Some(Err(Error::text_rewritten(self.task_id()))),
         }
     }
-}
-
-fn rewritten(id: &TaskId) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        Outcome::Settled,
-        "the answer was rewritten: it does not start with the words already given",
-    )
-    .with_task_id(id)
-}
-
-/// The usual event: more words for the only artifact that words may come from. Saves reading the whole text again.
-fn plainly_appended(event: &Event, artifacts: &[Artifact], given: usize) -> Option<String> {
-    let Event::Artifact(update) = event else {
-        return None;
-    };
-    let ([only], [Part::Text(more)]) = (artifacts, update.artifact.parts.as_slice()) else {
-        return None;
-    };
-    let [Part::Text(whole)] = only.parts.as_slice() else {
-        return None;
-    };
-    let extended = update.artifact.append && whole.text.len() == given + more.text.len();
-    extended.then(|| more.text.clone())
-}
-
-/// The text that only grows at its end from here: the artifacts up to the first that may still get more words.
-fn settled_text(artifacts: &[Artifact]) -> String {
-    let open = artifacts.iter().position(|artifact| !is_complete(artifact));
-    words_of(open.and_then(|at| artifacts.get(..=at)).unwrap_or(artifacts))
-}
-
-fn is_complete(artifact: &Artifact) -> bool {
-    let has_no_words =
-        !artifact.parts.is_empty() && artifact.parts.iter().all(|part| part.as_text().is_none());
-    artifact.last_chunk == Some(true) || has_no_words
 }
 
 impl Stream for TextStream {
     type Item = Result<String>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        while !self.ended {
+        while self.state == TextState::Reading {
             match ready!(self.events.poll_next_unpin(cx)) {
-                Some(Ok(event)) => match self.words_of(&event) {
-                    Some(words) if !words.is_empty() => return Poll::Ready(Some(Ok(words))),
-                    // What does not fit now may fit in the end.
-                    _ => {}
-                },
+                Some(Ok(event)) => {
+                    let chunk = self.text.apply(&event);
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(chunk)));
+                    }
+                }
                 Some(Err(error)) => {
-                    self.ended = true;
+                    self.state = TextState::Ended;
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
-                    self.ended = true;
-                    return Poll::Ready(self.last_words());
+                    self.state = TextState::Ended;
+                    return Poll::Ready(self.last_chunk());
                 }
             }
         }
@@ -133,5 +90,195 @@ impl Stream for TextStream {
 impl fmt::Debug for TextStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TextStream").field("events", &self.events).finish_non_exhaustive()
+    }
+}
+
+/// The text of the artifacts so far, and how much of it was yielded.
+///
+/// Each event costs time in proportion to its own size, not to that of the answer: an appended chunk is
+/// added to the text of its artifact, and the position in the open artifact moves on.
+#[derive(Default)]
+struct TextProgress {
+    artifacts: Vec<ArtifactText>,
+    /// The position of the artifact with an index.
+    positions: HashMap<i64, usize>,
+    /// The artifact that may still grow; those before it are complete and were yielded.
+    open: usize,
+    /// How many bytes of the open artifact were yielded.
+    yielded_of_open: usize,
+    /// All that was yielded.
+    yielded: String,
+    /// What was yielded is not the start of the text any more. Whether it fits again is decided at the end.
+    is_rewritten: bool,
+}
+
+/// The text of one artifact.
+#[derive(Default)]
+struct ArtifactText {
+    text: String,
+    last_part: LastPart,
+    is_complete: bool,
+}
+
+/// The kind of an artifact's last part, which decides how appended text joins it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum LastPart {
+    #[default]
+    None,
+    Text,
+    /// Not text; an earlier part may be.
+    Other {
+        after_text: bool,
+    },
+}
+
+impl TextProgress {
+    /// Applies an event, and returns the text to yield; empty where there is none.
+    fn apply(&mut self, event: &Event) -> String {
+        match event {
+            Event::Artifact(update) => self.apply_artifact(&update.artifact),
+            Event::Task(task) => self.replace_all(&task.artifacts),
+            Event::Status(_) | Event::Unknown(_) => return String::new(),
+        }
+        if self.is_rewritten { String::new() } else { self.advance() }
+    }
+
+    fn apply_artifact(&mut self, update: &Artifact) {
+        let at = *self.positions.entry(update.index).or_insert(self.artifacts.len());
+        if at == self.artifacts.len() {
+            self.artifacts.push(ArtifactText::default());
+        }
+        let Some(artifact) = self.artifacts.get_mut(at) else { return };
+        if update.append {
+            artifact.append(&update.parts);
+        } else {
+            let replaced = std::mem::replace(artifact, ArtifactText::new(&update.parts));
+            artifact.is_complete = replaced.is_complete;
+            self.is_rewritten |= !self.still_fits(at, &replaced.text);
+        }
+        if let Some(artifact) = self.artifacts.get_mut(at) {
+            artifact.is_complete |= update.last_chunk == Some(true) || artifact.has_no_text();
+            // Text after the end of an artifact that was passed has no place in what was yielded.
+            self.is_rewritten |=
+                at < self.open && update.append && !joined_text(&update.parts).is_empty();
+        }
+    }
+
+    /// Returns true where the new text of an artifact starts with what was yielded of the old one.
+    fn still_fits(&self, at: usize, old: &str) -> bool {
+        let Some(new) = self.artifacts.get(at) else { return true };
+        match at.cmp(&self.open) {
+            std::cmp::Ordering::Less => new.text == old,
+            std::cmp::Ordering::Equal => {
+                old.get(..self.yielded_of_open).is_some_and(|given| new.text.starts_with(given))
+            }
+            std::cmp::Ordering::Greater => true,
+        }
+    }
+
+    /// Replaces all artifacts by those of a whole task.
+    fn replace_all(&mut self, artifacts: &[Artifact]) {
+        self.artifacts = artifacts
+            .iter()
+            .map(|artifact| {
+                let mut text = ArtifactText::new(&artifact.parts);
+                text.is_complete = artifact.last_chunk == Some(true) || text.has_no_text();
+                text
+            })
+            .collect();
+        self.positions =
+            artifacts.iter().enumerate().rev().map(|(at, artifact)| (artifact.index, at)).collect();
+        self.find_position();
+    }
+
+    /// Finds the place in the artifacts up to which the text was yielded.
+    fn find_position(&mut self) {
+        let mut left = self.yielded.as_str();
+        let mut begun = false;
+        for (at, artifact) in self.artifacts.iter().enumerate() {
+            (self.open, self.yielded_of_open) = (at, 0);
+            if left.is_empty() {
+                break;
+            }
+            if begun && !artifact.text.is_empty() {
+                let Some(rest) = left.strip_prefix('\n') else { break };
+                left = rest;
+            }
+            begun |= !artifact.text.is_empty();
+            match left.strip_prefix(artifact.text.as_str()) {
+                Some(rest) => {
+                    left = rest;
+                    self.yielded_of_open = artifact.text.len();
+                    if left.is_empty() && !artifact.is_complete {
+                        break;
+                    }
+                }
+                None if artifact.text.starts_with(left) => {
+                    self.yielded_of_open = left.len();
+                    left = "";
+                }
+                None => break,
+            }
+        }
+        self.is_rewritten = !left.is_empty();
+    }
+
+    /// Returns the text that became certain: the rest of the open artifact, and, where it is complete, of
+    /// the next ones.
+    fn advance(&mut self) -> String {
+        let mut chunk = String::new();
+        while let Some(artifact) = self.artifacts.get(self.open) {
+            let rest = artifact.text.get(self.yielded_of_open..).unwrap_or_default();
+            let has_text_before = !self.yielded.is_empty() || !chunk.is_empty();
+            if self.yielded_of_open == 0 && !rest.is_empty() && has_text_before {
+                chunk.push('\n');
+            }
+            chunk.push_str(rest);
+            self.yielded_of_open = artifact.text.len();
+            let is_last = self.open + 1 == self.artifacts.len();
+            if !artifact.is_complete || is_last {
+                break;
+            }
+            self.open += 1;
+            self.yielded_of_open = 0;
+        }
+        self.yielded.push_str(&chunk);
+        chunk
+    }
+}
+
+impl ArtifactText {
+    fn new(parts: &[Part]) -> Self {
+        let mut artifact = Self::default();
+        artifact.append(parts);
+        artifact
+    }
+
+    /// Appends parts as [`Artifact::merge`] does: text extends a last part that is text, and other parts
+    /// with text begin on a new line.
+    fn append(&mut self, parts: &[Part]) {
+        for (position, part) in parts.iter().enumerate() {
+            let Some(text) = part.as_text() else {
+                let after_text = match self.last_part {
+                    LastPart::None => false,
+                    LastPart::Text => true,
+                    LastPart::Other { after_text } => after_text,
+                };
+                self.last_part = LastPart::Other { after_text };
+                continue;
+            };
+            let extends = position == 0 && self.last_part == LastPart::Text;
+            let has_text_part =
+                !matches!(self.last_part, LastPart::None | LastPart::Other { after_text: false });
+            if has_text_part && !extends {
+                self.text.push('\n');
+            }
+            self.text.push_str(text);
+            self.last_part = LastPart::Text;
+        }
+    }
+
+    fn has_no_text(&self) -> bool {
+        matches!(self.last_part, LastPart::Other { after_text: false })
     }
 }

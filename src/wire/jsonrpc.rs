@@ -52,7 +52,7 @@ pub struct RpcError {
 }
 
 #[derive(Deserialize)]
-struct Fields {
+struct ErrorFields {
     #[serde(default, deserialize_with = "lenient::integer")]
     code: Option<i64>,
     #[serde(default, deserialize_with = "lenient::text")]
@@ -77,10 +77,12 @@ impl RpcError {
     /// Reads an error of any shape. A server may nest the real one in `data`: that is what counts.
     fn from_value(value: Value) -> Self {
         let fields = match value {
-            Value::Object(_) => Fields::deserialize(value),
-            other => {
-                Ok(Fields { code: None, message: lenient::text(other).ok().flatten(), data: None })
-            }
+            Value::Object(_) => ErrorFields::deserialize(value),
+            other => Ok(ErrorFields {
+                code: None,
+                message: lenient::text(other).ok().flatten(),
+                data: None,
+            }),
         };
         let Ok(fields) = fields else {
             return Self { code: None, message: String::new(), data: None };
@@ -96,7 +98,7 @@ fn nested_error(data: &Value) -> Option<RpcError> {
     let candidate = data.get("error").unwrap_or(data);
     candidate.get("code")?.as_i64()?;
     candidate.get("message")?.as_str()?;
-    let fields = Fields::deserialize(candidate).ok()?;
+    let fields = ErrorFields::deserialize(candidate).ok()?;
     Some(RpcError {
         code: fields.code,
         message: fields.message.unwrap_or_default(),

@@ -1,13 +1,127 @@
-//! Readers that take what servers really send: nulls, numbers for text, odd metadata.
+//! Readers that accept what servers really send: nulls, numbers for text, odd metadata.
+//!
+//! All of them read through one visitor, [`Loose`], which works with any number representation: with
+//! the feature `arbitrary_precision` of `serde_json`, which any crate of a program can turn on, numbers
+//! reach a visitor as maps.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Number, Value};
 
 use super::Metadata;
 
-/// `null` is as good as absent.
+/// Any JSON value. Text is borrowed where possible, so that the usual field is read without a copy.
+pub(super) enum Loose<'de> {
+    Text(Cow<'de, str>),
+    Other(Value),
+}
+
+impl From<Loose<'_>> for Value {
+    fn from(loose: Loose<'_>) -> Self {
+        match loose {
+            Loose::Text(text) => Self::String(text.into_owned()),
+            Loose::Other(value) => value,
+        }
+    }
+}
+
+impl Loose<'_> {
+    /// Returns text as it is, and a number or a truth value as its JSON text; nothing else.
+    pub(super) fn as_text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::Other(Value::Bool(value)) => {
+                Some(Cow::Borrowed(if *value { "true" } else { "false" }))
+            }
+            Self::Other(Value::Number(number)) => Some(Cow::Owned(number_text(number))),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// Writes a number the same way whatever representation `serde_json` was built with.
+fn number_text(number: &Number) -> String {
+    match (number.as_i64(), number.as_u64(), number.as_f64()) {
+        (Some(value), _, _) => value.to_string(),
+        (None, Some(value), _) => value.to_string(),
+        (None, None, Some(value)) => value.to_string(),
+        (None, None, None) => number.to_string(),
+    }
+}
+
+struct LooseVisitor;
+
+impl<'de> Deserialize<'de> for Loose<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LooseVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for LooseVisitor {
+    type Value = Loose<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.into()))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.to_owned().into()))
+    }
+
+    fn visit_string<E: de::Error>(self, text: String) -> Result<Loose<'de>, E> {
+        Ok(Loose::Text(text.into()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(value.into()))
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(Value::Null))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Loose<'de>, E> {
+        Ok(Loose::Other(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Loose<'de>, D::Error> {
+        Loose::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Loose<'de>, A::Error> {
+        Value::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Loose::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose<'de>, A::Error> {
+        Value::deserialize(de::value::MapAccessDeserializer::new(map)).map(Loose::Other)
+    }
+}
+
+/// Returns true for the one field of the map as which `serde_json` hands out a number where it was built
+/// with `arbitrary_precision`.
+pub(super) fn is_number_field(name: &str) -> bool {
+    name == "$serde_json::private::Number"
+}
+
+/// Reads `null` as the default, like an absent field.
 pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -16,146 +130,91 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Text; a number or a truth value as its JSON text; anything else as absent.
+/// Reads text; a number or a truth value as its JSON text; anything else as absent.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    id(deserializer)
+    Ok(Loose::deserialize(deserializer)?.as_text().map(Cow::into_owned))
 }
 
-/// An id, or anything else that is made from text, as [`text`] reads it.
+/// Reads an id, or anything else that is made from text, as [`text`] does.
 pub(super) fn id<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: for<'a> From<&'a str>,
 {
-    deserializer.deserialize_any(Scalar(|scalar: Json<'_>| match scalar {
-        Json::Text(text) => Some(T::from(text)),
-        Json::Bool(value) => Some(T::from(if value { "true" } else { "false" })),
-        Json::Integer(value) => Some(T::from(value.to_string().as_str())),
-        Json::Float(value) => Some(T::from(value.to_string().as_str())),
-        Json::Other => None,
-    }))
+    Ok(Loose::deserialize(deserializer)?.as_text().map(|text| T::from(&text)))
 }
 
-/// A truth value; `"true"`, `"false"`, 0 and 1 count; anything else as absent.
+/// Reads a truth value; `"true"`, `"false"`, 0 and 1 count; anything else as absent.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    deserializer.deserialize_any(Scalar(|scalar: Json<'_>| match scalar {
-        Json::Bool(value) => Some(value),
-        Json::Text("true" | "1") | Json::Integer(1) => Some(true),
-        Json::Text("false" | "0") | Json::Integer(0) => Some(false),
-        Json::Float(1.0) => Some(true),
-        Json::Float(0.0) => Some(false),
-        _ => None,
-    }))
+    Ok(match Loose::deserialize(deserializer)? {
+        Loose::Other(Value::Bool(value)) => Some(value),
+        Loose::Text(text) => match &*text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        },
+        Loose::Other(Value::Number(number)) => match number.as_f64() {
+            Some(1.0) => Some(true),
+            Some(0.0) => Some(false),
+            _ => None,
+        },
+        Loose::Other(_) => None,
+    })
 }
 
-/// An integer, also written as text or with a fraction, which is cut off; what does not fit saturates; anything else
-/// as absent.
+/// Reads an integer, also written as text or with a fraction, which is cut off. A number that does not
+/// fit saturates; anything else is absent.
 pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    deserializer.deserialize_any(Scalar(|scalar: Json<'_>| match scalar {
-        Json::Integer(value) => Some(i64::try_from(value).unwrap_or(i64::MAX)),
-        Json::Float(value) => whole(value),
-        Json::Text(text) => integer_of(text.trim()),
-        Json::Bool(_) | Json::Other => None,
-    }))
+    Ok(match Loose::deserialize(deserializer)? {
+        Loose::Text(text) => parse_integer(text.trim()),
+        Loose::Other(Value::Number(number)) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Some(value),
+            (None, Some(_)) => Some(i64::MAX),
+            (None, None) => number.as_f64().and_then(truncate),
+        },
+        Loose::Other(_) => None,
+    })
 }
 
-pub(super) fn integer_of(text: &str) -> Option<i64> {
-    text.parse().ok().or_else(|| whole(text.parse().ok()?))
+/// Parses an integer from text, also one with a fraction.
+pub(super) fn parse_integer(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| truncate(text.parse().ok()?))
 }
 
-/// Servers written in languages with one number type send 3600.0.
-fn whole(number: f64) -> Option<i64> {
+/// Cuts the fraction off: servers written in languages with one number type send 3600.0.
+fn truncate(number: f64) -> Option<i64> {
     number.is_finite().then(|| number.trunc() as i64)
 }
 
-/// One JSON value, as far as a scalar is wanted.
-enum Json<'a> {
-    Text(&'a str),
-    Bool(bool),
-    /// Wide enough for what JSON readers tell apart: i64 and u64.
-    Integer(i128),
-    Float(f64),
-    /// Null, an array, an object.
-    Other,
+/// Reads a JSON object; anything else as an empty one.
+pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
+    Ok(match Loose::deserialize(deserializer)? {
+        Loose::Other(Value::Object(object)) => object,
+        Loose::Text(_) | Loose::Other(_) => Metadata::new(),
+    })
 }
 
-/// Reads any value, and makes of it what the function says: text is borrowed, not copied.
-struct Scalar<F>(F);
+/// An optional field that is read by [`id`], [`flag`] or [`metadata`], for visitors written by hand.
+pub(super) struct LooseId<T>(pub(super) Option<T>);
+pub(super) struct LooseFlag(pub(super) Option<bool>);
+pub(super) struct LooseObject(pub(super) Metadata);
 
-impl<'de, F, T> Visitor<'de> for Scalar<F>
-where
-    F: FnOnce(Json<'_>) -> T,
-{
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        Ok((self.0)(Json::Text(text)))
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
-        Ok((self.0)(Json::Bool(value)))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<T, E> {
-        Ok((self.0)(Json::Integer(value.into())))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<T, E> {
-        Ok((self.0)(Json::Integer(value.into())))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<T, E> {
-        Ok((self.0)(Json::Float(value)))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<T, E> {
-        Ok((self.0)(Json::Other))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok((self.0)(Json::Other))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok((self.0)(Json::Other))
-    }
-}
-
-/// A type for each of the readers above, for visitors written by hand.
-pub(super) struct Id<T>(pub(super) Option<T>);
-pub(super) struct Flag(pub(super) Option<bool>);
-pub(super) struct Object(pub(super) Metadata);
-
-impl<'de, T: for<'a> From<&'a str>> Deserialize<'de> for Id<T> {
+impl<'de, T: for<'a> From<&'a str>> Deserialize<'de> for LooseId<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         id(deserializer).map(Self)
     }
 }
 
-impl<'de> Deserialize<'de> for Flag {
+impl<'de> Deserialize<'de> for LooseFlag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         flag(deserializer).map(Self)
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for LooseObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         metadata(deserializer).map(Self)
     }
-}
-
-/// A JSON object; anything else as an empty one.
-pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Object(object) => object,
-        _ => Metadata::new(),
-    })
 }
 
 #[cfg(test)]

@@ -1,24 +1,24 @@
-//! What one JSON text says: a JSON-RPC response, or a bare event where the envelope was left out.
+//! Decodes one message: a JSON-RPC response, or an event without its envelope.
 //!
-//! Read once and in place: nearly all of a small event's cost would else be the moving of half-read structs.
+//! A message is decoded in one pass into the place where it stays.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected,
+    Visitor,
 };
 use serde_json::Value;
 
 use super::Metadata;
 use super::jsonrpc::RpcError;
-use super::lenient::{self, Flag, Id, Object};
-use super::part::Loose;
+use super::lenient::{self, Loose, LooseFlag, LooseId, LooseObject};
 use super::task::{Artifact, Message, Task, TaskStatus};
 use super::update::{ArtifactUpdate, StatusUpdate, Update};
 use crate::ids::{SessionId, TaskId};
 
-/// What a frame turned out to be.
+/// The content of a message.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -31,67 +31,205 @@ pub(crate) enum MessageContent<'de> {
     Error(RpcError, bool),
     /// A result of a shape that this version does not know.
     Unknown(Value),
+    /// A ping, an end marker or a notification: nothing that belongs to the answer.
+    KeepAlive,
     /// Neither result nor error nor event.
     Nothing,
 }
 
-/// Why a frame could not be read. Says where, never what: the text is the server's.
+impl MessageContent<'_> {
+    fn into_owned(self) -> MessageContent<'static> {
+        match self {
+            Self::Result(payload) => MessageContent::Result(payload.into_owned()),
+            Self::Error(error, beside_result) => MessageContent::Error(error, beside_result),
+            Self::Unknown(value) => MessageContent::Unknown(value),
+            Self::KeepAlive => MessageContent::KeepAlive,
+            Self::Nothing => MessageContent::Nothing,
+        }
+    }
+}
+
+/// Why a message could not be decoded. Says where, never what: the text is the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DecodeError {
     #[error("it is not valid UTF-8")]
     Utf8,
     #[error("it is not JSON (line {line}, column {column})")]
     NotJson { line: usize, column: usize },
-    #[error("its JSON is not of the shape that it claims (line {line}, column {column})")]
+    #[error("it holds NaN or Infinity, which JSON does not have (line {line}, column {column})")]
+    NotFinite { line: usize, column: usize },
+    #[error("its JSON is nested deeper than 128 levels (line {line}, column {column})")]
+    TooDeep { line: usize, column: usize },
+    #[error("its JSON does not have the shape that it claims (line {line}, column {column})")]
     Shape { line: usize, column: usize },
 }
 
-impl From<serde_json::Error> for DecodeError {
-    fn from(error: serde_json::Error) -> Self {
+impl DecodeError {
+    fn new(text: &str, error: &serde_json::Error) -> Self {
         let (line, column) = (error.line(), error.column());
-        if error.is_data() { Self::Shape { line, column } } else { Self::NotJson { line, column } }
+        if error.is_data() {
+            return Self::Shape { line, column };
+        }
+        // serde_json has no other way to tell this error apart.
+        if error.to_string().starts_with("recursion limit exceeded") {
+            return Self::TooDeep { line, column };
+        }
+        if is_not_finite(text, line, column) {
+            return Self::NotFinite { line, column };
+        }
+        Self::NotJson { line, column }
     }
 }
 
-/// Reads one frame: the data of an event, or the body of a reply.
+/// Returns true where the text has NaN or Infinity at the place of the error, as some writers write it.
+fn is_not_finite(text: &str, line: usize, column: usize) -> bool {
+    let Some(line) = text.split('\n').nth(line.saturating_sub(1)) else { return false };
+    let start = column.saturating_sub(2);
+    let around = line.as_bytes().get(start..).unwrap_or_default();
+    let around = around.get(..around.len().min(16)).unwrap_or_default();
+    ["NaN", "Infinity"].iter().any(|name| memchr::memmem::find(around, name.as_bytes()).is_some())
+}
+
+/// Decodes one message: the data of an event, or the body of a reply.
 ///
-/// A result of an unknown shape is kept as it is; one of a known shape that cannot be read is an error, since
-/// an answer that lost a piece must not look whole.
+/// A result of an unknown shape is kept as it is; one of a known shape that cannot be decoded is an error,
+/// since an answer that lost a piece must not look complete.
 pub(crate) fn decode_message(data: &[u8]) -> Result<MessageContent<'_>, DecodeError> {
-    // Checked at once and then read as text: faster than to check string by string.
+    // Validated once as a whole: faster than string by string.
     let text = std::str::from_utf8(data).map_err(|_| DecodeError::Utf8)?;
-    let frame: Frame<'_> = serde_json::from_str(text)?;
-    match frame.into_content() {
-        MessageContent::Unknown(_) => Ok(MessageContent::Unknown(result_of(text)?)),
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    match decode_text(text) {
+        Ok(content) => Ok(content),
+        Err(error) => {
+            if is_end_marker(text) {
+                return Ok(MessageContent::KeepAlive);
+            }
+            let Some(repaired) = replace_lone_surrogates(text) else { return Err(error) };
+            decode_text(&repaired).map(MessageContent::into_owned)
+        }
+    }
+}
+
+fn decode_text(text: &str) -> Result<MessageContent<'_>, DecodeError> {
+    let envelope: Envelope<'_> =
+        serde_json::from_str(text).map_err(|error| DecodeError::new(text, &error))?;
+    match envelope.into_content() {
+        MessageContent::Unknown(_) => result_of(text).map(MessageContent::Unknown),
         content => Ok(content),
     }
 }
 
 fn result_of(text: &str) -> Result<Value, DecodeError> {
     #[derive(serde::Deserialize)]
-    struct Envelope {
+    struct ResultField {
         result: Value,
     }
-    let envelope: Envelope = serde_json::from_str(text)?;
+    let envelope: ResultField =
+        serde_json::from_str(text).map_err(|error| DecodeError::new(text, &error))?;
     Ok(envelope.result)
+}
+
+/// Returns true for what other protocols send at the end of a stream, and for `null`.
+fn is_end_marker(text: &str) -> bool {
+    matches!(text.trim(), "[DONE]" | "null")
+}
+
+/// Replaces the escapes of lone surrogates, which are no Unicode text, by U+FFFD. Returns `None` where
+/// there are none.
+///
+/// Servers that cut text in the middle of an emoji send them (RFC 8259, section 8.2).
+fn replace_lone_surrogates(text: &str) -> Option<String> {
+    const REPLACEMENT: &str = "\\ufffd";
+    let mut repaired = String::new();
+    let mut copied = 0;
+    let mut rest = memchr::memchr_iter(b'\\', text.as_bytes()).peekable();
+    while let Some(at) = rest.next() {
+        let escape = text.get(at..).unwrap_or_default();
+        let length = match unit_of(escape) {
+            // Not a \u escape: the next byte belongs to this one.
+            None => 2,
+            Some(unit) if is_high(unit) && is_low_next(escape) => 12,
+            Some(unit) if is_high(unit) || is_low(unit) => {
+                repaired.push_str(text.get(copied..at)?);
+                repaired.push_str(REPLACEMENT);
+                copied = at + 6;
+                6
+            }
+            Some(_) => 6,
+        };
+        while rest.next_if(|next| *next < at + length).is_some() {}
+    }
+    if copied == 0 {
+        return None;
+    }
+    repaired.push_str(text.get(copied..)?);
+    Some(repaired)
+}
+
+/// Returns the UTF-16 unit of a `\u` escape at the start of the text.
+fn unit_of(escape: &str) -> Option<u16> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+fn is_high(unit: u16) -> bool {
+    (0xD800..0xDC00).contains(&unit)
+}
+
+fn is_low(unit: u16) -> bool {
+    (0xDC00..0xE000).contains(&unit)
+}
+
+fn is_low_next(escape: &str) -> bool {
+    escape.get(6..).and_then(unit_of).is_some_and(is_low)
 }
 
 /// The fields of a task and of both updates, side by side.
 #[derive(Debug, Default)]
 pub(crate) struct Payload<'de> {
-    /// As it stands in the frame: it is nearly always that of the task that is waited for, which is there already.
+    /// Borrowed: it is nearly always the id of the task that is waited for, which exists already.
     id: Option<Cow<'de, str>>,
+    /// The newer dialect's name for the id, which counts where both are there.
+    task_id: Option<Cow<'de, str>>,
     session_id: Option<SessionId>,
     pub(crate) status: Option<TaskStatus>,
     artifact: Option<Artifact>,
     artifacts: Option<Vec<Artifact>>,
     history: Option<Vec<Message>>,
     is_final: Option<bool>,
+    /// The newer dialect writes these on the event instead of the artifact.
+    append: Option<bool>,
+    last_chunk: Option<bool>,
     metadata: Metadata,
 }
 
 impl<'de> Payload<'de> {
-    /// True where it has one of the fields that a task or an update is told by.
+    fn into_owned(self) -> Payload<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Payload {
+            id: self.id.map(owned),
+            task_id: self.task_id.map(owned),
+            session_id: self.session_id,
+            status: self.status,
+            artifact: self.artifact,
+            artifacts: self.artifacts,
+            history: self.history,
+            is_final: self.is_final,
+            append: self.append,
+            last_chunk: self.last_chunk,
+            metadata: self.metadata,
+        }
+    }
+
+    /// Returns the id of the task: `expected` where the message has none.
+    fn task_id(&self, expected: &TaskId) -> TaskId {
+        match self.task_id.as_deref().or(self.id.as_deref()) {
+            Some(id) if *expected != *id => TaskId::from(id),
+            _ => expected.clone(),
+        }
+    }
+
+    /// Returns true where it has one of the fields by which a task or an update is recognized.
     fn is_known(&self) -> bool {
         self.status.is_some()
             || self.artifact.is_some()
@@ -109,12 +247,12 @@ impl<'de> Payload<'de> {
         self.artifacts.is_some()
     }
 
-    /// As a whole task, whatever it looks like: the reply to `send`, `get` and `cancel`.
+    /// Converts into a whole task, whatever it looks like: the reply to `send`, `get` and `cancel`.
     ///
-    /// `None` where there is no status: without one nothing is known of the task.
+    /// Returns `None` where there is no status: without one nothing is known of the task.
     pub(crate) fn into_task(self, asked_for: &TaskId) -> Option<Task> {
         Some(Task {
-            id: task_id(self.id.as_deref(), asked_for),
+            id: self.task_id(asked_for),
             session_id: self.session_id,
             status: self.status?,
             artifacts: self.artifacts.unwrap_or_default(),
@@ -123,14 +261,16 @@ impl<'de> Payload<'de> {
         })
     }
 
-    /// As an event of a stream; `None` for a task without status: what it holds cannot be placed, and must not
-    /// be passed over as if it were nothing.
+    /// Converts into an event of a stream. Returns `None` for a task without status: what it holds cannot
+    /// be placed, and must not be skipped as if it were nothing.
     ///
-    /// An event without a task id is taken to be the stream's own task's.
+    /// An event without a task id belongs to the stream's own task.
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
         let is_final = self.is_final();
-        if let Some(artifact) = self.artifact {
-            let task_id = task_id(self.id.as_deref(), stream_of);
+        let task_id = self.task_id(stream_of);
+        if let Some(mut artifact) = self.artifact {
+            artifact.append |= self.append.unwrap_or(false);
+            artifact.last_chunk = artifact.last_chunk.or(self.last_chunk);
             return Some(Update::Artifact(ArtifactUpdate {
                 task_id,
                 artifact,
@@ -142,7 +282,6 @@ impl<'de> Payload<'de> {
         if self.artifacts.is_some() || self.history.is_some() {
             return self.into_task(stream_of).map(Update::Task);
         }
-        let task_id = task_id(self.id.as_deref(), stream_of);
         Some(Update::Status(StatusUpdate {
             task_id,
             status: self.status?,
@@ -151,33 +290,36 @@ impl<'de> Payload<'de> {
         }))
     }
 
-    /// Reads the value of one field. The pieces may come once: of two, one would be lost. Of the two spellings of a
-    /// field, the first that says something counts, and a stream is over if either says so.
+    /// Reads the value of one field. A part of the answer may come once: of two, one would be lost. Of the
+    /// two spellings of another field, the first with a value counts.
     fn read<A: MapAccess<'de>>(&mut self, field: &Field, map: &mut A) -> Result<(), A::Error> {
         match field {
             Field::Id => self.id = id_of(map.next_value()?).or(self.id.take()),
+            Field::TaskId => self.task_id = id_of(map.next_value()?).or(self.task_id.take()),
+            Field::Append => self.append = self.append.max(map.next_value::<LooseFlag>()?.0),
+            Field::LastChunk => {
+                self.last_chunk = self.last_chunk.max(map.next_value::<LooseFlag>()?.0);
+            }
             Field::SessionId => {
-                let id = map.next_value::<Id<_>>()?.0;
+                let id = map.next_value::<LooseId<_>>()?.0;
                 self.session_id = self.session_id.take().or(id);
             }
             Field::Status => put(&mut self.status, map.next_value()?, "status")?,
             Field::Artifact => put(&mut self.artifact, map.next_value()?, "artifact")?,
             Field::Artifacts => put(&mut self.artifacts, map.next_value()?, "artifacts")?,
             Field::History => put(&mut self.history, map.next_value()?, "history")?,
-            Field::Final => self.is_final = self.is_final.max(map.next_value::<Flag>()?.0),
-            Field::Metadata => self.metadata = map.next_value::<Object>()?.0,
-            Field::Result | Field::Error | Field::Other => {
+            Field::Final => self.is_final = self.is_final.max(map.next_value::<LooseFlag>()?.0),
+            Field::Metadata => self.metadata = map.next_value::<LooseObject>()?.0,
+            Field::Result
+            | Field::Error
+            | Field::Method
+            | Field::Type
+            | Field::Params
+            | Field::Other => {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(())
-    }
-}
-
-fn task_id(id: Option<&str>, expected: &TaskId) -> TaskId {
-    match id {
-        Some(id) if *expected != *id => TaskId::from(id),
-        _ => expected.clone(),
     }
 }
 
@@ -196,6 +338,14 @@ fn put<T, E: de::Error>(
 /// The fields that are looked for, in every spelling.
 enum Field {
     Id,
+    TaskId,
+    Append,
+    LastChunk,
+    /// The method of a JSON-RPC notification.
+    Method,
+    /// The parameters of a JSON-RPC notification.
+    Params,
+    Type,
     SessionId,
     Status,
     Artifact,
@@ -224,14 +374,23 @@ impl Visitor<'_> for FieldVisitor {
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Field, E> {
+        if lenient::is_number_field(name) {
+            return Err(E::invalid_type(Unexpected::Other("number"), &"an object"));
+        }
         Ok(match name {
             "id" => Field::Id,
-            "sessionId" | "session_id" => Field::SessionId,
+            "taskId" | "task_id" => Field::TaskId,
+            "sessionId" | "session_id" | "contextId" | "context_id" => Field::SessionId,
             "status" => Field::Status,
             "artifact" => Field::Artifact,
             "artifacts" => Field::Artifacts,
             "history" => Field::History,
             "final" | "isFinal" | "is_final" => Field::Final,
+            "append" => Field::Append,
+            "lastChunk" | "last_chunk" => Field::LastChunk,
+            "method" => Field::Method,
+            "params" => Field::Params,
+            "type" => Field::Type,
             "metadata" => Field::Metadata,
             "result" => Field::Result,
             "error" => Field::Error,
@@ -240,48 +399,69 @@ impl Visitor<'_> for FieldVisitor {
     }
 }
 
-/// The fields of a result, and of the frame around it.
+/// The fields of a JSON-RPC response, and those of an event without its envelope.
 #[derive(Default)]
-struct Frame<'de> {
+struct Envelope<'de> {
     /// The request's id in an envelope, the task's in a bare event: copied only for the latter.
     id: Option<Loose<'de>>,
     error: Option<RpcError>,
-    found: Found,
+    result_kind: ResultKind,
     result: Payload<'de>,
     /// The fields of a bare event, where there are any.
     bare: Option<Box<Payload<'de>>>,
+    notice: Notice,
 }
 
 /// What is under `result`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Found {
+enum ResultKind {
     #[default]
-    Nothing,
-    Fields,
+    Absent,
+    Object,
     /// JSON of any other kind than an object.
     Other,
 }
 
-impl<'de> Frame<'de> {
+/// Whether the message says of itself that it is no part of an answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Notice {
+    #[default]
+    No,
+    /// A JSON-RPC notification that holds no part of a task, or `{"type": "ping"}`.
+    Ignorable,
+    /// A notification with a part of a task: its place in the answer is not known.
+    WithTask,
+}
+
+impl<'de> Envelope<'de> {
     /// An unknown result comes without its JSON: see [`decode_message`].
     fn into_content(self) -> MessageContent<'de> {
-        match (self.found, self.error) {
+        match (self.result_kind, self.error) {
             (_, Some(error)) if error.says_something() => {
                 let bare_too = self.bare.is_some_and(|bare| bare.is_known());
                 return MessageContent::Error(error, bare_too || self.result.is_known());
             }
-            (Found::Fields, _) if self.result.is_known() => {
+            (ResultKind::Object, _) if self.result.is_known() => {
                 return MessageContent::Result(self.result);
             }
             (_, Some(error)) => return MessageContent::Error(error, false),
-            (Found::Fields | Found::Other, None) => return MessageContent::Unknown(Value::Null),
-            (Found::Nothing, None) => {}
+            (ResultKind::Object | ResultKind::Other, None) => {
+                return MessageContent::Unknown(Value::Null);
+            }
+            (ResultKind::Absent, None) => {}
         }
-        match self.bare {
-            Some(bare) if bare.is_known() => {
+        match (self.bare, self.notice) {
+            (Some(bare), _) if bare.is_known() => {
                 MessageContent::Result(Payload { id: self.id.and_then(id_of), ..*bare })
             }
+            (_, Notice::Ignorable) => MessageContent::KeepAlive,
             _ => MessageContent::Nothing,
+        }
+    }
+
+    fn note(&mut self, notice: Notice) {
+        if self.notice != Notice::WithTask {
+            self.notice = notice;
         }
     }
 }
@@ -289,97 +469,160 @@ impl<'de> Frame<'de> {
 fn id_of(id: Loose<'_>) -> Option<Cow<'_, str>> {
     match id {
         Loose::Text(text) => Some(text),
-        Loose::Other(other) => lenient::text(other).ok()?.map(Cow::Owned),
+        other => other.as_text().map(|text| Cow::Owned(text.into_owned())),
     }
 }
 
-impl<'de> Deserialize<'de> for Frame<'de> {
+/// Returns true for the names under which servers send signs of life.
+pub(crate) fn is_ping(name: &str) -> bool {
+    ["ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"]
+        .iter()
+        .any(|known| name.trim().eq_ignore_ascii_case(known))
+}
+
+/// Returns true where a notification's parameters hold a part of a task.
+fn holds_task(params: &Value) -> bool {
+    const PARTS: [&str; 5] = ["status", "artifact", "artifacts", "result", "error"];
+    PARTS.iter().any(|part| params.get(part).is_some_and(|value| !value.is_null()))
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FrameVisitor)
+        deserializer.deserialize_map(EnvelopeVisitor)
     }
 }
 
-struct FrameVisitor;
+struct EnvelopeVisitor;
 
-impl<'de> Visitor<'de> for FrameVisitor {
-    type Value = Frame<'de>;
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = Envelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON-RPC response or an event: an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame<'de>, A::Error> {
-        let mut frame = Frame::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
+        let mut envelope = Envelope::default();
         while let Some(field) = map.next_key::<Field>()? {
             match field {
-                Field::Id => frame.id = Some(map.next_value()?),
-                Field::Error => put(&mut frame.error, map.next_value()?, "error")?,
-                Field::Result if frame.found == Found::Nothing => {
-                    frame.found = map.next_value_seed(InPlace(&mut frame.result))?;
+                Field::Id => envelope.id = Some(map.next_value()?),
+                Field::Error => put(&mut envelope.error, map.next_value()?, "error")?,
+                Field::Result if envelope.result_kind == ResultKind::Absent => {
+                    envelope.result_kind = map.next_value_seed(InPlace(&mut envelope.result))?;
                 }
                 Field::Result => return Err(de::Error::duplicate_field("result")),
+                Field::Method => {
+                    map.next_value::<IgnoredAny>()?;
+                    envelope.note(Notice::Ignorable);
+                }
+                Field::Params => {
+                    if holds_task(&map.next_value()?) {
+                        envelope.note(Notice::WithTask);
+                    }
+                }
+                Field::Type => {
+                    if map.next_value::<Loose<'_>>()?.as_text().is_some_and(|name| is_ping(&name)) {
+                        envelope.note(Notice::Ignorable);
+                    }
+                }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                field => frame.bare.get_or_insert_default().read(&field, &mut map)?,
+                field => envelope.bare.get_or_insert_default().read(&field, &mut map)?,
             }
         }
-        Ok(frame)
+        Ok(envelope)
     }
 }
 
-/// Reads a result's fields to where they stay.
+/// Reads the fields of a result into the place where they stay.
 struct InPlace<'a, 'de>(&'a mut Payload<'de>);
 
 impl<'de> DeserializeSeed<'de> for InPlace<'_, 'de> {
-    type Value = Found;
+    type Value = ResultKind;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Found, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ResultKind, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for InPlace<'_, 'de> {
-    type Value = Found;
+    type Value = ResultKind;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a result")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
-        while let Some(field) = map.next_key::<Field>()? {
-            self.0.read(&field, &mut map)?;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ResultKind, A::Error> {
+        while let Some(name) = map.next_key::<ResultField>()? {
+            match name {
+                // A number, where serde_json reads numbers as maps.
+                ResultField::Number => {
+                    map.next_value::<IgnoredAny>()?;
+                    return Ok(ResultKind::Other);
+                }
+                ResultField::Named(field) => self.0.read(&field, &mut map)?,
+            }
         }
-        Ok(Found::Fields)
+        Ok(ResultKind::Object)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Found, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ResultKind, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Found::Other)
+        Ok(ResultKind::Other)
     }
 
-    fn visit_unit<E>(self) -> Result<Found, E> {
-        Ok(Found::Nothing)
+    fn visit_unit<E>(self) -> Result<ResultKind, E> {
+        Ok(ResultKind::Absent)
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_str<E>(self, _: &str) -> Result<ResultKind, E> {
+        Ok(ResultKind::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<ResultKind, E> {
+        Ok(ResultKind::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_i64<E>(self, _: i64) -> Result<ResultKind, E> {
+        Ok(ResultKind::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_u64<E>(self, _: u64) -> Result<ResultKind, E> {
+        Ok(ResultKind::Other)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
-        Ok(Found::Other)
+    fn visit_f64<E>(self, _: f64) -> Result<ResultKind, E> {
+        Ok(ResultKind::Other)
+    }
+}
+
+/// A field of a result.
+enum ResultField {
+    Named(Field),
+    Number,
+}
+
+impl<'de> Deserialize<'de> for ResultField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(ResultFieldVisitor)
+    }
+}
+
+struct ResultFieldVisitor;
+
+impl Visitor<'_> for ResultFieldVisitor {
+    type Value = ResultField;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<ResultField, E> {
+        if lenient::is_number_field(name) {
+            return Ok(ResultField::Number);
+        }
+        FieldVisitor.visit_str(name).map(ResultField::Named)
     }
 }
 

@@ -1,14 +1,14 @@
 //! A part of a message or an artifact: text, a file, or data.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Unexpected, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Metadata;
+use super::lenient::{Loose, is_number_field};
 
 /// One piece of a message or an artifact.
 ///
@@ -156,80 +156,8 @@ impl<'de> Deserialize<'de> for Part {
     }
 }
 
-/// Text where it is text, so that the usual part is read without an intermediate value, and what decides only is not
-/// even copied.
-pub(super) enum Loose<'de> {
-    Text(Cow<'de, str>),
-    Other(Value),
-}
-
-impl From<Loose<'_>> for Value {
-    fn from(loose: Loose<'_>) -> Self {
-        match loose {
-            Loose::Text(text) => Self::String(text.into_owned()),
-            Loose::Other(value) => value,
-        }
-    }
-}
-
-struct LooseVisitor;
-
-impl<'de> Deserialize<'de> for Loose<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LooseVisitor)
-    }
-}
-
-impl<'de> Visitor<'de> for LooseVisitor {
-    type Value = Loose<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Loose<'de>, E> {
-        Ok(Loose::Text(text.into()))
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose<'de>, E> {
-        Ok(Loose::Text(text.to_owned().into()))
-    }
-
-    fn visit_string<E: de::Error>(self, text: String) -> Result<Loose<'de>, E> {
-        Ok(Loose::Text(text.into()))
-    }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Loose<'de>, E> {
-        Ok(Loose::Other(value.into()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Loose<'de>, E> {
-        Ok(Loose::Other(value.into()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Loose<'de>, E> {
-        Ok(Loose::Other(value.into()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Loose<'de>, E> {
-        Ok(Loose::Other(value.into()))
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Loose<'de>, E> {
-        Ok(Loose::Other(Value::Null))
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Loose<'de>, A::Error> {
-        Value::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Loose::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Loose<'de>, A::Error> {
-        Value::deserialize(de::value::MapAccessDeserializer::new(map)).map(Loose::Other)
-    }
-}
-
 #[derive(Default)]
-struct Fields<'de> {
+struct PartFields<'de> {
     kind: Option<Loose<'de>>,
     text: Option<Loose<'de>>,
     file: Option<Value>,
@@ -238,7 +166,7 @@ struct Fields<'de> {
     others: Metadata,
 }
 
-enum Key {
+enum PartField {
     Type,
     Kind,
     Text,
@@ -248,30 +176,33 @@ enum Key {
     Other(String),
 }
 
-struct KeyVisitor;
+struct PartFieldVisitor;
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for PartField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(KeyVisitor)
+        deserializer.deserialize_identifier(PartFieldVisitor)
     }
 }
 
-impl Visitor<'_> for KeyVisitor {
-    type Value = Key;
+impl Visitor<'_> for PartFieldVisitor {
+    type Value = PartField;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field's name")
     }
 
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<PartField, E> {
+        if is_number_field(name) {
+            return Err(E::invalid_type(Unexpected::Other("number"), &"a part: an object"));
+        }
         Ok(match name {
-            "type" => Key::Type,
-            "kind" => Key::Kind,
-            "text" => Key::Text,
-            "file" => Key::File,
-            "data" => Key::Data,
-            "metadata" => Key::Metadata,
-            other => Key::Other(other.to_owned()),
+            "type" => PartField::Type,
+            "kind" => PartField::Kind,
+            "text" => PartField::Text,
+            "file" => PartField::File,
+            "data" => PartField::Data,
+            "metadata" => PartField::Metadata,
+            other => PartField::Other(other.to_owned()),
         })
     }
 }
@@ -290,15 +221,15 @@ impl<'de> Visitor<'de> for PartVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Part, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(key) = map.next_key::<Key>()? {
+        let mut fields = PartFields::default();
+        while let Some(key) = map.next_key::<PartField>()? {
             match key {
-                Key::Type | Key::Kind => fields.kind = Some(map.next_value()?),
-                Key::Text => fields.text = Some(map.next_value()?),
-                Key::File => fields.file = Some(map.next_value()?),
-                Key::Data => fields.data = Some(map.next_value()?),
-                Key::Metadata => fields.metadata = Some(map.next_value()?),
-                Key::Other(name) => {
+                PartField::Type | PartField::Kind => fields.kind = Some(map.next_value()?),
+                PartField::Text => fields.text = Some(map.next_value()?),
+                PartField::File => fields.file = Some(map.next_value()?),
+                PartField::Data => fields.data = Some(map.next_value()?),
+                PartField::Metadata => fields.metadata = Some(map.next_value()?),
+                PartField::Other(name) => {
                     fields.others.insert(name, map.next_value()?);
                 }
             }
@@ -307,7 +238,7 @@ impl<'de> Visitor<'de> for PartVisitor {
     }
 }
 
-impl Fields<'_> {
+impl PartFields<'_> {
     fn into_part(mut self) -> Part {
         if self.is("text", matches!(self.text, Some(Loose::Text(_)))) {
             let Some(Loose::Text(text)) = self.text.take() else {

@@ -6,7 +6,8 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::part::{Loose, Part, joined_text};
+use super::lenient::Loose;
+use super::part::{Part, joined_text};
 use super::state::TaskState;
 use super::timestamp::Timestamp;
 use super::{Metadata, lenient};

@@ -1,4 +1,4 @@
-//! The way of events with several `data` lines after other fields: through `eventsource-stream`, in whole lines.
+//! Assembles events with several `data` lines after other fields by `eventsource-stream`, fed whole lines.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,25 +10,25 @@ use bytes::Bytes;
 use eventsource_stream::EventStream;
 use futures::{Stream, StreamExt};
 
-use super::Refusal;
+use super::EventError;
 
-/// One event that is being put together.
+/// One event that is being assembled.
 pub(super) struct Assembly {
     events: EventStream<Lines>,
     lines: Lines,
-    /// Lines that the library has not seen yet: it takes several at a time with less ado.
+    /// Lines that were not fed yet: several at a time are cheaper.
     waiting: Vec<u8>,
-    /// Set by the first lines that are no UTF-8, which the library never sees.
+    /// Set by the first lines that are not UTF-8, which the library never sees.
     spoiled: bool,
 }
 
-/// The library moves all that it was fed once for each line, so this has to stay small.
+/// The library moves its whole buffer once for each line, so this has to stay small.
 const FED_AT_ONCE: usize = 512;
 
 impl Assembly {
     pub(super) fn new() -> Self {
         let lines = Lines::default();
-        // The library takes a byte-order mark off the first thing that it is fed, and panics on it: a comment first.
+        // The library panics on a byte-order mark in the first bytes, so a comment comes first.
         Self {
             events: EventStream::new(lines.clone()),
             lines,
@@ -37,7 +37,7 @@ impl Assembly {
         }
     }
 
-    /// Takes a line, without its end.
+    /// Adds a line, without its end.
     pub(super) fn add(&mut self, line: &[u8]) {
         self.waiting.extend_from_slice(line);
         // The library waits after a CR, to see whether an LF follows; after an LF it knows.
@@ -47,11 +47,11 @@ impl Assembly {
         }
     }
 
-    /// The blank line came: the event's data, where it has any.
-    pub(super) fn finish(mut self) -> Result<Option<Bytes>, Refusal> {
+    /// Ends the event, and returns its data where it has any.
+    pub(super) fn finish(mut self) -> Result<Option<Bytes>, EventError> {
         self.waiting.push(b'\n');
         let data = self.feed();
-        if self.spoiled { Err(Refusal::Utf8) } else { Ok(data.map(Bytes::from)) }
+        if self.spoiled { Err(EventError::Utf8) } else { Ok(data.map(Bytes::from)) }
     }
 
     fn feed(&mut self) -> Option<String> {
@@ -61,7 +61,7 @@ impl Assembly {
             return None;
         }
         self.lines.swap(&mut self.waiting);
-        // These are whole lines of valid text: the library has no error to give.
+        // These are whole lines of valid text, so the library cannot fail.
         match self.events.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Ok(event))) => Some(event.data),
             _ => None,
@@ -75,7 +75,7 @@ impl fmt::Debug for Assembly {
     }
 }
 
-/// Where the library finds its next lines. It keeps its source to itself, so the two ends are shared.
+/// The source of the library's lines. The library owns its source, so both ends share it.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -88,7 +88,7 @@ impl Lines {
 impl Stream for Lines {
     type Item = Result<Vec<u8>, Infallible>;
 
-    /// Pending without a waker: who puts lines in polls next.
+    /// Pending without a waker: whoever adds lines polls next.
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let lines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(lines))) }

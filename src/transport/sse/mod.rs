@@ -1,17 +1,17 @@
-//! Server-sent events: bytes in, the data of whole events out. Bounded, linear, nothing copied that is handed on.
+//! Parses server-sent events: bytes in, the data of whole events out. Bounded and linear.
 //!
-//! | an event with | goes |
+//! | an event with | path |
 //! |---|---|
-//! | one `data` line, and a chunk to itself | straight on, as a slice of the chunk |
-//! | one `data` line, whatever other fields and comments stand around it | straight on, as a slice of the one buffer |
-//! | several `data` lines, and no other field before the second | on, its lines joined |
-//! | several `data` lines after other fields | in whole lines through `eventsource-stream`, which puts the data together |
-//! | no `data` line, empty data, or the empty object | nowhere |
+//! | one `data` line, in a chunk of its own | handed out as a slice of the chunk |
+//! | one `data` line, with other fields and comments around it | handed out as a slice of the buffer |
+//! | several `data` lines, and no other field before the second | its lines are joined |
+//! | several `data` lines after other fields | assembled by `eventsource-stream` |
+//! | no `data` line, empty data, `{}`, or the name of a ping | skipped |
 //!
-//! Fed in whole lines, each checked and counted before, `eventsource-stream` is linear too, meets no invalid
-//! UTF-8 and no byte-order mark, and knows at once that a line which ends in a bare CR is whole. It reads a
-//! character at a time, at a fifth of the speed of the rest: that is why the two common shapes go before it. That all
-//! ways agree is a property that the tests hold.
+//! `eventsource-stream` is fed whole lines that were validated and counted before. So it is linear, and
+//! never sees invalid UTF-8 or a byte-order mark. It reads one character at a time, at a fifth of the speed
+//! of the other paths, so the common shapes do not go through it. A property test checks that all paths
+//! agree.
 
 mod library;
 mod parser;
@@ -24,22 +24,22 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{Stream, TryStream, TryStreamExt};
 
-use parser::{LineBuffer, is_void, whole_event};
+use parser::{LineBuffer, is_keep_alive, whole_event};
 
-/// Chunks that are ready are taken until this many bytes wait, and then searched together: tiny chunks
-/// cost half as much. What is whole never waits for more.
-const GATHER: usize = 4 * 1024;
+/// Ready chunks are collected up to this many bytes and then searched together, which halves the cost of
+/// tiny chunks. A complete event never waits for more.
+const BATCH_BYTES: usize = 4 * 1024;
 
-/// After so many, larger together than any event, whoever polls has a say: a source that never pauses may send comments
-/// for ever.
-const GATHERS_A_POLL: usize = 1 << 14;
+/// A poll returns after this many batches, so that a source which sends comments without end cannot keep
+/// its caller from checking the time.
+const MAX_BATCHES_PER_POLL: usize = 1 << 14;
 
 /// The data of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Data(Bytes);
+pub(crate) struct SseEvent(Bytes);
 
-impl Data {
-    /// The data as text. It is checked here and nowhere else: once.
+impl SseEvent {
+    /// Returns the data as text, which is validated here.
     pub(crate) fn text(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(&self.0)
     }
@@ -49,7 +49,7 @@ impl Data {
     }
 }
 
-impl Deref for Data {
+impl Deref for SseEvent {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -57,7 +57,7 @@ impl Deref for Data {
     }
 }
 
-/// Why no more events come.
+/// Why parsing ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SseError<E> {
     /// The source failed.
@@ -74,12 +74,12 @@ pub(crate) enum SseError<E> {
     },
 }
 
-/// The data of each event of a stream of bytes. After an error, nothing more comes.
+/// Parses a stream of bytes into events. After an error, nothing more comes.
 #[derive(Debug)]
 pub(crate) struct SseParser<S: TryStream> {
-    /// None once it has ended.
+    /// `None` after the end.
     source: Option<S>,
-    /// None before and between events, while the source has nothing: ten thousand streams may be silent.
+    /// `None` between events while the source has nothing, so that a silent stream is small.
     reading: Option<Box<Reading<S::Error>>>,
     limit: usize,
     begun: bool,
@@ -97,7 +97,7 @@ impl<S> SseParser<S>
 where
     S: TryStream<Ok = Bytes> + Unpin,
 {
-    /// An event's lines, without comments, may have `max_event_bytes` together.
+    /// Creates a parser. The lines of an event, without comments, may have `max_event_bytes` together.
     pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
         Self {
             source: Some(source),
@@ -108,37 +108,37 @@ where
         }
     }
 
-    /// The same with every event put together by `eventsource-stream`: what tests hold the plain way against.
+    /// Creates a parser that assembles every event by `eventsource-stream`, to compare with in tests.
     pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
         let reading = Reading { parser: LineBuffer::by_library(max_event_bytes), failure: None };
         Self { reading: Some(Box::new(reading)), ..Self::new(source, max_event_bytes) }
     }
 
-    /// True where bytes came since it was last asked, whatever they said.
+    /// Returns true where bytes arrived since the last call, comments included.
     pub(crate) fn has_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
     }
 
-    /// Takes what the source has ready.
-    fn gather(&mut self, source: &mut S, cx: &mut Context<'_>) -> Gathered {
+    /// Takes the chunks that are ready.
+    fn take_chunks(&mut self, source: &mut S, cx: &mut Context<'_>) -> Chunks {
         match &mut self.reading {
-            Some(reading) => reading.gather(source, cx, &mut self.heard),
+            Some(reading) => reading.take_chunks(source, cx, &mut self.heard),
             None => self.begin(source, cx),
         }
     }
 
-    /// Takes the first chunk after a rest. The usual one is an event, of a server that writes event by event.
-    fn begin(&mut self, source: &mut S, cx: &mut Context<'_>) -> Gathered {
+    /// Takes the first chunk after a silence. It is usually one event.
+    fn begin(&mut self, source: &mut S, cx: &mut Context<'_>) -> Chunks {
         let (chunk, failure) = match source.try_poll_next_unpin(cx) {
-            Poll::Pending => return Gathered::All,
-            Poll::Ready(None) => return Gathered::End,
+            Poll::Pending => return Chunks::Drained,
+            Poll::Ready(None) => return Chunks::Ended,
             Poll::Ready(Some(Ok(chunk))) => (chunk, None),
             Poll::Ready(Some(Err(error))) => (Bytes::new(), Some(error)),
         };
         self.heard |= failure.is_none();
         let begun = std::mem::replace(&mut self.begun, true);
         let chunk = match whole_event(chunk, self.limit) {
-            Ok(data) => return Gathered::Event(Data(data)),
+            Ok(data) => return Chunks::Event(SseEvent(data)),
             Err(chunk) => chunk,
         };
         let mut parser = if begun {
@@ -147,9 +147,9 @@ where
             LineBuffer::new(self.limit)
         };
         parser.push(&chunk);
-        let gathered = if failure.is_some() { Gathered::End } else { Gathered::Some };
+        let taken = if failure.is_some() { Chunks::Ended } else { Chunks::More };
         self.reading = Some(Box::new(Reading { parser, failure }));
-        gathered
+        taken
     }
 
     fn rest(&mut self) {
@@ -160,7 +160,7 @@ where
         }
     }
 
-    /// The end: of the bytes, or by the source's error. An event without the blank line after it is none.
+    /// Ends the stream. An event without a blank line after it is dropped.
     fn close(&mut self) -> Option<SseError<S::Error>> {
         self.source = None;
         self.reading.take()?.failure.map(SseError::Source)
@@ -168,44 +168,44 @@ where
 }
 
 impl<E> Reading<E> {
-    fn gather<S>(&mut self, source: &mut S, cx: &mut Context<'_>, heard: &mut bool) -> Gathered
+    fn take_chunks<S>(&mut self, source: &mut S, cx: &mut Context<'_>, heard: &mut bool) -> Chunks
     where
         S: TryStream<Ok = Bytes, Error = E> + Unpin,
     {
-        let mut gathered = 0;
-        while gathered < GATHER && !self.parser.is_full() {
+        let mut taken = 0;
+        while taken < BATCH_BYTES && !self.parser.is_full() {
             match source.try_poll_next_unpin(cx) {
-                Poll::Pending => return Gathered::All,
+                Poll::Pending => return Chunks::Drained,
                 Poll::Ready(Some(Ok(chunk))) => {
                     *heard = true;
-                    gathered += chunk.len();
+                    taken += chunk.len();
                     self.parser.push(&chunk);
-                    // An event has just become whole: it does not wait for a look at what may follow.
+                    // An event is complete: it does not wait for more.
                     if chunk.ends_with(b"\n\n") {
-                        return Gathered::Some;
+                        return Chunks::More;
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.failure = Some(error);
-                    return Gathered::End;
+                    return Chunks::Ended;
                 }
-                Poll::Ready(None) => return Gathered::End,
+                Poll::Ready(None) => return Chunks::Ended,
             }
         }
-        Gathered::Some
+        Chunks::More
     }
 }
 
-/// What of the source is taken.
-enum Gathered {
-    /// An event, and nothing but that.
-    Event(Data),
-    /// There may be more.
-    Some,
-    /// There is no more for now.
-    All,
-    /// There will be no more.
-    End,
+/// The result of taking chunks.
+enum Chunks {
+    /// Exactly one event.
+    Event(SseEvent),
+    /// Some, and there may be more.
+    More,
+    /// All that is ready.
+    Drained,
+    /// The source has ended.
+    Ended,
 }
 
 impl<S> Stream for SseParser<S>
@@ -213,18 +213,18 @@ where
     S: TryStream<Ok = Bytes> + Unpin,
     S::Error: Unpin,
 {
-    type Item = Result<Data, SseError<S::Error>>;
+    type Item = Result<SseEvent, SseError<S::Error>>;
 
-    /// By hand, not by a generator: with tiny chunks this is most of the work.
+    /// Written by hand instead of as a generator, which is measurably slower with tiny chunks.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let mut dry = false;
-        for _ in 0..GATHERS_A_POLL {
+        for _ in 0..MAX_BATCHES_PER_POLL {
             match this.reading.as_mut().and_then(|reading| reading.parser.next_event()) {
-                Some(Ok(data)) => return Poll::Ready(Some(Ok(Data(data)))),
-                Some(Err(refusal)) => {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(SseEvent(data)))),
+                Some(Err(error)) => {
                     this.close();
-                    return Poll::Ready(Some(Err(refusal.into())));
+                    return Poll::Ready(Some(Err(error.into())));
                 }
                 None if dry => {
                     this.rest();
@@ -235,14 +235,14 @@ where
             let Some(mut source) = this.source.take() else {
                 return Poll::Ready(this.close().map(Err));
             };
-            let gathered = this.gather(&mut source, cx);
-            if matches!(gathered, Gathered::End) {
+            let taken = this.take_chunks(&mut source, cx);
+            if matches!(taken, Chunks::Ended) {
                 continue;
             }
             this.source = Some(source);
-            match gathered {
-                Gathered::Event(data) if !is_void(&data) => return Poll::Ready(Some(Ok(data))),
-                gathered => dry = matches!(gathered, Gathered::All),
+            match taken {
+                Chunks::Event(data) if !is_keep_alive(&data) => return Poll::Ready(Some(Ok(data))),
+                taken => dry = matches!(taken, Chunks::Drained),
             }
         }
         cx.waker().wake_by_ref();
@@ -250,18 +250,18 @@ where
     }
 }
 
-/// What the parser does not let pass.
+/// Why an event was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+enum EventError {
     Utf8,
     TooLarge { limit: usize },
 }
 
-impl<E> From<Refusal> for SseError<E> {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Utf8 => Self::Utf8,
-            Refusal::TooLarge { limit } => Self::TooLarge { limit },
+impl<E> From<EventError> for SseError<E> {
+    fn from(error: EventError) -> Self {
+        match error {
+            EventError::Utf8 => Self::Utf8,
+            EventError::TooLarge { limit } => Self::TooLarge { limit },
         }
     }
 }

@@ -1,23 +1,24 @@
-//! Finds whole events in bytes, each byte searched once, in one growing buffer.
+//! Finds whole events in one growing buffer, and searches each byte once.
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::memchr2;
+use memchr::{memchr2, memmem};
 
-use super::Refusal;
+use super::EventError;
 use super::library::Assembly;
+use crate::wire::message::is_ping;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
-/// Room before the buffer that is not left lying.
+/// Space in front of the buffer that is worth reusing, in bytes.
 const WORTH_RECLAIMING: usize = 64 * 1024;
 
 /// The state between two bytes of a stream of events.
 #[derive(Debug)]
 pub(super) struct LineBuffer {
-    /// What came and is not read yet. Starts at the start of a line, or inside the comment that is being skipped.
+    /// The unread bytes. Starts at the start of a line, or inside a comment that is being skipped.
     buffer: BytesMut,
-    /// So much of the buffer holds no line end.
+    /// The length of the part that was searched and has no line end.
     searched: usize,
-    /// So many bytes before the buffer were handed on or dropped.
+    /// The number of bytes in front of the buffer that were handed out or dropped.
     passed: usize,
     limit: usize,
     /// The bytes of the open event's lines so far, comments aside.
@@ -26,9 +27,11 @@ pub(super) struct LineBuffer {
     data: OpenData,
     /// The open event has fields other than data, so far.
     mixed: bool,
+    /// The open event is named like a ping.
+    ping: bool,
     /// Every event goes through the library.
     only_library: bool,
-    /// Nothing came yet: a byte-order mark may.
+    /// Nothing was read yet: a byte-order mark may come.
     at_start: bool,
     /// The last line ended in CR: an LF would belong to its end.
     after_cr: bool,
@@ -45,7 +48,7 @@ enum OpenData {
     Many(Box<Assembly>),
 }
 
-type Event = Result<Bytes, Refusal>;
+type Event = Result<Bytes, EventError>;
 
 impl LineBuffer {
     pub(super) fn new(limit: usize) -> Self {
@@ -57,6 +60,7 @@ impl LineBuffer {
             size: 0,
             data: OpenData::None,
             mixed: false,
+            ping: false,
             only_library: false,
             at_start: true,
             after_cr: false,
@@ -75,21 +79,21 @@ impl LineBuffer {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// Moves what is left to the front, over what was handed on, if nobody holds that any more. Otherwise the
-    /// buffer would go on behind it, and through twice the memory that it needs.
+    /// Moves the unread bytes to the front if nobody holds the events in front of them any more, so that
+    /// the buffer does not take twice the memory that it needs.
     fn reclaim(&mut self) {
         let all = self.passed + self.buffer.capacity();
-        // Where somebody holds it, the buffer just goes on.
+        // If somebody still holds them, the buffer is left as it is.
         let _ = self.buffer.try_reclaim(all - self.buffer.len());
         self.passed = 0;
     }
 
-    /// True where the buffer should be searched before more is put in.
+    /// Returns true where the buffer should be searched before more is added.
     pub(super) fn is_full(&self) -> bool {
         self.buffer.len() > self.limit.saturating_add(BOM.len())
     }
 
-    /// Between two events: all that was to be known of what came is known.
+    /// Returns true between two events, when there is no state to keep.
     pub(super) fn is_between_events(&self) -> bool {
         let knows_all = self.buffer.is_empty()
             && !self.in_comment
@@ -99,12 +103,12 @@ impl LineBuffer {
         knows_all && matches!(self.data, OpenData::None) && !self.only_library
     }
 
-    /// As it is [between two events](Self::is_between_events).
+    /// Creates a buffer in the state [between two events](Self::is_between_events).
     pub(super) fn between_events(limit: usize) -> Self {
         Self { at_start: false, ..Self::new(limit) }
     }
 
-    /// Nothing to do for now: however little room is left behind what was handed on, the buffer would keep the whole.
+    /// Frees an empty buffer: it would keep all its memory while the stream is silent.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -112,7 +116,7 @@ impl LineBuffer {
         }
     }
 
-    /// The next event's data; `None` where more bytes are needed.
+    /// Returns the next event's data; `None` where more bytes are needed.
     pub(super) fn next_event(&mut self) -> Option<Event> {
         while self.settle() {
             let rest = self.buffer.get(self.searched..)?;
@@ -123,15 +127,15 @@ impl LineBuffer {
             self.searched = 0;
             match self.take_line(end) {
                 Ok(None) => {}
-                Ok(Some(data)) if is_void(&data) => {}
+                Ok(Some(data)) if is_keep_alive(&data) => {}
                 Ok(Some(data)) => return Some(Ok(data)),
-                Err(refusal) => return Some(Err(refusal)),
+                Err(error) => return Some(Err(error)),
             }
         }
         None
     }
 
-    /// Gets past what is between two lines. False where more bytes are needed for that.
+    /// Skips what is between two lines. Returns false where more bytes are needed.
     fn settle(&mut self) -> bool {
         if self.at_start {
             if self.buffer.len() < BOM.len() && BOM.starts_with(&self.buffer) {
@@ -154,8 +158,8 @@ impl LineBuffer {
         !self.buffer.is_empty()
     }
 
-    /// The last line has no end yet: it is kept, unless it is a comment or too long.
-    fn keep_open_line(&mut self) -> Result<(), Refusal> {
+    /// Keeps a line that has no end yet, unless it is a comment or too long.
+    fn keep_open_line(&mut self) -> Result<(), EventError> {
         if self.in_comment || self.buffer.first() == Some(&b':') {
             self.in_comment = true;
             self.buffer.clear();
@@ -166,15 +170,15 @@ impl LineBuffer {
         self.check_size(self.buffer.len())
     }
 
-    fn check_size(&self, line: usize) -> Result<(), Refusal> {
+    fn check_size(&self, line: usize) -> Result<(), EventError> {
         if line > self.limit.saturating_sub(self.size) {
-            return Err(Refusal::TooLarge { limit: self.limit });
+            return Err(EventError::TooLarge { limit: self.limit });
         }
         Ok(())
     }
 
-    /// Takes the line that ends at `end` out of the buffer. Some where it completed an event.
-    fn take_line(&mut self, end: usize) -> Result<Option<Bytes>, Refusal> {
+    /// Takes the line that ends at `end` out of the buffer. Returns the event that it completed.
+    fn take_line(&mut self, end: usize) -> Result<Option<Bytes>, EventError> {
         let first = self.buffer.first().copied().unwrap_or_default();
         self.passed += end + 1;
         self.after_cr = self.buffer.get(end) == Some(&b'\r');
@@ -200,12 +204,13 @@ impl LineBuffer {
         Ok(None)
     }
 
-    /// The shape that nearly all events have: one data line, and LF LF.
+    /// Returns true for the usual event: one data line, and LF LF.
     fn is_plain_event(&self, end: usize) -> bool {
         self.buffer.starts_with(b"data:")
             && matches!(self.buffer.get(end..end + 2), Some(b"\n\n"))
             && matches!(self.data, OpenData::None)
             && !self.only_library
+            && !self.ping
     }
 
     fn take_field(&mut self, end: usize) {
@@ -234,12 +239,14 @@ impl LineBuffer {
         self.buffer.advance(end + 1);
     }
 
-    /// An event's name, its id and the like decide nothing here; but several data lines after them are left to the
-    /// library.
+    /// Takes a field other than `data`. Of the names of events, only those of pings matter.
     fn take_other_field(&mut self, end: usize) {
         self.mixed = true;
+        if let Some(name) = self.buffer.get(..end).and_then(|line| line.strip_prefix(b"event:")) {
+            self.ping = std::str::from_utf8(name).is_ok_and(is_ping);
+        }
         let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
-        // One that is no text is ignored like any other: it must not spoil the data.
+        // A field that is not text is ignored: it must not spoil the data.
         if (self.only_library || matches!(self.data, OpenData::Many(_))) && is_text() {
             self.add_line(end);
         }
@@ -253,7 +260,7 @@ impl LineBuffer {
         }
     }
 
-    /// Gives a line to the library, after the one that was kept in case it stays the only one.
+    /// Gives a line to the library, after the first one, which was kept in case it stayed the only one.
     fn add_line(&mut self, end: usize) {
         if !matches!(self.data, OpenData::Many(_)) {
             let mut assembly = Box::new(Assembly::new());
@@ -267,8 +274,14 @@ impl LineBuffer {
         }
     }
 
-    /// The blank line: the open event is whole.
-    fn dispatch(&mut self) -> Result<Option<Bytes>, Refusal> {
+    /// Ends the open event at a blank line.
+    fn dispatch(&mut self) -> Result<Option<Bytes>, EventError> {
+        let is_ping = std::mem::take(&mut self.ping);
+        let data = self.take_data()?;
+        Ok(data.filter(|data| !is_ping || may_matter(data)))
+    }
+
+    fn take_data(&mut self) -> Result<Option<Bytes>, EventError> {
         self.size = 0;
         self.mixed = false;
         match std::mem::replace(&mut self.data, OpenData::None) {
@@ -280,8 +293,8 @@ impl LineBuffer {
     }
 }
 
-/// Cuts a chunk that is one event of the plain shape, where an event may begin, down to its data: nothing has to be kept
-/// or copied. Gives any other chunk back.
+/// Returns the data of a chunk that is exactly one event with one data line, without a copy. Returns any
+/// other chunk as the error.
 pub(super) fn whole_event(mut chunk: Bytes, limit: usize) -> Result<Bytes, Bytes> {
     let end = chunk.len().saturating_sub(2);
     let is_plain = chunk.starts_with(b"data:") && chunk.ends_with(b"\n\n") && end <= limit;
@@ -292,20 +305,27 @@ pub(super) fn whole_event(mut chunk: Bytes, limit: usize) -> Result<Bytes, Bytes
     Ok(value_of(chunk))
 }
 
-/// A data line, cut down to its value.
+/// Returns the value of a data line.
 fn value_of(mut line: Bytes) -> Bytes {
     line.advance(line.len() - value_in(&line).len());
     line
 }
 
-/// The value of a data line.
+/// Returns the value of a data line.
 fn value_in(line: &[u8]) -> &[u8] {
     let value = line.get(5..).unwrap_or_default();
     value.strip_prefix(b" ").unwrap_or(value)
 }
 
-/// True for data that says nothing: empty, only white space, or the empty object.
-pub(super) fn is_void(data: &[u8]) -> bool {
+/// Returns true where data under a ping's name may be a part of the answer all the same.
+fn may_matter(data: &[u8]) -> bool {
+    [&b"\"result\""[..], b"\"error\"", b"\"status\"", b"\"artifact"]
+        .iter()
+        .any(|part| memmem::find(data, part).is_some())
+}
+
+/// Returns true for data without content: empty, only white space, or the empty object.
+pub(super) fn is_keep_alive(data: &[u8]) -> bool {
     let mut rest = data.iter().filter(|byte| !byte.is_ascii_whitespace());
     match rest.next() {
         None => true,

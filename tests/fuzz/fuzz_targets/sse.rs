@@ -16,9 +16,9 @@ fuzz_target!(|input: &[u8]| {
     };
     let limit = if first & 1 == 0 { 1 << 20 } else { 64 };
     let chunk = usize::from(first >> 1) + 1;
-    let whole = run(decode::frames(source(bytes, bytes.len().max(1)), limit));
-    assert_eq!(run(decode::frames(source(bytes, chunk), limit)), whole);
-    assert_eq!(run(decode::frames_by_library(source(bytes, chunk), limit)), whole);
+    let whole = run(decode::event_data(source(bytes, bytes.len().max(1)), limit));
+    assert_eq!(run(decode::event_data(source(bytes, chunk), limit)), whole);
+    assert_eq!(run(decode::event_data_by_library(source(bytes, chunk), limit)), whole);
     let events = decode::events(source(bytes, chunk), limit).count().now_or_never();
     assert!(events.is_some_and(|events| events <= whole.0.len() + usize::from(whole.1.is_some())));
 });
