@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, SessionId, TaskId};
@@ -322,13 +323,33 @@ impl Ask {
 fn attach(to: &mut Metadata, key: String, value: impl Serialize, problem: &mut Option<String>) {
     match serde_json::to_value(value) {
         Ok(value) => {
-            to.insert(key, value);
+            if let Some(value) = without_nulls(value) {
+                to.insert(key, value);
+            }
         }
         Err(_) => {
             problem.get_or_insert_with(|| {
                 format!("the metadata {key:?} has a value that JSON cannot hold")
             });
         }
+    }
+}
+
+/// Removes the nulls that stand for `None` and NaN: some servers answer 500 to a null. Elements of arrays
+/// stay, because their positions count.
+fn without_nulls(value: Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(fields) => {
+            let kept =
+                fields.into_iter().filter_map(|(name, value)| Some((name, without_nulls(value)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(items) => {
+            let kept = items.into_iter().map(|item| without_nulls(item).unwrap_or_default());
+            Some(Value::Array(kept.collect()))
+        }
+        scalar => Some(scalar),
     }
 }
 

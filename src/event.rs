@@ -1,9 +1,11 @@
 //! What a stream yields.
 
-use serde::Serialize;
+use serde::de;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::ids::TaskId;
+use crate::wire::binary::serde_as_json_in_binary;
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
@@ -26,7 +28,7 @@ use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
+#[serde(remote = "Self", untagged)]
 #[non_exhaustive]
 pub enum Event {
     /// The task came to stand elsewhere.
@@ -74,6 +76,16 @@ impl Event {
         }
     }
 }
+
+impl Event {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let update = Update::from_value(&value).map_err(de::Error::custom)?;
+        Ok(update.map_or(Self::Unknown(value), Self::from))
+    }
+}
+
+serde_as_json_in_binary!(Event);
 
 impl From<Update> for Event {
     fn from(update: Update) -> Self {

@@ -2,10 +2,13 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 
 use arrayvec::ArrayString;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -103,6 +106,15 @@ macro_rules! id {
             }
         }
 
+        /// Never fails: any text is an id.
+        impl FromStr for $name {
+            type Err = Infallible;
+
+            fn from_str(text: &str) -> Result<Self, Infallible> {
+                Ok(Self::from(text))
+            }
+        }
+
         impl From<&$name> for $name {
             fn from(id: &$name) -> Self {
                 id.clone()
@@ -135,14 +147,29 @@ macro_rules! id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any($visitor)
+                // Formats such as postcard do not say what comes next.
+                match deserializer.is_human_readable() {
+                    true => deserializer.deserialize_any($visitor),
+                    false => deserializer.deserialize_str($visitor),
+                }
             }
         }
 
         struct $visitor;
 
-        impl Visitor<'_> for $visitor {
+        impl<'de> Visitor<'de> for $visitor {
             type Value = $name;
+
+            /// A number, where `serde_json` was built with `arbitrary_precision`.
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
+                let number = serde_json::Number::deserialize(MapAccessDeserializer::new(map))?;
+                match (number.as_i64(), number.as_u64(), number.as_f64()) {
+                    (Some(number), _, _) => self.visit_i64(number),
+                    (None, Some(number), _) => self.visit_u64(number),
+                    (None, None, Some(number)) => self.visit_f64(number),
+                    (None, None, None) => Ok($name::from(number.to_string())),
+                }
+            }
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an id: a string or a number")

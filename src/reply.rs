@@ -1,20 +1,22 @@
 //! The full answer, formatted or raw.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
 use crate::ask::Ask;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
-use crate::wire::Metadata;
 use crate::wire::part::Part;
 use crate::wire::state::TaskState;
-use crate::wire::task::{Artifact, Task};
+use crate::wire::task::{Artifact, StatusMessage, Task};
 use crate::wire::timestamp::Timestamp;
+use crate::wire::{Metadata, binary};
 
 /// The agent's full answer to an ask.
 ///
@@ -152,8 +154,16 @@ impl fmt::Display for Reply {
     }
 }
 
+/// Writes the formatted reply; in formats that are not human-readable, the whole task and the request id.
 impl Serialize for Reply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            let whole = WholeReply {
+                task: Cow::Borrowed(&self.task),
+                request_id: Cow::Borrowed(&self.request_id),
+            };
+            return binary::serialize(&whole, serializer);
+        }
         let artifacts: Vec<_> = self
             .artifacts()
             .iter()
@@ -169,6 +179,88 @@ impl Serialize for Reply {
         out.serialize_field("artifacts", &artifacts)?;
         out.serialize_field("metadata", self.metadata())?;
         out.end()
+    }
+}
+
+/// Reads what was written before. A formatted reply has no history, no indexes of artifacts and no parts of
+/// text; written again, it is the same.
+impl<'de> Deserialize<'de> for Reply {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            let whole: WholeReply<'static> = binary::deserialize(deserializer)?;
+            let request_id = whole.request_id.into_owned();
+            return Ok(Self { request_id, ..Self::from(whole.task.into_owned()) });
+        }
+        FormattedReply::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// A reply with nothing left out.
+#[derive(Serialize, Deserialize)]
+struct WholeReply<'a> {
+    task: Cow<'a, Task>,
+    request_id: Cow<'a, Option<RequestId>>,
+}
+
+/// The formatted reply, to read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FormattedReply {
+    task_id: TaskId,
+    #[serde(default)]
+    request_id: Option<RequestId>,
+    #[serde(default)]
+    session_id: Option<SessionId>,
+    status: TaskState,
+    #[serde(default)]
+    status_message: Option<String>,
+    #[serde(default)]
+    timestamp: Option<Timestamp>,
+    #[serde(default)]
+    artifacts: Vec<FormattedArtifact>,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct FormattedArtifact {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    timestamp: Option<Timestamp>,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    parts: Option<Vec<Part>>,
+}
+
+impl From<FormattedReply> for Reply {
+    fn from(reply: FormattedReply) -> Self {
+        let mut task = Task::new(reply.task_id, reply.status);
+        task.session_id = reply.session_id;
+        task.status.message = reply.status_message.map(StatusMessage::Text);
+        task.status.timestamp = reply.timestamp;
+        task.artifacts = (0..).zip(reply.artifacts).map(Artifact::from).collect();
+        task.metadata = reply.metadata;
+        Self { request_id: reply.request_id, ..Self::from(task) }
+    }
+}
+
+impl From<(i64, FormattedArtifact)> for Artifact {
+    fn from((index, artifact): (i64, FormattedArtifact)) -> Self {
+        let text = || vec![Part::text(artifact.content)];
+        Self {
+            name: Some(artifact.name),
+            description: artifact.description,
+            parts: artifact.parts.unwrap_or_else(text),
+            index,
+            timestamp: artifact.timestamp,
+            metadata: artifact.metadata,
+            ..Self::default()
+        }
     }
 }
 
@@ -203,14 +295,15 @@ pub struct RawReply {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct RawResult<'a> {
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
 }
 
 impl RawReply {
-    /// `None` where the bytes are no JSON.
+    /// Reads a response; `None` where the bytes are not JSON. A byte-order mark is not part of it.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         Some(Self { json: serde_json::from_slice(bytes).ok()? })
     }
 
@@ -223,7 +316,7 @@ impl RawReply {
     /// The response's `result`, as it stands there. `None` where it has none.
     #[must_use]
     pub fn result(&self) -> Option<&RawValue> {
-        serde_json::from_str::<Envelope<'_>>(self.json.get()).ok()?.result
+        serde_json::from_str::<RawResult<'_>>(self.json.get()).ok()?.result
     }
 
     /// The whole response as text.
@@ -246,8 +339,31 @@ impl fmt::Display for RawReply {
     }
 }
 
+/// Writes the JSON itself; in formats that are not human-readable, its text.
 impl Serialize for RawReply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json.serialize(serializer)
+        if serializer.is_human_readable() {
+            return self.json.serialize(serializer);
+        }
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for RawReply {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return Box::<RawValue>::deserialize(deserializer).map(|json| Self { json });
+        }
+        let json = String::deserialize(deserializer)?;
+        RawValue::from_string(json).map(|json| Self { json }).map_err(de::Error::custom)
+    }
+}
+
+/// Parses JSON, for fixtures and stored replies.
+impl FromStr for RawReply {
+    type Err = Error;
+
+    fn from_str(json: &str) -> Result<Self> {
+        Self::read(json.as_bytes()).ok_or_else(|| Error::invalid_input("the raw reply is not JSON"))
     }
 }

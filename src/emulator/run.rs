@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
@@ -157,7 +158,7 @@ mod tests {
                 };
                 match is_final {
                     false => run.publish(RunEvent::Status(update)),
-                    true => run.finish(update, Task::new(id.clone())),
+                    true => run.finish(update, Task::new(&id, TaskState::Unknown)),
                 }
             }
             run.finished().await;

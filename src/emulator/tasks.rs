@@ -89,7 +89,7 @@ impl TaskTable {
         let IncomingMessage { task_id, session_id, message, metadata } = incoming;
         let entry = match self.entries.entry(task_id) {
             Entry::Vacant(vacant) => {
-                let mut task = Task::new(vacant.key().clone());
+                let mut task = Task::new(vacant.key(), TaskState::Unknown);
                 task.session_id = Some(session_id.unwrap_or_default());
                 task.metadata = task_metadata();
                 self.order.push(task.id.clone());

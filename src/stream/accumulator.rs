@@ -37,6 +37,8 @@ struct TaskContent {
     /// The position of the artifact with an index: artifacts keep the order in which they first
     /// came.
     positions: BTreeMap<i64, Position>,
+    /// The index that stands for an artifact's id, in the dialect that has ids instead.
+    indexes: BTreeMap<String, i64>,
     /// An artifact was seen, kept or not.
     had_artifacts: bool,
     bytes: usize,
@@ -66,7 +68,7 @@ impl TaskAccumulator {
     }
 
     pub(super) fn to_task(&self, id: TaskId) -> Task {
-        let task = Task { status: self.status.clone(), ..Task::new(id) };
+        let task = Task { status: self.status.clone(), ..Task::new(id, TaskState::Unknown) };
         let Some(rest) = &self.rest else {
             return task;
         };
@@ -114,7 +116,7 @@ impl TaskAccumulator {
                     self.status = status.clone();
                 }
                 let keeps = self.keeps;
-                self.rest().apply_artifact(&update.artifact, bytes, keeps);
+                self.rest().apply_artifact(&mut update.artifact, bytes, keeps);
             }
             Event::Task(task) => self.apply_task(task, artifacts, bytes),
             Event::Unknown(_) => {}
@@ -146,6 +148,7 @@ impl TaskAccumulator {
             ArtifactsField::Included => {
                 rest.positions = number(&mut task.artifacts);
                 rest.artifacts.clone_from(&task.artifacts);
+                rest.indexes = indexes_of(&task.artifacts);
                 rest.bytes = 0;
             }
         }
@@ -165,12 +168,27 @@ impl TaskAccumulator {
 }
 
 impl TaskContent {
+    /// Gives an artifact that has an id the index of the earlier events with that id, or a free one.
+    fn assign_index(&mut self, update: &mut Artifact) {
+        let Some(id) = &update.id else { return };
+        if let Some(index) = self.indexes.get(id) {
+            update.index = *index;
+            return;
+        }
+        if self.positions.contains_key(&update.index) {
+            let last = self.positions.keys().next_back().copied().unwrap_or_default();
+            update.index = last.saturating_add(1);
+        }
+        self.indexes.insert(id.clone(), update.index);
+    }
+
     #[inline(never)] // see `apply_task`
-    fn apply_artifact(&mut self, update: &Artifact, bytes: usize, keeps: Keeps) {
+    fn apply_artifact(&mut self, update: &mut Artifact, bytes: usize, keeps: Keeps) {
         self.had_artifacts = true;
         if keeps == Keeps::Status {
             return;
         }
+        self.assign_index(update);
         let known = self.positions.get_mut(&update.index);
         let artifact = known.as_ref().and_then(|position| self.artifacts.get_mut(position.at));
         if let (Some(position), Some(artifact)) = (known, artifact) {
@@ -189,8 +207,13 @@ impl TaskContent {
     }
 }
 
-/// Gives the artifacts of a whole task their indexes. Those that share one, because the server
-/// leaves `index` out, are counted by their position.
+fn indexes_of(artifacts: &[Artifact]) -> BTreeMap<String, i64> {
+    let with_id = |artifact: &Artifact| Some((artifact.id.clone()?, artifact.index));
+    artifacts.iter().filter_map(with_id).collect()
+}
+
+/// Gives the artifacts of a whole task their indexes. Those that share one, because the server leaves
+/// `index` out, are counted by their position.
 fn number(artifacts: &mut [Artifact]) -> BTreeMap<i64, Position> {
     let mut positions = BTreeMap::new();
     let mut unnumbered = Vec::new();

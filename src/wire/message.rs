@@ -119,6 +119,15 @@ fn decode_text(text: &str) -> Result<MessageContent<'_>, DecodeError> {
     }
 }
 
+/// Decodes a task or an event that was serialized before.
+pub(crate) fn decode_payload(value: &Value) -> Result<Payload<'_>, serde_json::Error> {
+    let mut payload = Payload::default();
+    match InPlace(&mut payload).deserialize(value)? {
+        ResultKind::Object => Ok(payload),
+        ResultKind::Absent | ResultKind::Other => Err(de::Error::custom("it is not an object")),
+    }
+}
+
 fn result_of(text: &str) -> Result<Value, DecodeError> {
     #[derive(serde::Deserialize)]
     struct ResultField {
@@ -230,7 +239,7 @@ impl<'de> Payload<'de> {
     }
 
     /// Returns true where it has one of the fields by which a task or an update is recognized.
-    fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.status.is_some()
             || self.artifact.is_some()
             || self.artifacts.is_some()
@@ -745,13 +754,52 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_in_an_array_is_none() {
-        for text in ["[]", r#"["2.0",1,{"status":{}}]"#, "1", "\"a\"", "null"] {
+    fn a_message_is_an_object() {
+        for text in ["[]", r#"["2.0",1,{"status":{}}]"#, "1", "\"a\""] {
             assert!(
                 matches!(decode_message(text.as_bytes()), Err(DecodeError::Shape { .. })),
                 "{text}"
             );
         }
         assert!(matches!(decode_message(b"{"), Err(DecodeError::NotJson { .. })));
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced_and_pairs_are_kept() {
+        let cases = [
+            (r#"\ud83d\ude00"#, "\u{1F600}"),
+            (r#"a\ud83d"#, "a\u{FFFD}"),
+            (r#"\ude00b"#, "\u{FFFD}b"),
+            (r#"\ud83d\ud83d\ude00"#, "\u{FFFD}\u{1F600}"),
+            (r#"\ud83d\n\ude00"#, "\u{FFFD}\n\u{FFFD}"),
+            (r#"\\ud83d \uD83D"#, "\\ud83d \u{FFFD}"),
+        ];
+        for (escaped, wanted) in cases {
+            let json = format!(r#"{{"id":"t","artifact":{{"parts":[{{"text":"{escaped}"}}]}}}}"#);
+            let Ok(MessageContent::Result(payload)) = decode_message(json.as_bytes()) else {
+                panic!("{json}");
+            };
+            let Some(Update::Artifact(update)) = payload.into_update(&"t".into()) else {
+                panic!("{json}");
+            };
+            assert_eq!(update.text(), wanted, "{escaped}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_says_why() {
+        let deep = format!(r#"{{"result":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
+        let cases = [
+            (r#"{"result":{"status":{"n":NaN}}}"#, "NaN or Infinity"),
+            (r#"{"result":{"status":{"n":-Infinity}}}"#, "NaN or Infinity"),
+            (r#"{"result":{"status":{"n":Infinity}}}"#, "NaN or Infinity"),
+            (deep.as_str(), "nested deeper"),
+            (r#"{"result":{"status":{"n":nope}}}"#, "not JSON"),
+            (r#"{"result":{"status":7}}"#, "shape"),
+        ];
+        for (text, wanted) in cases {
+            let error = decode_message(text.as_bytes()).expect_err(text);
+            assert!(error.to_string().contains(wanted), "{text:.60}: {error}");
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! upper case as the platform writes them; reading ignores case, `-` against `_`, and a
 //! `TASK_STATE_` prefix. Unset fields are left out: some servers answer 500 to a null.
 
+pub(crate) mod binary;
 pub(crate) mod jsonrpc;
 pub(crate) mod lenient;
 pub(crate) mod message;
@@ -25,7 +26,11 @@ pub(crate) mod task;
 pub(crate) mod timestamp;
 pub(crate) mod update;
 
-/// A JSON object of the caller's or the server's, attached to a task, a message, a part or an artifact.
+/// A JSON object that the caller or the server attached to a task, a message, a part or an artifact.
+///
+/// Integers from -2^63 to 2^64-1 are exact, other numbers to 15 significant digits. Write an amount of
+/// money as text, or as an integer in the smallest unit.
+/// [`Client::ask_raw`](crate::Client::ask_raw) keeps every digit that the server wrote.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 
 /// The header that carries the access token on every call but those to the token endpoint.

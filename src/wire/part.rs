@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::Metadata;
+use super::binary::serde_as_json_in_binary;
 use super::lenient::{Loose, is_number_field};
 
 /// One piece of a message or an artifact.
@@ -78,6 +79,9 @@ impl FilePart {
 }
 
 /// The data of a [`Part::Data`].
+///
+/// Integers from -2^63 to 2^64-1 are exact, other numbers to 15 significant digits;
+/// [`Client::ask_raw`](crate::Client::ask_raw) keeps every digit.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct DataPart {
@@ -88,6 +92,18 @@ pub struct DataPart {
 }
 
 impl Part {
+    /// Creates a data part, for fixtures: `data` should be an object or an array.
+    #[must_use]
+    pub fn data(data: Value) -> Self {
+        Self::Data(DataPart { data, metadata: Metadata::new() })
+    }
+
+    /// Creates a file part from its JSON, for fixtures: `name`, `mimeType`, and `bytes` or `uri`.
+    #[must_use]
+    pub fn file(file: Value) -> Self {
+        Self::File(FilePart { file, metadata: Metadata::new() })
+    }
+
     /// A text part.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
@@ -127,17 +143,17 @@ pub(crate) fn joined_text<'a>(parts: impl IntoIterator<Item = &'a Part>) -> Stri
     text
 }
 
-impl Serialize for Part {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, metadata) = match self {
+impl Part {
+    fn serialize<S: Serializer>(this: &Self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (name, metadata) = match this {
             Self::Text(part) => ("text", &part.metadata),
             Self::File(part) => ("file", &part.metadata),
             Self::Data(part) => ("data", &part.metadata),
-            Self::Unknown(value) => return value.serialize(serializer),
+            Self::Unknown(value) => return Serialize::serialize(value, serializer),
         };
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", name)?;
-        match self {
+        match this {
             Self::Text(part) => map.serialize_entry(name, &part.text)?,
             Self::File(part) => map.serialize_entry(name, &part.file)?,
             Self::Data(part) => map.serialize_entry(name, &part.data)?,
@@ -150,11 +166,13 @@ impl Serialize for Part {
     }
 }
 
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl Part {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(PartVisitor)
     }
 }
+
+serde_as_json_in_binary!(Part);
 
 #[derive(Default)]
 struct PartFields<'de> {

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
+use serde::de;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::binary::serde_as_json_in_binary;
 use super::lenient::Loose;
+use super::message::decode_payload;
 use super::part::{Part, joined_text};
 use super::state::TaskState;
 use super::timestamp::Timestamp;
@@ -15,7 +18,7 @@ use crate::ids::{SessionId, TaskId};
 
 /// What the agent does for one ask, as of now: its state, what it has made, and what was said.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(remote = "Self", rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Task {
     /// The task's id.
@@ -36,11 +39,21 @@ pub struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(id: TaskId) -> Self {
+    /// Creates a task without artifacts, for fixtures. Its fields are public.
+    ///
+    /// ```
+    /// use payman_sdk::{Artifact, Reply, Task, TaskState};
+    ///
+    /// let mut task = Task::new("tsk-1", TaskState::Completed);
+    /// task.artifacts.push(Artifact::from_text("You have $5.00."));
+    /// assert_eq!(Reply::from(task).text(), "You have $5.00.");
+    /// ```
+    #[must_use]
+    pub fn new(id: impl Into<TaskId>, state: TaskState) -> Self {
         Self {
-            id,
+            id: id.into(),
             session_id: None,
-            status: TaskStatus::default(),
+            status: TaskStatus::new(state),
             artifacts: Vec::new(),
             history: Vec::new(),
             metadata: Metadata::new(),
@@ -59,6 +72,17 @@ impl Task {
         text_of(&self.artifacts, &self.status)
     }
 }
+
+impl Task {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let payload = decode_payload(&value).map_err(de::Error::custom)?;
+        let task = payload.into_task(&TaskId::from(""));
+        task.ok_or_else(|| de::Error::missing_field("status"))
+    }
+}
+
+serde_as_json_in_binary!(Task, TaskStatus, StatusMessage, Message, Artifact);
 
 pub(crate) fn text_of(artifacts: &[Artifact], status: &TaskStatus) -> String {
     let text = words_of(artifacts);
@@ -83,6 +107,7 @@ pub(crate) fn words_of(artifacts: &[Artifact]) -> String {
 
 /// A task's state, with what the server says of it and since when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct TaskStatus {
     /// Where the task stands.
@@ -98,6 +123,14 @@ pub struct TaskStatus {
     /// When the task came to stand there.
     #[serde(default, deserialize_with = "lenient::id", skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
+}
+
+impl TaskStatus {
+    /// Creates a status with this state, for fixtures.
+    #[must_use]
+    pub fn new(state: TaskState) -> Self {
+        Self { state, ..Self::default() }
+    }
 }
 
 /// What a status says: the platform sends plain text, the specification a message.
@@ -127,20 +160,18 @@ impl StatusMessage {
     }
 }
 
-impl Serialize for StatusMessage {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => text.serialize(serializer),
-            Self::Message(message) => message.serialize(serializer),
-            Self::Other(value) => value.serialize(serializer),
+impl StatusMessage {
+    fn serialize<S: Serializer>(this: &Self, serializer: S) -> Result<S::Ok, S::Error> {
+        match this {
+            Self::Text(text) => Serialize::serialize(text, serializer),
+            Self::Message(message) => Serialize::serialize(message, serializer),
+            Self::Other(value) => Serialize::serialize(value, serializer),
         }
     }
-}
 
-impl<'de> Deserialize<'de> for StatusMessage {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Text is what the platform sends. A message is short; to read it by way of a value costs little.
-        Ok(match Loose::deserialize(deserializer)? {
+        Ok(match <Loose<'_> as Deserialize>::deserialize(deserializer)? {
             Loose::Text(text) => Self::Text(text.into_owned()),
             Loose::Other(value) if value.get("parts").is_some() => {
                 match Message::deserialize(&value) {
@@ -186,7 +217,11 @@ impl Serialize for Role {
 
 impl<'de> Deserialize<'de> for Role {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Some(text) = lenient::text(deserializer)? else {
+        let text = match deserializer.is_human_readable() {
+            true => lenient::text(deserializer)?,
+            false => Some(String::deserialize(deserializer)?),
+        };
+        let Some(text) = text else {
             return Ok(Self::Agent);
         };
         let name = text.to_ascii_lowercase();
@@ -200,6 +235,7 @@ impl<'de> Deserialize<'de> for Role {
 
 /// One thing said in a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct Message {
     /// Who said it.
@@ -218,8 +254,9 @@ pub struct Message {
 }
 
 impl Message {
-    #[cfg(any(test, feature = "emulator"))]
-    pub(crate) fn new(role: Role, text: impl Into<String>) -> Self {
+    /// Creates a message with one text part, for fixtures.
+    #[must_use]
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
         Self { role, parts: vec![Part::text(text)], metadata: Metadata::new() }
     }
 
@@ -234,6 +271,8 @@ impl Message {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Artifact {
+    /// The artifact's id, in the newer dialect, which has ids instead of an index.
+    pub id: Option<String>,
     /// Its name, where the server gives one.
     pub name: Option<String>,
     /// What it is.
@@ -253,6 +292,12 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// Creates an artifact with one text part, for fixtures.
+    #[must_use]
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self { parts: vec![Part::text(text)], ..Self::default() }
+    }
+
     /// Its name; `artifact` where the server gives none.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -275,6 +320,7 @@ impl Artifact {
     ///
     /// Appended text extends the last text part, so that streamed words, put together, are the text.
     pub(crate) fn merge(&mut self, update: &Self) {
+        self.id = update.id.clone().or_else(|| self.id.take());
         self.name = update.name.clone().or_else(|| self.name.take());
         self.description = update.description.clone().or_else(|| self.description.take());
         self.timestamp = update.timestamp.clone().or_else(|| self.timestamp.take());
@@ -296,28 +342,31 @@ impl Artifact {
     }
 }
 
-impl Serialize for Artifact {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Artifact", 8)?;
-        if let Some(name) = &self.name {
+impl Artifact {
+    fn serialize<S: Serializer>(this: &Self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Artifact", 9)?;
+        if let Some(id) = &this.id {
+            out.serialize_field("artifactId", id)?;
+        }
+        if let Some(name) = &this.name {
             out.serialize_field("name", name)?;
         }
-        if let Some(description) = &self.description {
+        if let Some(description) = &this.description {
             out.serialize_field("description", description)?;
         }
-        out.serialize_field("parts", &self.parts)?;
-        out.serialize_field("index", &self.index)?;
-        if self.append {
+        out.serialize_field("parts", &this.parts)?;
+        out.serialize_field("index", &this.index)?;
+        if this.append {
             out.serialize_field("append", &true)?;
         }
-        if let Some(last_chunk) = self.last_chunk {
+        if let Some(last_chunk) = this.last_chunk {
             out.serialize_field("lastChunk", &last_chunk)?;
         }
-        if let Some(timestamp) = &self.timestamp {
+        if let Some(timestamp) = &this.timestamp {
             out.serialize_field("timestamp", timestamp)?;
         }
-        if !self.metadata.is_empty() {
-            out.serialize_field("metadata", &self.metadata)?;
+        if !this.metadata.is_empty() {
+            out.serialize_field("metadata", &this.metadata)?;
         }
         out.end()
     }
@@ -327,6 +376,10 @@ impl Serialize for Artifact {
 /// comes twice an error.
 #[derive(Deserialize)]
 struct ArtifactFields {
+    #[serde(default, rename = "artifactId", deserialize_with = "lenient::text")]
+    id_camel: Option<String>,
+    #[serde(default, rename = "artifact_id", deserialize_with = "lenient::text")]
+    id_snake: Option<String>,
     #[serde(default, deserialize_with = "lenient::text")]
     name: Option<String>,
     #[serde(default, deserialize_with = "lenient::text")]
@@ -347,10 +400,11 @@ struct ArtifactFields {
     metadata: Metadata,
 }
 
-impl<'de> Deserialize<'de> for Artifact {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+impl Artifact {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = ArtifactFields::deserialize(deserializer)?;
         Ok(Self {
+            id: fields.id_camel.or(fields.id_snake),
             name: fields.name,
             description: fields.description,
             parts: fields.parts,

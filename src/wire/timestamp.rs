@@ -1,6 +1,9 @@
 //! Points in time as servers write them.
 
+use std::cmp::Ordering;
+use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -53,6 +56,29 @@ impl fmt::Debug for Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+/// Never fails: the text is kept, and parsed when asked.
+impl FromStr for Timestamp {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from(text))
+    }
+}
+
+/// By the point in time; then, and for text that is no point in time, by the text.
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let instants = self.to_system_time().cmp(&other.to_system_time());
+        instants.then_with(|| self.as_str().cmp(other.as_str()))
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

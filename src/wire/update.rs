@@ -1,8 +1,12 @@
 //! The events of a stream.
 
-use serde::Serialize;
+use serde::de;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::Metadata;
+use super::binary::serde_as_json_in_binary;
+use super::message::decode_payload;
 pub(crate) use super::message::{DecodeError, MessageContent, decode_message};
 use super::state::TaskState;
 use super::task::{Artifact, Task, TaskStatus};
@@ -10,6 +14,7 @@ use crate::ids::TaskId;
 
 /// A task came to stand elsewhere: the specification's `TaskStatusUpdateEvent`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct StatusUpdate {
     /// The task.
@@ -26,6 +31,17 @@ pub struct StatusUpdate {
 }
 
 impl StatusUpdate {
+    /// Creates an update without metadata that does not end the stream, for fixtures.
+    #[must_use]
+    pub fn new(task_id: impl Into<TaskId>, state: TaskState) -> Self {
+        Self {
+            task_id: task_id.into(),
+            status: TaskStatus::new(state),
+            is_final: false,
+            metadata: Metadata::new(),
+        }
+    }
+
     /// Where the task stands now.
     #[must_use]
     pub fn state(&self) -> &TaskState {
@@ -41,6 +57,7 @@ impl StatusUpdate {
 
 /// A piece of an artifact: the specification's `TaskArtifactUpdateEvent`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct ArtifactUpdate {
     /// The task.
@@ -60,6 +77,18 @@ pub struct ArtifactUpdate {
 }
 
 impl ArtifactUpdate {
+    /// Creates an update without a status that does not end the stream, for fixtures.
+    #[must_use]
+    pub fn new(task_id: impl Into<TaskId>, artifact: Artifact) -> Self {
+        Self {
+            task_id: task_id.into(),
+            artifact,
+            status: None,
+            is_final: false,
+            metadata: Metadata::new(),
+        }
+    }
+
     /// The words in this piece.
     #[must_use]
     pub fn text(&self) -> String {
@@ -67,10 +96,51 @@ impl ArtifactUpdate {
     }
 }
 
+impl StatusUpdate {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Update::deserialize(deserializer)? {
+            Some(Update::Status(update)) => Ok(update),
+            _ => Err(de::Error::custom("it is not a status update")),
+        }
+    }
+}
+
+impl ArtifactUpdate {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Update::deserialize(deserializer)? {
+            Some(Update::Artifact(update)) => Ok(update),
+            _ => Err(de::Error::custom("it is not an artifact update")),
+        }
+    }
+}
+
+serde_as_json_in_binary!(StatusUpdate, ArtifactUpdate);
+
 /// One decoded event, before anyone checked whose it is.
 #[derive(Debug)]
 pub(crate) enum Update {
     Status(StatusUpdate),
     Artifact(ArtifactUpdate),
     Task(Task),
+}
+
+impl Update {
+    /// Deserializes an event that was serialized before; `None` for JSON of another shape.
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Self::from_value(&value).map_err(de::Error::custom)
+    }
+
+    /// Reads an event from its JSON; `None` for JSON of another shape.
+    pub(crate) fn from_value(value: &Value) -> Result<Option<Self>, serde_json::Error> {
+        if !value.is_object() {
+            return Ok(None);
+        }
+        let payload = decode_payload(value)?;
+        if !payload.is_known() {
+            return Ok(None);
+        }
+        let update = payload.into_update(&TaskId::from(""));
+        update.map(Some).ok_or_else(|| de::Error::missing_field("status"))
+    }
 }
