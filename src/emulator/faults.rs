@@ -529,7 +529,7 @@ mod tests {
         for wrong in [
             r#"{}"#,
             r#"{"close":true,"stall":true}"#,
-            r#"{"on":"sned","close":true}"#,
+            r#"{"on":"nothing","close":true}"#,
             r#"{"cut":1}"#,
             r#"{"status":7}"#,
         ] {
