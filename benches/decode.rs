@@ -1,4 +1,4 @@
-//! The parts of decoding, each on its own.
+//! Benchmarks of the separate steps of decoding.
 
 #![expect(
     clippy::expect_used,
@@ -20,7 +20,7 @@ mod events;
 criterion_group!(benches, json, frames);
 criterion_main!(benches);
 
-/// An event's JSON to the typed event.
+/// Decodes an event's JSON to the typed event.
 fn json(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json");
     for (name, data) in [
@@ -37,14 +37,14 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-/// Bytes to the data of events: straight on, and by `eventsource-stream`.
+/// Splits bytes to the data of events, by this crate and by `eventsource-stream`.
 fn frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frames");
     for (name, event) in [
-        ("150B", events::plain(&events::event_of(150))),
-        ("2KiB", events::plain(&events::event_of(2 << 10))),
-        ("1MiB", events::plain(&events::event_of(1 << 20))),
-        ("lines-1MiB", events::in_lines(&events::many_lines_of(1 << 20))),
+        ("150B", events::on_one_line(&events::event_of(150))),
+        ("2KiB", events::on_one_line(&events::event_of(2 << 10))),
+        ("1MiB", events::on_one_line(&events::event_of(1 << 20))),
+        ("lines-1MiB", events::on_many_lines(&events::many_lines_of(1 << 20))),
     ] {
         let bytes = event.repeat((1 << 20) / event.len() + 1);
         let chunks: Vec<Bytes> =

@@ -1,4 +1,4 @@
-//! Bytes to typed events, against a plain loop over the same chunks into the same structs.
+//! Decoding bytes to typed events. The baseline is a simple loop that fills the same structs.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -11,19 +11,19 @@ use futures::{Stream, stream};
 use memchr::memchr;
 use payman_sdk::{Result, decode};
 
-use super::events::{event_of, in_lines, many_lines_of, plain};
-use super::row::{Measured, Row, in_turns};
+use super::events::{event_of, many_lines_of, on_many_lines, on_one_line};
+use super::row::{Measured, Row, time_alternately};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const LIMIT: usize = 16 * MIB;
-/// A stream holds about so much, and four events at least.
+/// The length of a stream in bytes; it has at least four events.
 const STREAM: usize = 512 * KIB;
 const LONG_STREAM: usize = 16 * MIB;
 
 pub const EVENTS: [(&str, usize); 5] =
     [("150B", 150), ("2KiB", 2 * KIB), ("64KiB", 64 * KIB), ("1MiB", MIB), ("4MiB", 4 * MIB)];
-/// Name, size, goal.
+/// The name and size of a chunk, and the goal of its rows.
 pub const CHUNKS: [(&str, usize, f64); 4] =
     [("64B", 64, 1.5), ("1KiB", KIB, 1.25), ("16KiB", 16 * KIB, 1.15), ("64KiB", 64 * KIB, 1.15)];
 
@@ -33,9 +33,9 @@ pub fn rows() -> Vec<Row> {
         for (chunk_name, chunk, goal) in CHUNKS {
             let name = format!("decode/{event_name}/{chunk_name}");
             rows.push(Row::new(name, goal, move || {
-                let stream = Input::new(&plain(&event_of(event)), STREAM, chunk);
+                let stream = Input::new(&on_one_line(&event_of(event)), STREAM, chunk);
                 Measured {
-                    pairs: in_turns(|| stream.ours(), || stream.plain_loop()),
+                    pairs: time_alternately(|| stream.decode(), || stream.decode_simply()),
                     bytes: Some(stream.bytes),
                 }
             }));
@@ -45,16 +45,18 @@ pub fn rows() -> Vec<Row> {
     let crlf = |data: &str| format!("data: {data}\r\n\r\n");
     rows.push(Row::new("decode-event-id/2KiB", 2.0, move || variant(&event_of(2 * KIB), event_id)));
     rows.push(Row::new("decode-crlf/2KiB", 2.0, move || variant(&event_of(2 * KIB), crlf)));
-    rows.push(Row::new("decode-many-lines/1MiB", 2.0, || variant(&many_lines_of(MIB), in_lines)));
-    // By way of `eventsource-stream`, for which there is no goal.
-    let mixed = |data: &str| format!("event: message\nid: 7\n{}", in_lines(data));
-    rows.push(Row::untargeted("decode-many-lines-event-id/1MiB", move || {
+    rows.push(Row::new("decode-many-lines/1MiB", 2.0, || {
+        variant(&many_lines_of(MIB), on_many_lines)
+    }));
+    // These go through `eventsource-stream`, for which there is no goal.
+    let mixed = |data: &str| format!("event: message\nid: 7\n{}", on_many_lines(data));
+    rows.push(Row::without_goal("decode-many-lines-event-id/1MiB", move || {
         variant(&many_lines_of(MIB), mixed)
     }));
-    rows.push(Row::new("growth/decode", 1.3, || growth(event_of, plain, Input::ours)));
-    // Without the JSON: a tree of a hundred thousand values costs more than a small one, however it came.
+    rows.push(Row::new("growth/decode", 1.3, || growth(event_of, on_one_line, Input::decode)));
+    // Without JSON, since the cost of a large tree of values does not depend on its framing.
     rows.push(Row::new("growth/frames-many-lines", 1.3, || {
-        growth(many_lines_of, in_lines, Input::our_frames)
+        growth(many_lines_of, on_many_lines, Input::our_frames)
     }));
     rows.push(Row::new("growth/frames-many-lines-event-id", 1.3, move || {
         growth(many_lines_of, mixed, Input::our_frames)
@@ -62,23 +64,26 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// The same events, in another form and plain, both read by us.
+/// Compares another form of the same events with the simplest, both decoded by this crate.
 fn variant(data: &str, form: impl Fn(&str) -> String) -> Measured {
     let other_form = Input::new(&form(data), STREAM, 16 * KIB);
-    let plain = Input::new(&plain(data), STREAM, 16 * KIB);
-    Measured { pairs: in_turns(|| other_form.ours(), || plain.ours()), bytes: Some(plain.bytes) }
+    let simple = Input::new(&on_one_line(data), STREAM, 16 * KIB);
+    Measured {
+        pairs: time_alternately(|| other_form.decode(), || simple.decode()),
+        bytes: Some(simple.bytes),
+    }
 }
 
-/// The cost of a byte of a large event, and of one of a small, in streams of the same length.
+/// Compares the cost per byte of large events with that of small ones.
 fn growth(data: fn(usize) -> String, form: impl Fn(&str) -> String, run: fn(&Input)) -> Measured {
     let of = |size: usize| Input::new(&form(&data(size)), LONG_STREAM, 16 * KIB);
     let (large, small) = (of(4 * MIB), of(64 * KIB));
-    let pairs = in_turns(|| run(&large), || run(&small));
-    let a_byte = |(ours, other): (f64, f64)| (ours / large.bytes, other / small.bytes);
-    Measured { pairs: pairs.into_iter().map(a_byte).collect(), bytes: Some(1.0) }
+    let pairs = time_alternately(|| run(&large), || run(&small));
+    let per_byte = |(ours, baseline): (f64, f64)| (ours / large.bytes, baseline / small.bytes);
+    Measured { pairs: pairs.into_iter().map(per_byte).collect(), bytes: Some(1.0) }
 }
 
-/// A stream of several events, in chunks that are allocated each on its own.
+/// A stream of several events, in separately allocated chunks.
 pub struct Input {
     chunks: Rc<[Bytes]>,
     events: usize,
@@ -93,12 +98,13 @@ impl Input {
         Self { chunks, events, bytes: bytes.len() as f64 }
     }
 
-    /// Both sides own each chunk that they are given, as they would those of a connection.
+    /// Returns owned chunks, as a connection would.
     fn chunks(&self) -> impl Iterator<Item = Bytes> {
         self.chunks.iter().cloned()
     }
 
-    pub fn ours(&self) {
+    /// Decodes with this crate.
+    pub fn decode(&self) {
         self.drain(decode::events(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
     }
 
@@ -116,7 +122,8 @@ impl Input {
         assert_eq!(seen, self.events);
     }
 
-    pub fn plain_loop(&self) {
+    /// Decodes with a loop that searches line ends.
+    pub fn decode_simply(&self) {
         let mut buffer: Vec<u8> = Vec::new();
         let mut searched = 0;
         let mut seen = 0;

@@ -1,8 +1,9 @@
-//! Events to measure with.
+//! The events that the benchmarks decode.
 
 use serde_json::json;
 
-/// An event's JSON as the platform sends it: a piece of text, so long that the whole has this size.
+/// Returns an event's JSON in the platform's format, with text of such a length that it has this
+/// size.
 pub fn event_of(size: usize) -> String {
     let json = |text: &str| {
         let part = json!({"type": "text", "text": text});
@@ -10,12 +11,12 @@ pub fn event_of(size: usize) -> String {
         json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "artifact": artifact}})
             .to_string()
     };
-    let words = "You have $1,204.33 in your main wallet. ";
+    let sentence = "You have $1,204.33 in your main wallet. ";
     let room = size.saturating_sub(json("").len());
-    json(&words.repeat(room / words.len() + 1)[..room])
+    json(&sentence.repeat(room / sentence.len() + 1)[..room])
 }
 
-/// An event's JSON in many lines, as a pretty-printer writes it: a list of payments as a part of data.
+/// Returns an event's JSON on many lines, as a pretty-printer writes it, with a list of payments.
 pub fn many_lines_of(size: usize) -> String {
     let payment = |at: usize| {
         json!({
@@ -29,25 +30,32 @@ pub fn many_lines_of(size: usize) -> String {
     let of = |payments: usize| {
         let list: Vec<_> = (0..payments).map(payment).collect();
         let artifact = json!({"parts": [{"type": "data", "data": {"payments": list}}], "index": 0});
-        let event = json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "artifact": artifact}});
-        serde_json::to_string_pretty(&event).expect("JSON is written")
+        let result = json!({"id": "tsk-7f3a9c", "artifact": artifact});
+        let event = json!({"jsonrpc": "2.0", "id": 1, "result": result});
+        serde_json::to_string_pretty(&event).expect("the event serializes")
     };
     let one = of(2).len() - of(1).len();
     of((size / one).max(1))
 }
 
-/// On one line: JSON's own white space takes the place of the line ends.
-pub fn plain(data: &str) -> String {
+/// Returns a server-sent event with its data on one line: spaces replace the line ends in the JSON.
+pub fn on_one_line(data: &str) -> String {
     format!("data: {}\n\n", data.replace('\n', " "))
 }
 
-pub fn in_lines(data: &str) -> String {
+/// Returns a server-sent event with a `data:` line for each line of the JSON.
+pub fn on_many_lines(data: &str) -> String {
     let lines: String = data.lines().map(|line| format!("data: {line}\n")).collect();
     lines + "\n"
 }
 
-/// A status update's JSON.
+/// Returns a status update's JSON.
 pub fn status() -> String {
-    let status = json!({"state": "WORKING", "message": "Looking up your wallets", "timestamp": "2025-06-27T16:31:41.510422505Z"});
-    json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "tsk-7f3a9c", "status": status, "final": false}}).to_string()
+    let status = json!({
+        "state": "WORKING",
+        "message": "Looking up your wallets",
+        "timestamp": "2025-06-27T16:31:41.510422505Z",
+    });
+    let result = json!({"id": "tsk-7f3a9c", "status": status, "final": false});
+    json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string()
 }

@@ -1,14 +1,14 @@
-//! Ours against the plainest way to do the same, both in this process, taking turns.
+//! Compares this crate with the simplest code that does the same (the baseline), in one process.
 //!
 //! ```text
-//! cargo bench --bench compare                      every row
-//! cargo bench --bench compare -- decode/2KiB ask   the rows whose name holds one of these
-//! cargo bench --bench compare -- --store decode    the same, kept in benches/ratios.txt
+//! cargo bench --bench compare                      all rows
+//! cargo bench --bench compare -- decode/2KiB ask   rows whose name contains an argument
+//! cargo bench --bench compare -- --store decode    also writes benches/ratios.txt
 //! ```
 //!
-//! For each row a line `RATIO <row> <median ours/other> <min> <max> <goal>`, at the end a table, and for the
-//! rows `decode/…` a plot, `target/compare-decode.svg`. A row that is slower by more than a fifth than its
-//! stored ratio is said so, loudly; nothing fails.
+//! Prints a line `RATIO <row> <median ours/baseline> <min> <max> <goal>` for each row, then a
+//! table, and plots the rows `decode/…` in `target/compare-decode.svg`. Reports rows whose ratio is
+//! more than a fifth above the stored one. Nothing fails: machines differ.
 
 #![expect(
     clippy::expect_used,
@@ -18,13 +18,13 @@
 )]
 
 mod ask;
-mod by_hand;
+mod baseline;
 mod decode;
 #[expect(dead_code, reason = "shared with the benchmark `decode`, which uses the rest")]
 mod events;
 mod herd;
 mod memory;
-mod plain;
+mod minimal_server;
 mod plot;
 mod row;
 mod server;
@@ -34,11 +34,11 @@ mod token;
 
 use row::{Outcome, Row};
 
-/// The first is cargo's.
+/// `--bench` is passed by cargo.
 const FLAGS: [&str; 2] = ["--bench", "--store"];
 
 fn main() {
-    if server::is_child() {
+    if server::serve_as_child() {
         return;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -1,4 +1,4 @@
-//! Throughput over event size, a line for each chunk size and side, as SVG.
+//! Plots throughput by event size as SVG, with a line for each chunk size and side.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,11 +13,11 @@ const LEFT: f64 = 70.0;
 const TOP: f64 = 50.0;
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 360.0;
-/// The axis of throughput, in powers of ten of megabytes a second.
+/// The range of the throughput axis, in powers of ten of megabytes per second.
 const LOWEST: f64 = 1.0;
 const HIGHEST: f64 = 4.0;
 
-/// Nothing is drawn where no row of that kind was run.
+/// Draws the plot, unless no row of that kind was run.
 pub fn draw(outcomes: &[Outcome]) {
     let known: BTreeMap<&str, (f64, f64)> = outcomes
         .iter()
@@ -33,14 +33,19 @@ pub fn draw(outcomes: &[Outcome]) {
                 .iter()
                 .enumerate()
                 .filter_map(|(at, (event, _))| {
-                    let (ours, other) = known.get(format!("decode/{event}/{chunk}").as_str())?;
-                    Some(format!("{:.1},{:.1}", x(at), y(if side == 0 { *ours } else { *other })))
+                    let (ours, baseline) = known.get(format!("decode/{event}/{chunk}").as_str())?;
+                    Some(format!(
+                        "{:.1},{:.1}",
+                        x(at),
+                        y(if side == 0 { *ours } else { *baseline })
+                    ))
                 })
                 .collect();
             let points = points.join(" ");
             let _ = writeln!(
                 svg,
-                "<polyline points=\"{points}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"{dash}/>"
+                "<polyline points=\"{points}\" fill=\"none\" stroke=\"{color}\" \
+                 stroke-width=\"2\"{dash}/>"
             );
         }
     }
@@ -68,15 +73,17 @@ fn y(megabytes: f64) -> f64 {
 
 fn frame() -> String {
     let mut svg = String::from(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 820 460\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"820\" height=\"460\" fill=\"white\"/>\n\
-         <text x=\"70\" y=\"28\" font-size=\"15\">Bytes to typed events, MB/s by event size (solid: this crate, dashed: plain loop)</text>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 820 460\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n <rect width=\"820\" height=\"460\" \
+         fill=\"white\"/>\n <text x=\"70\" y=\"28\" font-size=\"15\">Bytes to typed events, MB/s \
+         by event size (solid: this crate, dashed: simple loop)</text>\n",
     );
     for megabytes in [10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0] {
         let y = y(megabytes);
         let _ = writeln!(
             svg,
-            "<path d=\"M{LEFT} {y:.1}h{WIDTH}\" stroke=\"#ddd\"/><text x=\"62\" y=\"{:.1}\" text-anchor=\"end\">{megabytes}</text>",
+            "<path d=\"M{LEFT} {y:.1}h{WIDTH}\" stroke=\"#ddd\"/>\
+             <text x=\"62\" y=\"{:.1}\" text-anchor=\"end\">{megabytes}</text>",
             y + 4.0
         );
     }
@@ -91,7 +98,8 @@ fn frame() -> String {
         let y = TOP + 20.0 * at as f64;
         let _ = writeln!(
             svg,
-            "<path d=\"M690 {y}h24\" stroke=\"{color}\" stroke-width=\"2\"/><text x=\"720\" y=\"{}\">{chunk} chunks</text>",
+            "<path d=\"M690 {y}h24\" stroke=\"{color}\" stroke-width=\"2\"/>\
+             <text x=\"720\" y=\"{}\">{chunk} chunks</text>",
             y + 4.0
         );
     }

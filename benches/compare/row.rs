@@ -1,37 +1,40 @@
-//! A row: what is measured against what, how often, and with which goal.
+//! A row of the comparison: a measurement, its goal and its result.
 
 use std::time::{Duration, Instant};
 
-/// At least so many times each side has its turn.
+/// The number of measurements of each side.
 const PAIRS: usize = 9;
-/// A turn takes at least so long.
-const TURN: Duration = Duration::from_millis(30);
+/// The shortest duration of one measurement.
+const MEASUREMENT: Duration = Duration::from_millis(30);
 
+/// A comparison that can be run.
 pub struct Row {
     pub name: String,
-    /// The ratio that it should stay at or under; none where it is only told.
+    /// The highest acceptable ratio; `None` for a row without a goal.
     pub goal: Option<f64>,
     pub measure: Box<dyn FnOnce() -> Measured>,
 }
 
-/// What each side cost, turn by turn, in any unit that both share.
+/// The costs of both sides, in a unit that both share.
 pub struct Measured {
-    /// Ours and the other's.
+    /// The costs of this crate and of the baseline.
     pub pairs: Vec<(f64, f64)>,
-    /// The bytes that one unit of cost stands for, where there is a throughput to speak of: then costs are
-    /// nanoseconds for so many bytes.
+    /// The number of bytes processed at that cost, in nanoseconds; `None` if throughput is not
+    /// meaningful.
     pub bytes: Option<f64>,
 }
 
+/// The result of a row.
 pub struct Outcome {
     pub name: String,
     pub goal: Option<f64>,
     pub median: f64,
-    /// Megabytes a second, ours and the other's.
+    /// Megabytes per second, of this crate and of the baseline.
     pub throughput: Option<(f64, f64)>,
 }
 
 impl Row {
+    /// Creates a row with a goal.
     pub fn new(
         name: impl Into<String>,
         goal: f64,
@@ -40,18 +43,20 @@ impl Row {
         Self { name: name.into(), goal: Some(goal), measure: Box::new(measure) }
     }
 
-    /// A row that is only told.
-    pub fn untargeted(
+    /// Creates a row without a goal.
+    pub fn without_goal(
         name: impl Into<String>,
         measure: impl FnOnce() -> Measured + 'static,
     ) -> Self {
         Self { name: name.into(), goal: None, measure: Box::new(measure) }
     }
 
+    /// Runs the measurement and prints its result.
     pub fn run(self) -> Outcome {
         let measured = (self.measure)();
         assert!(measured.pairs.len() >= 5, "{}: too few pairs", self.name);
-        let ratios: Vec<f64> = measured.pairs.iter().map(|(ours, other)| ours / other).collect();
+        let ratios: Vec<f64> =
+            measured.pairs.iter().map(|(ours, baseline)| ours / baseline).collect();
         let (min, median, max) = spread(ratios);
         let goal = self.goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.2}"));
         println!("RATIO {} {median:.3} {min:.3} {max:.3} {goal}", self.name);
@@ -65,34 +70,43 @@ impl Row {
     }
 }
 
+/// Returns the minimum, median and maximum.
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     (values[0], values[values.len() / 2], values[values.len() - 1])
 }
 
-/// Both sides in turns, each time the other one first; one turn each before that counts for nothing.
-///
-/// A turn is as many runs as fill it, the same number for both sides; the costs are nanoseconds a run.
-pub fn in_turns(mut ours: impl FnMut(), mut other: impl FnMut()) -> Vec<(f64, f64)> {
-    let runs = runs_in_a_turn(&mut ours).max(runs_in_a_turn(&mut other));
-    let mut pairs = Vec::with_capacity(PAIRS);
-    for pair in 0..PAIRS {
-        if pair % 2 == 0 {
-            let first = cost(runs, &mut ours);
-            pairs.push((first, cost(runs, &mut other)));
+/// Measures both sides alternately, and swaps their order each time.
+pub fn alternate<T>(
+    pairs: usize,
+    mut ours: impl FnMut() -> T,
+    mut baseline: impl FnMut() -> T,
+) -> Vec<(T, T)> {
+    let pair = |number: usize| {
+        if number.is_multiple_of(2) {
+            let first = ours();
+            (first, baseline())
         } else {
-            let first = cost(runs, &mut other);
-            pairs.push((cost(runs, &mut ours), first));
+            let first = baseline();
+            (ours(), first)
         }
-    }
-    pairs
+    };
+    (0..pairs).map(pair).collect()
 }
 
-fn runs_in_a_turn(side: &mut impl FnMut()) -> u32 {
+/// Measures the processor time of both sides in nanoseconds per run, after a warm-up.
+///
+/// A measurement has the same number of runs on both sides, enough to last a while.
+pub fn time_alternately(mut ours: impl FnMut(), mut baseline: impl FnMut()) -> Vec<(f64, f64)> {
+    let runs = runs_per_measurement(&mut ours).max(runs_per_measurement(&mut baseline));
+    alternate(PAIRS, || cost(runs, &mut ours), || cost(runs, &mut baseline))
+}
+
+fn runs_per_measurement(side: &mut impl FnMut()) -> u32 {
     side();
     let start = Instant::now();
     let mut runs = 0;
-    while start.elapsed() < TURN {
+    while start.elapsed() < MEASUREMENT {
         side();
         runs += 1;
     }
@@ -107,7 +121,7 @@ fn cost(runs: u32, side: &mut impl FnMut()) -> f64 {
     (thread_time() - start).as_nanos() as f64 / f64::from(runs)
 }
 
-/// The processor time of this thread: what other programs take of the machine does not count.
+/// Returns the processor time of this thread, which does not include that of other programs.
 #[cfg(unix)]
 pub fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -120,21 +134,20 @@ pub fn thread_time() -> Duration {
     START.elapsed()
 }
 
-/// The table for people.
+/// Prints the results as a table.
 pub fn print_table(outcomes: &[Outcome]) {
     println!(
         "\n{:<34} {:>7} {:>6}      {:>10} {:>10}",
-        "row", "ratio", "goal", "ours MB/s", "other MB/s"
+        "row", "ratio", "goal", "ours MB/s", "base MB/s"
     );
     for outcome in outcomes {
         let goal = outcome.goal.map_or_else(|| "-".to_owned(), |goal| format!("{goal:.2}"));
-        let verdict =
-            if outcome.goal.is_some_and(|goal| outcome.median > goal) { "OVER" } else { "" };
-        let (ours, other) = outcome.throughput.map_or_else(Default::default, |(ours, other)| {
-            (format!("{ours:.0}"), format!("{other:.0}"))
+        let over = if outcome.goal.is_some_and(|goal| outcome.median > goal) { "OVER" } else { "" };
+        let (ours, base) = outcome.throughput.map_or_else(Default::default, |(ours, base)| {
+            (format!("{ours:.0}"), format!("{base:.0}"))
         });
         println!(
-            "{:<34} {:>7.3} {goal:>6} {verdict:<4} {ours:>10} {other:>10}",
+            "{:<34} {:>7.3} {goal:>6} {over:<4} {ours:>10} {base:>10}",
             outcome.name, outcome.median
         );
     }

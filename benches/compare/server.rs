@@ -1,4 +1,4 @@
-//! A server for many at once, over HTTP/1 and HTTP/2: on a thread here, or in a process of its own.
+//! An HTTP/1 and HTTP/2 server for many requests at once, on a thread or in its own process.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,41 +19,43 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 
-use super::plain;
+use super::minimal_server;
 
 const AS_CHILD: &str = "PAYMAN_BENCH_SERVER";
-/// More streams on one connection than any row opens.
-const STREAMS: u32 = 20_000;
-/// Room for all their requests at once. Where a connection's window runs out, requests go out in small pieces, and h2
-/// takes too many of those for an attack: it ends the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
+/// The limit of streams per connection, more than any row opens.
+const MAX_STREAMS: u32 = 20_000;
+/// The window of a connection, large enough for all requests at once. When the window is exhausted,
+/// requests are split into small frames, and h2 treats too many of these as an attack: it closes
+/// the connection (ENHANCE_YOUR_CALM, too_many_data_frames).
 const WINDOW: u32 = 1 << 30;
 
-/// How often the token endpoint was asked.
+/// The number of requests to the token endpoint.
 #[derive(Clone, Default)]
 pub struct TokenRequests(Arc<AtomicUsize>);
 
 impl TokenRequests {
+    /// Returns the number and resets it.
     pub fn take(&self) -> usize {
         self.0.swap(0, Ordering::Relaxed)
     }
 }
 
-/// A server on a thread of this process. Gives its base URL.
+/// Starts a server on a thread of this process, and returns its base URL.
 pub fn start() -> (String, TokenRequests) {
-    let (said, says) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let requests = TokenRequests::default();
     let counted = requests.clone();
-    thread::spawn(move || serve(&counted, |url| drop(said.send(url))));
-    (says.recv().expect("the server starts"), requests)
+    thread::spawn(move || serve(&counted, |url| drop(sender.send(url))));
+    (receiver.recv().expect("the server starts"), requests)
 }
 
-/// A server in a process of its own, so that its memory is not this process's. Ends with this.
-pub struct Apart {
+/// A server in its own process, whose memory is not counted. Dropping this ends the process.
+pub struct ServerProcess {
     process: Child,
     pub base_url: String,
 }
 
-impl Apart {
+impl ServerProcess {
     pub fn start() -> Self {
         let this = env::current_exe().expect("this program");
         let mut process = Command::new(this)
@@ -63,21 +65,21 @@ impl Apart {
             .spawn()
             .expect("a second process");
         let mut base_url = String::new();
-        let said = process.stdout.as_mut().expect("its output");
-        BufReader::new(said).read_line(&mut base_url).expect("its address");
+        let output = process.stdout.as_mut().expect("its output");
+        BufReader::new(output).read_line(&mut base_url).expect("its address");
         Self { process, base_url: base_url.trim().to_owned() }
     }
 }
 
-impl Drop for Apart {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// In the child: serves until the parent is gone. False in the parent.
-pub fn is_child() -> bool {
+/// Serves until the parent process ends, if this is the child process; else returns false.
+pub fn serve_as_child() -> bool {
     if env::var_os(AS_CHILD).is_none() {
         return false;
     }
@@ -92,9 +94,9 @@ pub fn is_child() -> bool {
     true
 }
 
-fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
+fn serve(requests: &TokenRequests, announce: impl FnOnce(String)) {
     let counted = requests.clone();
-    let reply: Bytes = plain::reply().into();
+    let reply: Bytes = minimal_server::reply().into();
     let app = Router::new()
         .route("/api/a2a/tasks/send", post(async move |_: Bytes| json(reply)))
         .route("/api/a2a/tasks/sendSubscribe", post(open_stream))
@@ -102,7 +104,7 @@ fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
-        say(format!("http://{}", listener.local_addr().expect("its address")));
+        announce(format!("http://{}", listener.local_addr().expect("its address")));
         loop {
             let Ok((connection, _)) = listener.accept().await else {
                 continue;
@@ -112,10 +114,10 @@ fn serve(requests: &TokenRequests, say: impl FnOnce(String)) {
                 let mut server = auto::Builder::new(TokioExecutor::new());
                 server
                     .http2()
-                    .max_concurrent_streams(STREAMS)
+                    .max_concurrent_streams(MAX_STREAMS)
                     .initial_connection_window_size(WINDOW)
                     .max_local_error_reset_streams(None)
-                    .max_pending_accept_reset_streams(STREAMS as usize);
+                    .max_pending_accept_reset_streams(MAX_STREAMS as usize);
                 let _ = server.serve_connection(TokioIo::new(connection), service).await;
             });
         }
@@ -128,14 +130,18 @@ fn json(body: impl Into<Body>) -> Response {
 
 fn token(requests: &TokenRequests) -> Response {
     requests.0.fetch_add(1, Ordering::Relaxed);
-    json(
-        r#"{"accessToken":"a-new-token","tokenType":"Bearer","expiresIn":3600,"refreshToken":"the-next"}"#,
-    )
+    let reply = serde_json::json!({
+        "accessToken": "a-new-token",
+        "tokenType": "Bearer",
+        "expiresIn": 3600,
+        "refreshToken": "the-next",
+    });
+    json(reply.to_string())
 }
 
-/// One event, and then nothing for as long as anyone waits.
+/// Sends one event and keeps the stream open.
 async fn open_stream(request: Bytes) -> Response {
-    let event = Ok::<_, Infallible>(plain::status_event(&request, "WORKING"));
+    let event = Ok::<_, Infallible>(minimal_server::status_event(&request, "WORKING"));
     let body = Body::from_stream(stream::iter([event]).chain(stream::pending()));
     ([(CONTENT_TYPE, "text/event-stream")], body).into_response()
 }

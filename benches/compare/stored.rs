@@ -1,4 +1,4 @@
-//! The ratios that the repository holds, and what became slower since.
+//! The ratios in the repository, and the rows that became slower since.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::fs;
 use super::row::Outcome;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/ratios.txt");
-/// More than this above the stored ratio is told.
+/// A ratio of more than this times the stored one is reported.
 const TOLERATED: f64 = 1.2;
 
 fn stored() -> BTreeMap<String, f64> {
@@ -19,6 +19,7 @@ fn stored() -> BTreeMap<String, f64> {
     text.lines().filter_map(line).collect()
 }
 
+/// Reports the rows that are slower than stored.
 pub fn compare(outcomes: &[Outcome]) {
     let stored = stored();
     for outcome in outcomes {
@@ -34,7 +35,7 @@ pub fn compare(outcomes: &[Outcome]) {
     }
 }
 
-/// Rows that were not run keep what is stored.
+/// Stores the results. Rows that were not run keep their stored ratio.
 pub fn store(outcomes: &[Outcome]) {
     let mut ratios = stored();
     ratios.extend(outcomes.iter().map(|outcome| (outcome.name.clone(), outcome.median)));

@@ -1,11 +1,13 @@
-//! Reading a fresh token from 64 tasks while it is replaced every millisecond: the 99.9th percentile of a read.
+//! The 99.9th percentile of reading a fresh token from 64 tasks while it is replaced every
+//! millisecond.
 //!
-//! A read is all that an ask does to get a token to send: ours through `decode::request_token`, the other side by no more than
-//! an atomic pointer load. Both look at the clock for whether the token has expired, and take the header that it is sent
-//! in, for that is what it is read for. The tasks share two threads, and a third replaces the token on both sides.
+//! A read is what an ask does to obtain its token: `decode::request_token` in this crate, an atomic
+//! pointer load in the baseline. Both check the expiry against the clock, and take the header in
+//! which the token is sent. The tasks share two threads, and a third replaces the token on both
+//! sides.
 //!
-//! Reads are timed four at a time, for the clock's own cost would hide a single one; the ratio is that of the
-//! four. What the operating system takes a thread away for is in both sides alike.
+//! Reads are timed in groups of four, since the clock's own cost would hide a single one.
+//! Preemption by the operating system affects both sides alike.
 
 use std::future::Future;
 use std::hint::black_box;
@@ -30,11 +32,11 @@ use super::row::{Measured, Row};
 
 const TASKS: usize = 64;
 const PAIRS: usize = 31;
-const TURN: Duration = Duration::from_millis(100);
+const ROUND: Duration = Duration::from_millis(100);
 const READS: u32 = 4;
-/// So many are timed before a task lets the next one run.
+/// The number of samples that a task takes before it yields.
 const SAMPLES: usize = 64;
-const EVERY: Duration = Duration::from_millis(1);
+const REPLACEMENT_INTERVAL: Duration = Duration::from_millis(1);
 
 pub fn rows() -> Vec<Row> {
     vec![Row::new("token/read", 2.0, measure)]
@@ -43,33 +45,34 @@ pub fn rows() -> Vec<Row> {
 fn measure() -> Measured {
     let readers =
         Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let renewed = Renewed::start();
+    let refreshed = RefreshedToken::start();
     let ours = || {
         percentile(&readers, || {
-            let (client, deadline) = (renewed.client.clone(), far_off());
+            let (client, deadline) = (refreshed.client.clone(), far_off());
             move || {
-                let lent = pin!(decode::request_token(&client, deadline))
+                let token = pin!(decode::request_token(&client, deadline))
                     .poll(&mut Context::from_waker(Waker::noop()));
-                assert!(matches!(black_box(lent), Poll::Ready(Ok(_))), "the token is fresh");
+                assert!(matches!(black_box(token), Poll::Ready(Ok(_))), "the token is fresh");
             }
         })
     };
-    let other = || {
+    let baseline = || {
         percentile(&readers, || {
-            let token = Arc::clone(&renewed.pointer);
+            let token = Arc::clone(&refreshed.pointer);
             move || {
-                let held = token.load();
-                assert!(Instant::now() < held.expires, "the token is fresh");
-                black_box((held.header.clone(), held.generation));
+                let token = token.load();
+                assert!(Instant::now() < token.expires, "the token is fresh");
+                black_box((token.header.clone(), token.generation));
             }
         })
     };
-    let pairs: Vec<_> = (0..PAIRS).map(|_| (ours(), other())).collect();
-    let renewals = renewed.stop();
-    assert!(renewals > PAIRS as u64 * 50, "the token was replaced all the time");
-    if let Some((ours, other)) = pairs.get(PAIRS / 2) {
+    let pairs: Vec<_> = (0..PAIRS).map(|_| (ours(), baseline())).collect();
+    let replacements = refreshed.stop();
+    assert!(replacements > PAIRS as u64 * 50, "the token was replaced all the time");
+    if let Some((ours, baseline)) = pairs.get(PAIRS / 2) {
         println!(
-            "four reads, 99.9th percentile: about {ours:.0} against {other:.0} ns; {renewals} renewals"
+            "four reads, 99.9th percentile: about {ours:.0} against {baseline:.0} ns; \
+             {replacements} replacements"
         );
     }
     Measured { pairs, bytes: None }
@@ -79,30 +82,33 @@ fn far_off() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(60)
 }
 
-/// A client whose token is renewed every millisecond, on a thread of its own, and beside it the pointer that each new
-/// token is put behind too: what renewing takes of the machine, it takes while either side reads.
-struct Renewed {
+/// A client whose token is refreshed every millisecond on its own thread, and the baseline's
+/// pointer, which is replaced at the same time: the cost of refreshing affects both sides.
+struct RefreshedToken {
     client: Client,
-    pointer: Arc<ArcSwap<Held>>,
-    renewals: Arc<AtomicU64>,
+    pointer: Arc<ArcSwap<BaselineToken>>,
+    replacements: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    keeper: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
-impl Renewed {
+impl RefreshedToken {
     fn start() -> Self {
-        let renewals = Arc::new(AtomicU64::new(0));
-        let pointer = Arc::new(ArcSwap::from_pointee(Held::new(0)));
-        let store = Renewing { renewals: Arc::clone(&renewals), pointer: Arc::clone(&pointer) };
+        let replacements = Arc::new(AtomicU64::new(0));
+        let pointer = Arc::new(ArcSwap::from_pointee(BaselineToken::new(0)));
+        let store = RefreshingStore {
+            replacements: Arc::clone(&replacements),
+            pointer: Arc::clone(&pointer),
+        };
         let config = Config::new("client-id")
             .subject("alice")
             .base_url("http://127.0.0.1:1")
             .token_store(store);
         let client = Client::with_token(config, TokenInfo::stored()).expect("a valid config");
-        // Whoever comes first gives the token's own task its runtime: this one.
+        // The background task runs in the runtime of the first request: this thread's.
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let keeper = {
+        let thread = {
             let (client, stop) = (client.clone(), Arc::clone(&stop));
             thread::spawn(move || {
                 let runtime =
@@ -111,29 +117,29 @@ impl Renewed {
                     decode::request_token(&client, far_off()).await.expect("a token");
                     ready.send(()).expect("someone waits");
                     while !stop.load(Ordering::Relaxed) {
-                        tokio::time::sleep(EVERY * 5).await;
+                        tokio::time::sleep(REPLACEMENT_INTERVAL * 5).await;
                     }
                 });
             })
         };
         is_ready.recv().expect("the first token");
-        Self { client, pointer, renewals, stop, keeper }
+        Self { client, pointer, replacements, stop, thread }
     }
 
     fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.keeper.join().expect("the keeper's thread");
-        self.renewals.load(Ordering::Relaxed)
+        self.thread.join().expect("the thread does not panic");
+        self.replacements.load(Ordering::Relaxed)
     }
 }
 
-struct Held {
+struct BaselineToken {
     header: HeaderValue,
     expires: Instant,
     generation: u64,
 }
 
-impl Held {
+impl BaselineToken {
     fn new(generation: u64) -> Self {
         let header =
             HeaderValue::from_str(&format!("access-token-{generation}")).expect("a header's value");
@@ -141,9 +147,9 @@ impl Held {
     }
 }
 
-/// Of what four reads take, in nanoseconds, over all tasks.
+/// Returns the percentile of four reads over all tasks, in nanoseconds.
 fn percentile<Read: FnMut() + Send + 'static>(readers: &Runtime, read: impl Fn() -> Read) -> f64 {
-    let until = Instant::now() + TURN;
+    let until = Instant::now() + ROUND;
     let tasks: Vec<_> = (0..TASKS).map(|_| readers.spawn(time_reads(read(), until))).collect();
     let times = readers
         .block_on(join_all(tasks))
@@ -169,14 +175,14 @@ async fn time_reads(mut read: impl FnMut(), until: Instant) -> Vec<u32> {
     times
 }
 
-/// A store that always knows of a newer token, a millisecond after it was asked: a replica renews it all the time.
-struct Renewing {
-    renewals: Arc<AtomicU64>,
-    pointer: Arc<ArcSwap<Held>>,
+/// A store that returns a newer token a millisecond after each claim, as if a replica refreshed it.
+struct RefreshingStore {
+    replacements: Arc<AtomicU64>,
+    pointer: Arc<ArcSwap<BaselineToken>>,
 }
 
-impl Renewing {
-    /// It is time to renew it, and it is valid for most of a second.
+impl RefreshingStore {
+    /// Returns a token that is due for a refresh, but still valid.
     fn token(generation: u64) -> StoredToken {
         let now = SystemTime::now();
         let millis = |at: SystemTime| {
@@ -193,12 +199,14 @@ impl Renewing {
     }
 }
 
-impl TokenStore for Renewing {
+impl TokenStore for RefreshingStore {
     fn load<'a>(
         &'a self,
         _: &'a TokenKey,
     ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
-        Box::pin(async { Ok((self.renewals.load(Ordering::Relaxed) == 0).then(|| Self::token(1))) })
+        Box::pin(async {
+            Ok((self.replacements.load(Ordering::Relaxed) == 0).then(|| Self::token(1)))
+        })
     }
 
     fn claim<'a>(
@@ -207,10 +215,10 @@ impl TokenStore for Renewing {
         generation: u64,
     ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         Box::pin(async move {
-            // Blocking: the thread has nothing else to do, and timers are no finer than this.
-            thread::sleep(EVERY);
-            self.renewals.fetch_add(1, Ordering::Relaxed);
-            self.pointer.store(Arc::new(Held::new(generation + 1)));
+            // The thread has nothing else to do, and tokio's timers are no finer.
+            thread::sleep(REPLACEMENT_INTERVAL);
+            self.replacements.fetch_add(1, Ordering::Relaxed);
+            self.pointer.store(Arc::new(BaselineToken::new(generation + 1)));
             Ok(Claimed::Newer(Self::token(generation + 1)))
         })
     }

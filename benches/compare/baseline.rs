@@ -1,4 +1,4 @@
-//! What one would write without this crate: requests put together by hand, sent by reqwest.
+//! The baseline for requests: JSON built by hand and sent with reqwest.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use serde_json::json;
 pub const TEXT: &str = "How much money do I have in my wallet?";
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Our client, with a token that is fresh for an hour.
+/// Creates a client of this crate with a token that is valid for an hour.
 pub fn our_client(base_url: &str, http: fn(ClientBuilder) -> ClientBuilder) -> Client {
     let config = Config::new("client-id").base_url(base_url).configure_http(http);
     Client::with_token(config, TokenInfo::access("an-access-token", HOUR)).expect("a valid config")
 }
 
-/// The other side: a client of reqwest with the settings of ours.
-pub struct ByHand {
+/// A reqwest client with the settings that this crate's client has.
+pub struct BaselineClient {
     http: reqwest::Client,
     base_url: String,
     session: SessionId,
 }
 
-impl ByHand {
+impl BaselineClient {
     pub fn new(base_url: &str, http: fn(ClientBuilder) -> ClientBuilder) -> Self {
         let http = http(ClientBuilder::new())
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .user_agent("by-hand/1.0")
+            .user_agent("baseline/1.0")
             .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(Duration::from_secs(30))
             .http2_initial_stream_window_size(128 * 1024)
@@ -53,9 +53,10 @@ impl ByHand {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, accept)
             .header("x-payman-access-token", "an-access-token")
-            .body(serde_json::to_vec(&body).expect("JSON is written"))
+            .body(serde_json::to_vec(&body).expect("the request serializes"))
     }
 
+    /// Sends an ask and decodes the reply.
     pub async fn ask(&self) -> Task {
         let request = self.request("/api/a2a/tasks/send", "tasks/send", "application/json");
         let response = request.timeout(Duration::from_secs(300)).send().await.expect("an answer");
@@ -64,6 +65,7 @@ impl ByHand {
         decode::response(&body).expect("a task")
     }
 
+    /// Opens a stream.
     pub async fn stream(&self) -> Response {
         let request = self.request(
             "/api/a2a/tasks/sendSubscribe",
