@@ -16,7 +16,8 @@ need_package() {
     DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "$@"
 }
 
-# python_tool NAME REQUIREMENT…: installs Python packages in target/NAME-venv, and prints its bin folder.
+# python_tool NAME REQUIREMENT…: installs Python packages in target/NAME-venv, and prints its bin
+# folder.
 python_tool() {
     local venv=target/$1-venv
     shift

@@ -14,8 +14,12 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{FutureExt, StreamExt, stream};
 use payman_sdk::decode;
 
-#[path = "compare/events.rs"]
-mod events;
+use compare::events;
+
+/// The events are those of the benchmark `compare`.
+mod compare {
+    pub mod events;
+}
 
 criterion_group!(benches, json, frames);
 criterion_main!(benches);

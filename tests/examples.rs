@@ -1,4 +1,4 @@
-//! Every small example runs to its end as a program, on the emulator, and says what it should.
+//! Runs each small example as a program on the emulator, and checks its output.
 
 #![cfg(test)]
 
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 const EXAMPLES: [&str; 8] =
     ["quickstart", "streaming", "metadata", "sessions", "tokens", "errors", "tracing", "worker"];
 
-/// Has cargo build the examples, once: they are there already unless this test is run alone.
+/// Builds the examples once. `cargo test` has built them already, unless this test runs alone.
 fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
@@ -23,7 +23,7 @@ fn directory() -> &'static PathBuf {
         ]);
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-        // Where the tests were built, not wherever cargo's settings say now.
+        // The folder of this test, even if cargo's settings have changed since.
         cargo.arg("--target-dir").arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             cargo.arg("--release");
@@ -40,7 +40,7 @@ fn directory() -> &'static PathBuf {
 fn program(example: &str) -> Command {
     let mut command =
         Command::new(directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX)));
-    // Nothing of this machine's own settings: on the emulator there is nothing to set.
+    // The settings of this machine do not apply on the emulator.
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("PAYMAN_") || name == "RUST_LOG")
     {
@@ -49,8 +49,8 @@ fn program(example: &str) -> Command {
     command
 }
 
-/// What it prints, where it ended well.
-fn printed_by(example: &str) -> String {
+/// Runs an example to its successful end, and returns its standard output.
+fn output_of(example: &str) -> String {
     let output = program(example).output().unwrap();
     let (out, err) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
@@ -59,12 +59,13 @@ fn printed_by(example: &str) -> String {
     out
 }
 
+/// Checks that the output contains these texts in this order.
 #[track_caller]
-fn says(printed: &str, words: &[&str]) {
-    let mut rest = printed;
-    for word in words {
-        let Some((_, after)) = rest.split_once(word) else {
-            panic!("{word:?} is missing, or comes too early, in:\n{printed}");
+fn assert_contains_in_order(output: &str, texts: &[&str]) {
+    let mut rest = output;
+    for text in texts {
+        let Some((_, after)) = rest.split_once(text) else {
+            panic!("{text:?} is missing, or out of order, in:\n{output}");
         };
         rest = after;
     }
@@ -72,9 +73,9 @@ fn says(printed: &str, words: &[&str]) {
 
 #[test]
 fn quickstart() {
-    let printed = printed_by("quickstart");
-    says(
-        &printed,
+    let output = output_of("quickstart");
+    assert_contains_in_order(
+        &output,
         &[
             "You have $1,000,000.00",
             "\"status\": \"COMPLETED\"",
@@ -87,9 +88,9 @@ fn quickstart() {
 
 #[test]
 fn streaming() {
-    let printed = printed_by("streaming");
-    says(
-        &printed,
+    let output = output_of("streaming");
+    assert_contains_in_order(
+        &output,
         &[
             "[working]",
             "  \"You have",
@@ -103,9 +104,9 @@ fn streaming() {
 
 #[test]
 fn metadata() {
-    let printed = printed_by("metadata");
-    says(
-        &printed,
+    let output = output_of("metadata");
+    assert_contains_in_order(
+        &output,
         &[
             "$1,000,000.00",
             "You have no payees",
@@ -115,15 +116,18 @@ fn metadata() {
             "\"milk\"",
         ],
     );
-    says(&printed, &["The server saw", "\"source\": \"mobile-app\"", "\"userId\": \"user123\""]);
+    assert_contains_in_order(
+        &output,
+        &["The server saw", "\"source\": \"mobile-app\"", "\"userId\": \"user123\""],
+    );
 }
 
 #[test]
 fn sessions() {
-    let printed = printed_by("sessions");
+    let output = output_of("sessions");
     let asked = "You said \"How much money do I have in my wallet?\"";
-    says(
-        &printed,
+    assert_contains_in_order(
+        &output,
         &[
             "the session is ses-",
             asked,
@@ -138,9 +142,9 @@ fn sessions() {
 
 #[test]
 fn tokens() {
-    let printed = printed_by("tokens");
-    says(
-        &printed,
+    let output = output_of("tokens");
+    assert_contains_in_order(
+        &output,
         &[
             "expired? true",
             "expired? false",
@@ -153,14 +157,14 @@ fn tokens() {
             "generation 2",
         ],
     );
-    assert!(!printed.contains("emu-"), "a token was printed:\n{printed}");
+    assert!(!output.contains("emu-"), "a token was output:\n{output}");
 }
 
 #[test]
 fn errors() {
-    let printed = printed_by("errors");
-    says(
-        &printed,
+    let output = output_of("errors");
+    assert_contains_in_order(
+        &output,
         &[
             "the text is blank",
             "Nothing was done. (completed)",
@@ -174,18 +178,18 @@ fn errors() {
     );
 }
 
-/// Each span ends with how it stands and how long it took.
+/// Each span closes with its state and duration.
 #[test]
 fn tracing() {
-    let printed = printed_by("tracing");
-    let ends_of = |span: &str| -> Vec<&str> {
+    let output = output_of("tracing");
+    let closes_of = |span: &str| -> Vec<&str> {
         let innermost = |line: &&str| {
             let Some((spans, _)) = line.split_once(": close ") else { return false };
             spans
                 .rsplit_once('{')
                 .is_some_and(|(names, _)| names.rsplit([' ', ':']).next() == Some(span))
         };
-        printed.lines().filter(innermost).collect()
+        output.lines().filter(innermost).collect()
     };
     for (span, fields) in [
         (
@@ -213,26 +217,26 @@ fn tracing() {
         ("token", &["generation=", "outcome=\"", "duration_ms="]),
     ] {
         let found =
-            ends_of(span).into_iter().any(|line| fields.iter().all(|field| line.contains(field)));
-        assert!(found, "no span {span} with {fields:?} in:\n{printed}");
+            closes_of(span).into_iter().any(|line| fields.iter().all(|field| line.contains(field)));
+        assert!(found, "no span {span} with {fields:?} in:\n{output}");
     }
     for hidden in ["emu-", "wallet", "payee", "Tyllen", "emulator:emulator"] {
-        assert!(!printed.contains(hidden), "{hidden} is in:\n{printed}");
+        assert!(!output.contains(hidden), "{hidden} is in:\n{output}");
     }
 }
 
 #[test]
 fn worker() {
-    let printed = printed_by("worker");
+    let output = output_of("worker");
     assert_eq!(
-        printed.lines().filter(|line| line.contains(r#""event":"done""#)).count(),
+        output.lines().filter(|line| line.contains(r#""event":"done""#)).count(),
         10,
-        "{printed}"
+        "{output}"
     );
-    says(&printed, &["Paid $"]);
+    assert_contains_in_order(&output, &["Paid $"]);
 }
 
-/// It waits for more jobs, is told to stop, and ends well although its input is still open.
+/// The worker waits for more jobs, and exits with success on SIGTERM while its input is open.
 #[cfg(unix)]
 #[test]
 fn worker_stops_on_sigterm() {
@@ -252,13 +256,16 @@ fn worker_stops_on_sigterm() {
     writeln!(input, "Pay Tyllen $5").unwrap();
     let mut line = String::new();
     BufReader::new(worker.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    says(&line, &[r#""event":"done""#, "Paid $5.00 to Tyllen"]);
-    assert!(worker.try_wait().unwrap().is_none(), "it ended before it was told to");
+    assert_contains_in_order(&line, &[r#""event":"done""#, "Paid $5.00 to Tyllen"]);
+    assert!(worker.try_wait().unwrap().is_none(), "it ended before the signal");
 
     assert!(
         Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success()
     );
     assert!(worker.wait().unwrap().success());
     drop(input);
-    says(&std::fs::read_to_string(queue).unwrap(), &["queued", "asking", "done"]);
+    assert_contains_in_order(
+        &std::fs::read_to_string(queue).unwrap(),
+        &["queued", "asking", "done"],
+    );
 }

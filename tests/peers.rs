@@ -1,4 +1,5 @@
-//! Against programs that others wrote; `tests/peers/run` installs them and sets `PAYMAN_PEERS_PYTHON`.
+//! Interoperability with independent programs. `tests/peers/run` installs them and sets
+//! `PAYMAN_PEERS_PYTHON`.
 
 #![cfg(test)]
 
@@ -12,7 +13,7 @@ use payman_sdk::{
     Ask, Client, Config, Emulator, ErrorKind, Event, RetryPolicy, TaskState, TokenInfo,
 };
 
-/// The interpreter with the peers installed; without one, the tests that need it are skipped.
+/// Returns the interpreter with the peers installed. Without one, the tests are skipped.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("PAYMAN_PEERS_PYTHON").map(PathBuf::from);
     if python.is_none() {
@@ -27,20 +28,20 @@ fn script(name: &str) -> String {
 
 const TOKEN: &str = "the-right-token";
 
-/// The reference server, ended when dropped.
-struct Reference {
+/// The reference server as a process, which is killed on drop.
+struct ReferenceServer {
     process: Child,
     address: SocketAddr,
 }
 
-impl Drop for Reference {
+impl Drop for ReferenceServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Reference {
+impl ReferenceServer {
     fn start(python: PathBuf) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
         let process = Command::new(python)
@@ -75,9 +76,9 @@ impl Reference {
 }
 
 #[tokio::test]
-async fn the_reference_server_is_understood() {
+async fn replies_and_streams_of_the_reference_server() {
     let Some(python) = python() else { return };
-    let server = Reference::start(python);
+    let server = ReferenceServer::start(python);
     let client = server.client();
 
     let reply = client.ask("echo hi").await.unwrap();
@@ -106,25 +107,25 @@ async fn the_reference_server_is_understood() {
     );
     assert_eq!(events.into_reply().await.unwrap().text(), "[0]hi [1]hi [2]hi ");
 
-    let words: Vec<String> = client
+    let text: Vec<String> = client
         .ask_stream("multi x")
         .await
         .unwrap()
         .text()
-        .map(|words| words.unwrap())
+        .map(|text| text.unwrap())
         .collect()
         .await;
-    assert_eq!(words.concat(), "x-ax-b");
+    assert_eq!(text.concat(), "x-ax-b");
     let raw: Vec<_> = client.ask_stream_raw("multi x").await.unwrap().collect().await;
     assert_eq!(raw.len(), 5);
     assert!(raw.iter().all(|event| event.as_ref().unwrap().result().is_some()));
-    println!("ask, raw, status message, stream, words, raw stream: understood");
+    println!("ask, raw ask, status message, stream, text, raw stream: passed");
 }
 
 #[tokio::test]
-async fn the_reference_server_asks_back_and_is_answered() {
+async fn a_question_of_the_reference_server_is_answered() {
     let Some(python) = python() else { return };
-    let server = Reference::start(python);
+    let server = ReferenceServer::start(python);
     let client = server.client();
     let question = client.ask("ask me").await.unwrap();
     assert_eq!(
@@ -140,43 +141,43 @@ async fn the_reference_server_asks_back_and_is_answered() {
     let reply =
         client.ask_stream(question.answer("the third")).await.unwrap().into_reply().await.unwrap();
     assert!(reply.text().contains("answer=the third"), "{reply}");
-    println!("input required and answered, whole and streamed");
+    println!("input required, answered with ask and with a stream: passed");
 }
 
 #[tokio::test]
-async fn the_reference_servers_errors_are_typed_or_looked_into() {
+async fn errors_of_the_reference_server() {
     let Some(python) = python() else { return };
-    let server = Reference::start(python);
-    // An internal error may hide a task that ran: looking shows that it failed.
+    let server = ReferenceServer::start(python);
+    // An internal error may hide a task that ran: the lookup shows that it failed.
     let reply = server.client().ask("fail now").await.unwrap();
     assert_eq!(reply.state(), &TaskState::Failed);
     assert!(reply.text().contains("agent blew up"), "{reply}");
     let reply = server.client().ask_stream("fail now").await.unwrap().into_reply().await.unwrap();
     assert_eq!(reply.state(), &TaskState::Failed);
 
-    let blunt = server.client_with(server.config().retry(RetryPolicy::none()));
-    let error = blunt.ask("fail now").await.unwrap_err();
+    let without_retries = server.client_with(server.config().retry(RetryPolicy::none()));
+    let error = without_retries.ask("fail now").await.unwrap_err();
     assert_eq!((error.rpc_code(), error.is_outcome_unknown()), (Some(-32603), true));
-    let events: Vec<_> = blunt.ask_stream("fail now").await.unwrap().collect().await;
+    let events: Vec<_> = without_retries.ask_stream("fail now").await.unwrap().collect().await;
     assert_eq!(events.last().unwrap().as_ref().unwrap_err().rpc_code(), Some(-32603));
 
-    let stranger =
+    let unauthorized =
         Client::with_token(server.config(), TokenInfo::access("wrong", Duration::from_secs(60)))
             .unwrap();
-    let error = stranger.ask("echo hi").await.unwrap_err();
+    let error = unauthorized.ask("echo hi").await.unwrap_err();
     assert!(error.is_auth() && error.is_safe_to_ask_again(), "{error:?}");
-    assert!(stranger.ask_stream("echo hi").await.unwrap_err().is_auth());
+    assert!(unauthorized.ask_stream("echo hi").await.unwrap_err().is_auth());
     assert_eq!(
         server.client().get_task("tsk-nobody").await.unwrap_err().kind(),
         ErrorKind::TaskNotFound
     );
-    println!("failed task, error in a stream, wrong token, unknown task: typed");
+    println!("failed task, error in a stream, wrong token, unknown task: passed");
 }
 
 #[tokio::test]
-async fn the_reference_server_cancels_and_resubscribes() {
+async fn cancel_and_resubscribe_on_the_reference_server() {
     let Some(python) = python() else { return };
-    let server = Reference::start(python);
+    let server = ReferenceServer::start(python);
     let client = server.client();
     let mut events = client.ask_stream("slow 50").await.unwrap();
     while !matches!(events.next().await.unwrap().unwrap(), Event::Artifact(_)) {}
@@ -185,18 +186,18 @@ async fn the_reference_server_cancels_and_resubscribes() {
     assert_eq!(reply.state(), &TaskState::Canceled);
     assert_eq!(client.get_task(reply.task_id()).await.unwrap().state(), &TaskState::Canceled);
 
-    // Given up as silent between two chunks; the rest is seen by resubscribing and looking.
+    // The idle timeout passes between two chunks; the rest comes from resubscribing and lookups.
     let ask = Ask::new("slow 5").idle_timeout(Duration::from_millis(250));
     let reply = client.ask_stream(ask).await.unwrap().into_reply().await.unwrap();
     assert_eq!(reply.state(), &TaskState::Completed);
     for chunk in 0..5 {
         assert!(reply.text().contains(&format!("[{chunk}]")), "{reply}");
     }
-    println!("canceled; cut and found again");
+    println!("cancel, resubscribe: passed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_platforms_python_sdk_runs_against_the_emulator() {
+async fn the_python_sdk_against_the_emulator() {
     let Some(python) = python() else { return };
     let payman = Emulator::start().await.unwrap();
     let scopes = ["read_balance", "read_list_payees", "read_list_wallets"];
@@ -210,10 +211,10 @@ async fn the_platforms_python_sdk_runs_against_the_emulator() {
         ])
         .output()
         .unwrap();
-    let (said, failed) =
+    let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{said}");
-    assert!(output.status.success(), "{said}\n{failed}");
+    println!("{stdout}");
+    assert!(output.status.success(), "{stdout}\n{stderr}");
     let state = payman.state();
     assert_eq!(state.payments.len(), 1);
     assert_eq!(

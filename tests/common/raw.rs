@@ -7,34 +7,40 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What the server does next.
+/// One action of the server on a connection.
 pub enum Step {
+    /// Sends bytes.
     Say(Vec<u8>),
+    /// Pauses.
     Wait(std::time::Duration),
-    /// Says nothing more until the client goes away.
+    /// Sends nothing more until the client disconnects.
     Stall,
 }
 
-/// One request.
+/// A received request.
 pub struct Asked {
     pub path: String,
     pub body: Value,
 }
 
 impl Asked {
+    /// Returns the id of the task in the parameters.
     pub fn task_id(&self) -> &str {
         self.body["params"]["id"].as_str().unwrap()
     }
 }
 
+/// A server that writes raw bytes.
 pub struct RawServer {
+    /// The base URL.
     pub url: String,
-    /// Connections that the client closed while the server stalled.
+    /// The number of connections that the client closed during a [`Step::Stall`].
     pub left: Arc<AtomicUsize>,
+    /// The number of requests.
     pub requests: Arc<AtomicUsize>,
 }
 
-/// Each connection serves one request, then closes.
+/// Starts a server that answers one request on each connection, then closes it.
 pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) -> RawServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -88,24 +94,26 @@ async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
     }
 }
 
+/// Returns the head of a response with status 200, without its last line end.
 pub fn head(content_type: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\nconnection: close\r\n").into_bytes()
 }
 
-/// The head of an event stream whose end is the end of the connection.
+/// Sends the head of an event stream that ends with the connection.
 pub fn events_head() -> Step {
     let mut bytes = head("text/event-stream");
     bytes.extend_from_slice(b"\r\n");
     Step::Say(bytes)
 }
 
-/// The head of an event stream that says how long it will be.
+/// Sends the head of an event stream with a content length.
 pub fn events_head_of(length: usize) -> Step {
     let mut bytes = head("text/event-stream");
     bytes.extend_from_slice(format!("content-length: {length}\r\n\r\n").as_bytes());
     Step::Say(bytes)
 }
 
+/// Sends a JSON response.
 pub fn json_reply(body: &Value) -> Step {
     let mut bytes = head("application/json");
     let body = body.to_string();
@@ -113,6 +121,7 @@ pub fn json_reply(body: &Value) -> Step {
     Step::Say(bytes)
 }
 
+/// Returns the steps of a 404 response without a body.
 pub fn not_found() -> Vec<Step> {
     vec![Step::Say(
         b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),

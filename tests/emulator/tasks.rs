@@ -75,7 +75,9 @@ async fn requests_are_parsed_leniently_and_validated() {
     let (_, body) = call(json!({"jsonrpc": "2.0", "method": "tasks/send", "params": bare})).await;
     assert!(body["result"]["sessionId"].as_str().unwrap().starts_with("ses-"), "{body}");
 
-    let send_with = |params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": "tasks/send", "params": params});
+    let method = "tasks/send";
+    let send_with =
+        |params: Value| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     for (wrong, code) in [
         (json!({"jsonrpc": "1.0", "id": 1, "method": "tasks/send", "params": params}), -32600),
         (json!({"jsonrpc": "2.0", "id": 1, "params": params}), -32600),

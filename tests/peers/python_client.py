@@ -4,6 +4,7 @@ Usage: python_client.py BASE_URL AUTH_CODE ACCESS_TOKEN REFRESH_TOKEN
 
 Prints one JSON object a check; fails loudly where the SDK does not get what it documents.
 """
+
 import json
 import sys
 
@@ -34,8 +35,13 @@ raw = credentials.ask("List all wallets", {"output_format": "json", "metadata": 
 assert raw["result"]["status"]["state"] == "COMPLETED", raw
 assert raw["result"]["sessionId"] == credentials.get_session_id(), raw
 
-say("payee", credentials.ask("Create a new payee named Tyllen", {
-    "metadata": {"a": 1}, "message_metadata": {"b": 2}, "part_metadata": {"c": 3}}))
+say(
+    "payee",
+    credentials.ask(
+        "Create a new payee named Tyllen",
+        {"metadata": {"a": 1}, "message_metadata": {"b": 2}, "part_metadata": {"c": 3}},
+    ),
+)
 assert "Tyllen" in say("pay", credentials.ask("Pay Tyllen 50$"))
 assert "Tyllen" in say("session", credentials.ask("What did we talk about earlier?"))
 resumed = sdk.PaymanClient.with_credentials({**CONFIG, "session_id": credentials.get_session_id()})
