@@ -12,8 +12,11 @@ need_package() {
         printf 'missing, and there is no apt-get to install it: %s\n' "$*" >&2
         return 1
     fi
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends "$@"
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then as_root=(sudo); fi
+    "${as_root[@]}" apt-get update -q
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -yq --no-install-recommends "$@"
 }
 
 # python_tool NAME REQUIREMENT…: installs Python packages in target/NAME-venv, and prints its bin
