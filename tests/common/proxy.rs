@@ -1,4 +1,4 @@
-//! A TCP proxy between the SDK and the emulator that breaks things at exact bytes.
+//! A TCP proxy between the SDK and the emulator that injects faults at exact byte positions.
 
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex};
@@ -8,66 +8,73 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// What the proxy says in place of the reply that it was given.
+/// Returns the steps that replace a reply.
 pub type Script = Arc<dyn Fn(&[u8]) -> Vec<Step> + Send + Sync>;
 
+/// One action of the proxy on the client's connection.
 #[derive(Clone)]
 pub enum Step {
+    /// Sends bytes.
     Say(Vec<u8>),
-    /// Byte by byte, each in a segment of its own.
+    /// Sends bytes one by one, each in its own segment.
     Dribble(Vec<u8>),
+    /// Pauses.
     Wait(Duration),
-    /// Says nothing more, and keeps the connection until the client leaves.
+    /// Sends nothing more, and keeps the connection open until the client disconnects.
     Stall,
+    /// Resets the connection.
     Reset,
 }
 
-/// What becomes of one request.
+/// The treatment of a request.
 #[derive(Clone)]
 pub enum Act {
-    /// Passed on, and its reply passed back.
+    /// Forwards the request and its reply.
     Pass,
-    /// The emulator gets it, the client gets what the script makes of the reply.
+    /// Forwards the request, and replaces its reply.
     After(Script),
-    /// The emulator never hears of it; the script is given nothing.
+    /// Does not forward the request; the script gets an empty reply.
     Instead(Script),
 }
 
-/// Decides what becomes of connections and requests.
+/// Decides how connections and requests are treated.
 pub trait Director: Send + Sync + 'static {
-    /// How many bytes of the connection's first request are passed on before both sides are reset.
+    /// Returns the number of bytes of the connection's first request that are forwarded before a
+    /// reset; `None` for no reset.
     fn reset_request_after(&self, connection: usize) -> Option<usize>;
+    /// Returns the treatment of a request to this path.
     fn act(&self, path: &str) -> Act;
-    /// What becomes of a connection after a reply that was passed on.
+    /// Returns the treatment of the connection after a forwarded reply.
     fn afterwards(&self) -> Afterwards {
         Afterwards::Close
     }
 }
 
-/// What becomes of a connection after a reply.
+/// The treatment of a connection after a reply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Afterwards {
-    /// It is closed, and the reply says so.
+    /// Closes it, as the reply announces.
     Close,
-    /// It serves the next request.
+    /// Keeps it for the next request.
     Keep,
-    /// It is closed while it is idle, after so long.
+    /// Closes it after this idle time.
     CloseIdle(Duration),
+    /// Resets it after this idle time.
     ResetIdle(Duration),
-    /// It is reset when the next request arrives.
+    /// Resets it when the next request arrives.
     ResetNext,
 }
 
-/// One request, as it came.
+/// A complete request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub path: String,
     pub request_bytes: usize,
-    /// What the emulator answered; nothing where it was not asked.
+    /// The emulator's reply, if it is recorded; empty if the request was not forwarded.
     pub reply: Vec<u8>,
 }
 
-/// Stops, with all its connections, when it is dropped.
+/// A running proxy. It stops, and closes all connections, when it is dropped.
 pub struct Proxy {
     pub url: String,
     shared: Arc<Shared>,
@@ -82,11 +89,12 @@ struct Shared {
 }
 
 impl Proxy {
+    /// Starts a proxy in front of an emulator.
     pub async fn start(to: &str, director: impl Director) -> Self {
         Self::with(to, Arc::new(director), false).await
     }
 
-    /// One that keeps what the emulator replied.
+    /// Starts a proxy that records the emulator's replies.
     pub async fn recording(to: &str, director: impl Director) -> Self {
         Self::with(to, Arc::new(director), true).await
     }
@@ -100,7 +108,7 @@ impl Proxy {
         Self { url, shared, listening }
     }
 
-    /// The requests that came in whole, in their order.
+    /// Returns the complete requests so far, in order.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
@@ -113,20 +121,20 @@ impl Drop for Proxy {
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
-    let mut lines = JoinSet::new();
+    let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((socket, _)) = accepted else { continue };
                 let shared = Arc::clone(&shared);
-                lines.spawn(async move {
+                connections.spawn(async move {
                     let _ = socket.set_nodelay(true);
                     let _ = serve(socket, number, &shared).await;
                 });
                 number += 1;
             }
-            Some(_) = lines.join_next() => {}
+            Some(_) = connections.join_next() => {}
         }
     }
 }
@@ -154,7 +162,7 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
             Act::After(script) | Act::Instead(script) => script(&reply),
         };
         for step in steps {
-            if play(&mut socket, step).await?.is_none() {
+            if perform(&mut socket, step).await?.is_none() {
                 socket.set_zero_linger()?;
                 return Ok(());
             }
@@ -179,8 +187,8 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
     socket.shutdown().await
 }
 
-/// `None` where the connection is to be reset.
-async fn play(socket: &mut TcpStream, step: Step) -> Result<Option<()>> {
+/// Performs a step; `None` means that the connection is to be reset.
+async fn perform(socket: &mut TcpStream, step: Step) -> Result<Option<()>> {
     match step {
         Step::Say(bytes) => socket.write_all(&bytes).await?,
         Step::Dribble(bytes) => {
@@ -205,13 +213,13 @@ async fn reset_request(mut socket: TcpStream, bytes: usize, shared: &Shared) -> 
     if bytes > 0 {
         let mut emulator = TcpStream::connect(&shared.to).await?;
         emulator.write_all(&start).await?;
-        // A close that follows what was said, not a reset that overtakes it.
+        // A reset could overtake the bytes, a close cannot.
         emulator.shutdown().await?;
     }
     socket.set_zero_linger()
 }
 
-/// Asks the emulator, and reads to the end of its reply.
+/// Forwards a request to the emulator, and reads its whole reply.
 async fn forward(request: &[u8], shared: &Shared) -> Result<Vec<u8>> {
     let mut emulator = TcpStream::connect(&shared.to).await?;
     emulator.set_nodelay(true)?;
@@ -220,12 +228,12 @@ async fn forward(request: &[u8], shared: &Shared) -> Result<Vec<u8>> {
     emulator.write_all(&whole).await?;
     let mut reply = Vec::new();
     emulator.read_to_end(&mut reply).await?;
-    // So that thousands of cases do not use up the ports.
+    // Thousands of cases would otherwise exhaust the ports (TIME_WAIT).
     emulator.set_zero_linger()?;
     Ok(reply)
 }
 
-/// The next request, head and body; `waiting` holds what came of the one after it.
+/// Reads the next request, head and body; `waiting` keeps the start of the one after it.
 async fn read_request(socket: &mut TcpStream, waiting: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
     loop {
         if let Some(head) = find(waiting, b"\r\n\r\n") {
@@ -260,6 +268,7 @@ fn path_of(request: &[u8]) -> String {
         .to_owned()
 }
 
+/// Returns the position of some bytes in others.
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
