@@ -1,13 +1,14 @@
-//! `payman completions`: what a shell needs to complete the program's commands and options.
+//! `payman completions`: a shell's completion script.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use crate::Cli;
-use crate::output::print;
-use crate::status::{Failure, Status};
+use crate::command_line;
+use crate::exit_status::ExitStatus;
+use crate::failure::{CommandResult, Failure};
+use crate::output::print_text;
 
-/// Print a shell's completions
+/// Print a shell's completion script
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  payman completions bash > ~/.local/share/bash-completion/completions/payman"
@@ -17,9 +18,9 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &CompletionsArgs) -> Result<Status, Failure> {
+pub(crate) fn run(args: &CompletionsArgs) -> CommandResult {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "payman", &mut script);
-    print(&String::from_utf8_lossy(&script))?;
-    Ok(Status::Completed)
+    clap_complete::generate(args.shell, &mut command_line::build(), "payman", &mut script);
+    print_text(&String::from_utf8_lossy(&script)).map_err(Failure::output)?;
+    Ok(ExitStatus::Completed)
 }

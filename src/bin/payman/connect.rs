@@ -1,6 +1,7 @@
-//! `payman connect`: a user lets the app act for them, and the token is kept.
+//! `payman connect`: a user lets the app act for them, and their token is kept.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,31 +11,35 @@ use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::get;
 use clap::Args;
-use payman_sdk::{AuthCode, Client, ConnectUrl, FileTokenStore, SessionId};
+use payman_sdk::{AuthCode, Client, Config, ConnectUrl, Error, FileTokenStore, SessionId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::account::{self, SUBJECT, token_file};
+use crate::exit_status::ExitStatus;
+use crate::failure::{CommandResult, Failure};
 use crate::folder;
-use crate::options::Options;
+use crate::options::GlobalOptions;
 use crate::output::{note, print_line};
-use crate::sign_in::{self, SUBJECT};
-use crate::status::{Failure, Status};
+use crate::signals::EndSignals;
 
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
-const LAST_PAGE: Duration = Duration::from_secs(2);
+/// How long a user may take to agree.
+const CONSENT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// How long the browser may take to fetch its last page.
+const LAST_PAGE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Let a user connect: prints the consent page's URL, waits for the browser, keeps the token
 ///
-/// From then on, commands with the same client id, platform and token file act for that user; with --as-app for the
-/// app itself. To disconnect, delete the token file. The app has to know the redirect URI, which is
-/// http://127.0.0.1:PORT/callback.
+/// From then on, commands with the same client id, platform and token file act for that user; with
+/// --as-app they act as the app itself. To disconnect, delete the token file. The app has to have
+/// the redirect URI http://127.0.0.1:PORT/callback among its own.
 #[derive(Args)]
 pub(crate) struct ConnectArgs {
-    /// The port on 127.0.0.1 that the browser comes back to; 0 for a free one
+    /// The port on 127.0.0.1 that the browser returns to; 0 for a free one
     #[arg(long, env = "PAYMAN_CONNECT_PORT", default_value_t = 8976)]
     port: u16,
 
-    /// What the app may do for the user, between commas
+    /// What the app may do for the user, separated by commas
     #[arg(
         long,
         env = "PAYMAN_SCOPES",
@@ -44,7 +49,7 @@ pub(crate) struct ConnectArgs {
     scopes: String,
 }
 
-pub(crate) async fn run(args: ConnectArgs, options: &Options) -> Result<Status, Failure> {
+pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandResult {
     if options.emulator {
         return Err(Failure::usage(
             "an emulator of this command's own would end with it, and the token with that",
@@ -54,49 +59,86 @@ pub(crate) async fn run(args: ConnectArgs, options: &Options) -> Result<Status, 
     let (Some(id), Some(_)) = (&options.client_id, &options.client_secret) else {
         return Err(Failure::usage(
             "to connect a user, PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET are needed",
-        ));
+        )
+        .next("Set them to the values in the Payman dashboard."));
     };
-    let file = sign_in::token_file(options).ok_or_else(|| {
-        Failure::usage("there is no folder to keep the token in: give a --token-file")
+    let file = token_file(options).ok_or_else(|| {
+        Failure::usage("there is no folder to keep the token in").next("Give a --token-file.")
     })?;
-    folder::make_for(&file)?;
-    let config =
-        sign_in::config(options, id).subject(SUBJECT).token_store(FileTokenStore::new(&file));
+    folder::create_for(&file)?;
+    let config = account::config(options, id)?
+        .subject(SUBJECT)
+        .token_store(FileTokenStore::new(file.as_path()));
     // Checks every setting before a user is sent anywhere.
-    Client::with_credentials(config.clone())?;
+    Client::with_credentials(config.clone()).map_err(|error| {
+        Failure::from(&error).next("Nothing was sent. Correct the option or variable.")
+    })?;
+    warn_of_given_token(options);
 
-    let code = wait_for_code(&args, options, id).await?;
-    let client = Client::with_auth_code(config, code).await?;
-    if client.token_status().is_store_behind() {
-        return Err(Failure::other(format!(
-            "the user is connected, but the token could not be kept in {}",
-            file.display()
-        ))
-        .next("Check the file, and connect again."));
-    }
-    note(format_args!("Connected. The token is kept in {}.", file.display()));
-    Ok(Status::Completed)
+    let mut signals = EndSignals::listen();
+    let code = tokio::select! {
+        code = wait_for_code(&args, options, id) => code?,
+        signal = signals.next() => {
+            return Err(Failure::other(format!("{signal} ended the command before the user agreed"))
+                .next("Nothing was connected. Run payman connect again."));
+        }
+    };
+    // Not stopped by a signal: the code works once, and the token must be kept.
+    exchange(config, code, &file).await
 }
 
-/// What the browser brought, and who it waits for.
-struct Desk {
+/// A token that was given wins over the connected user's.
+fn warn_of_given_token(options: &GlobalOptions) {
+    let origins = options.origins;
+    for origin in [origins.access_token, origins.refresh_token] {
+        if origin.is_given() {
+            note(format_args!(
+                "Warning: as long as {origin} is set, commands use that token and not the one of \
+                 the user who connects."
+            ));
+        }
+    }
+}
+
+async fn exchange(config: Config, code: AuthCode, file: &Path) -> CommandResult {
+    let client = Client::with_auth_code(config, code).await.map_err(|error| {
+        Failure::from(&error).next(
+            "The user is not connected. Check PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET, then run \
+             payman connect again.",
+        )
+    })?;
+    // Tries once more to store what could not be stored.
+    account::close_client(&client).await;
+    if client.token_status().is_store_behind() {
+        return Err(Failure::other(format!(
+            "the user agreed, but the token could not be kept in {}",
+            file.display()
+        ))
+        .next("Check the file and the disk, and connect again."));
+    }
+    note(format_args!("Connected. The token is kept in {}.", file.display()));
+    Ok(ExitStatus::Completed)
+}
+
+/// What the browser's visit is compared with, and who waits for it.
+struct ConsentVisit {
     csrf: String,
-    codes: mpsc::Sender<Result<AuthCode, payman_sdk::Error>>,
+    codes: mpsc::Sender<Result<AuthCode, Error>>,
 }
 
 async fn wait_for_code(
     args: &ConnectArgs,
-    options: &Options,
+    options: &GlobalOptions,
     client_id: &str,
 ) -> Result<AuthCode, Failure> {
     let busy = |error: std::io::Error| {
         Failure::other(format!("could not listen on 127.0.0.1:{}", args.port))
             .because(&error)
-            .next("Give another --port; the app has to know the redirect URI with it.")
+            .next("Give another --port; the app needs the redirect URI with it.")
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).await.map_err(busy)?;
     let port = listener.local_addr().map_err(busy)?.port();
-    // Random and unguessable, as a session's id is.
+    // A session id is random and cannot be guessed.
     let csrf = SessionId::new().to_string();
     let mut url = ConnectUrl::new(client_id, format!("http://127.0.0.1:{port}/callback"));
     if let Some(environment) = options.environment {
@@ -106,38 +148,48 @@ async fn wait_for_code(
         url = url.base_url(base);
     }
     let url = url.scope_text(&args.scopes).state(&csrf);
-    note(format_args!("Open this page in a browser on this machine, and agree:"));
-    print_line(url.as_str())?;
+    note("Open this page in a browser on this machine, and agree:");
+    print_line(url.as_str()).map_err(Failure::output)?;
 
-    let (codes, mut brought) = mpsc::channel(1);
-    let desk = Arc::new(Desk { csrf, codes });
+    let (codes, mut received) = mpsc::channel(1);
+    let visit = Arc::new(ConsentVisit { csrf, codes });
     let (done, when_done) = oneshot::channel::<()>();
     let pages =
-        axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(desk));
+        axum::serve(listener, Router::new().route("/callback", get(callback)).with_state(visit));
     let pages =
         tokio::spawn(pages.with_graceful_shutdown(async { drop(when_done.await) }).into_future());
-    let code = tokio::time::timeout(options.timeout.unwrap_or(PATIENCE), brought.recv()).await;
-    // The browser gets its page, whichever it is, before the program ends.
+    let limit = options.timeout.unwrap_or(CONSENT_LIMIT);
+    let code = tokio::time::timeout(limit, received.recv()).await;
+    // The browser receives its page before the program ends.
     drop(done);
-    let _ = tokio::time::timeout(LAST_PAGE, pages).await;
+    let _ = tokio::time::timeout(LAST_PAGE_LIMIT, pages).await;
     match code {
-        Ok(Some(code)) => Ok(code?),
+        Ok(Some(code)) => code.map_err(|error| refused(&error)),
         Ok(None) => Err(Failure::other("the page for the redirect could not be served")
             .next("Run payman connect again.")),
-        Err(_) => Err(Failure::new(Status::NotAuthorised, "nobody agreed in time")
+        Err(_) => Err(Failure::new(ExitStatus::NotAuthorized, "nobody agreed in time")
             .next("Run payman connect again.")),
     }
 }
 
+/// The failure of a redirect that brought an error instead of a code.
+fn refused(error: &Error) -> Failure {
+    if error.body().as_deref() == Some("access_denied") {
+        return Failure::new(ExitStatus::NotAuthorized, "the user said no (access_denied)")
+            .next("Nobody was connected. If that was a mistake, run payman connect again.");
+    }
+    Failure::from(error).next("Nobody was connected. Run payman connect again.")
+}
+
 async fn callback(
-    State(desk): State<Arc<Desk>>,
+    State(visit): State<Arc<ConsentVisit>>,
     RawQuery(query): RawQuery,
 ) -> (StatusCode, Html<&'static str>) {
     let query = query.unwrap_or_default();
-    let code = ConnectUrl::parse_redirect(format!("?{query}"), &desk.csrf);
-    // A refusal carries its code; an error without one means that this is nobody's answer.
+    let code = ConnectUrl::parse_redirect(format!("?{query}"), &visit.csrf);
+    // A refusal carries its code; an error without one did not come from the consent page.
     if code.as_ref().is_err_and(|error| error.body().is_none()) {
-        // Any page can send a browser here: it neither connects nor ends the waiting.
+        // Any page can send a browser here: that neither connects nor ends the wait.
         return (
             StatusCode::BAD_REQUEST,
             Html("<p>This is not the answer that <code>payman connect</code> waits for.</p>"),
@@ -147,6 +199,6 @@ async fn callback(
         Ok(_) => Html("<p>Connected. You may close this page, and go back to your terminal.</p>"),
         Err(_) => Html("<p>Not connected. Your terminal says why.</p>"),
     };
-    let _ = desk.codes.try_send(code);
+    let _ = visit.codes.try_send(code);
     (StatusCode::OK, page)
 }

@@ -13,10 +13,11 @@ use payman_sdk::emulator::{
     StateCase, StatusText, TokenNames,
 };
 
-use crate::options::duration;
+use crate::exit_status::ExitStatus;
+use crate::failure::{CommandResult, Failure};
+use crate::options::parse_duration;
 use crate::output::{is_interactive, note, print_line};
-use crate::signals::Stop;
-use crate::status::{Failure, Status};
+use crate::signals::EndSignals;
 
 /// Run a Payman of your own: in memory, on loopback, with play money
 ///
@@ -49,7 +50,7 @@ pub(crate) struct EmulatorArgs {
     accept_any_token: bool,
 
     /// How long an access token lives: 3600, 30s, 2m
-    #[arg(long, env = "PAYMAN_EMULATOR_TOKEN_LIFETIME", value_name = "TIME", value_parser = duration, default_value = "1h")]
+    #[arg(long, env = "PAYMAN_EMULATOR_TOKEN_LIFETIME", value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
     token_lifetime: Duration,
 
     /// Give a new refresh token with each refresh; the use of an old one ends the whole sign-in
@@ -83,15 +84,15 @@ pub(crate) struct EmulatorArgs {
     chunk_chars: usize,
 
     /// How long the agent waits after each chunk: 50ms
-    #[arg(long, env = "PAYMAN_EMULATOR_CHUNK_DELAY", value_name = "TIME", value_parser = duration, default_value = "0")]
+    #[arg(long, env = "PAYMAN_EMULATOR_CHUNK_DELAY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
     chunk_delay: Duration,
 
     /// How long the agent thinks before it acts
-    #[arg(long, env = "PAYMAN_EMULATOR_AGENT_DELAY", value_name = "TIME", value_parser = duration, default_value = "0")]
+    #[arg(long, env = "PAYMAN_EMULATOR_AGENT_DELAY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
     agent_delay: Duration,
 
     /// How long each request is on its way
-    #[arg(long, env = "PAYMAN_EMULATOR_LATENCY", value_name = "TIME", value_parser = duration, default_value = "0")]
+    #[arg(long, env = "PAYMAN_EMULATOR_LATENCY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
     latency: Duration,
 
     /// A fault that waits for its request, as JSON (see below); may be repeated, or be a list
@@ -156,7 +157,7 @@ struct DialectArgs {
     several_lines: bool,
 
     /// How often a silent stream is kept alive; 0 for never
-    #[arg(long, env = "PAYMAN_EMULATOR_PING", value_name = "TIME", value_parser = duration, default_value = "15s")]
+    #[arg(long, env = "PAYMAN_EMULATOR_PING", value_name = "TIME", value_parser = parse_duration, default_value = "15s")]
     ping: Duration,
 }
 
@@ -188,9 +189,9 @@ where
     PossibleValuesParser::new(names).try_map(|name| name.parse::<T>())
 }
 
-pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
+pub(crate) async fn run(args: EmulatorArgs) -> CommandResult {
     // Before anyone is told that it listens: whoever started it may end it at once.
-    let mut stop = Stop::listen();
+    let mut signals = EndSignals::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
     let emulator = Emulator::builder()
         .configure(|settings| args.set(settings))
@@ -199,7 +200,7 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
         .map_err(not_started)?;
     emulator.faults(faults);
     let base_url = emulator.base_url().to_owned();
-    print_line(&format!("listening on {base_url}"))?;
+    print_line(&format!("listening on {base_url}")).map_err(Failure::output)?;
     if is_interactive() {
         note(format_args!("Any client id and secret will do. In another terminal:"));
         note(format_args!(
@@ -209,7 +210,7 @@ pub(crate) async fn run(args: EmulatorArgs) -> Result<Status, Failure> {
     }
     tokio::select! {
         () = emulator.serve_forever() => Err(Failure::other("the emulator stopped by itself")),
-        () = stop.told() => Ok(Status::Completed),
+        _ = signals.next() => Ok(ExitStatus::Completed),
     }
 }
 

@@ -1,11 +1,11 @@
-//! The folder where the program keeps things for its user.
+//! The folder where the program keeps files for its user.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::status::Failure;
+use crate::failure::Failure;
 
-/// A file in it; `None` where the system names no home.
+/// Returns the path of a file in the folder; `None` where the system names no home.
 pub(crate) fn file(name: &str) -> Option<PathBuf> {
     Some(configuration()?.join("payman").join(name))
 }
@@ -22,8 +22,8 @@ fn configuration() -> Option<PathBuf> {
     folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")))
 }
 
-/// Makes the folder of a file, for its owner alone.
-pub(crate) fn make_for(file: &Path) -> Result<(), Failure> {
+/// Creates the folder of a file, accessible to its owner only.
+pub(crate) fn create_for(file: &Path) -> Result<(), Failure> {
     let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -32,6 +32,8 @@ pub(crate) fn make_for(file: &Path) -> Result<(), Failure> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|error| {
-        Failure::other(format!("the folder {} could not be made", folder.display())).because(&error)
+        Failure::other(format!("the folder {} could not be created", folder.display()))
+            .because(&error)
+            .next("Give the path of another file: --token-file, --history-file.")
     })
 }

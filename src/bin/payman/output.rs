@@ -1,62 +1,89 @@
-//! What is written where: answers to stdout, everything else to stderr. A reader who left is no error.
+//! Writes answers to stdout and everything else to stderr. No other module writes to either.
+//!
+//! What reaches a terminal is escaped here, because answers, ids, states and error texts come from
+//! a server. Text for a pipe or a file is written unchanged.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::status::Failure;
+use crate::escape::{escape_json, escape_line, escape_text};
 
-/// Writes to stdout, at once.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+/// Whether someone still reads stdout. A reader that left, as `head` does, is not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Present,
+    Gone,
+}
+
+/// Prints text to stdout and flushes it.
+pub(crate) fn print_text(text: &str) -> io::Result<Reader> {
+    if io::stdout().is_terminal() { write_out(&escape_text(text)) } else { write_out(text) }
+}
+
+/// Prints text and a line end to stdout.
+pub(crate) fn print_line(text: &str) -> io::Result<Reader> {
+    print_text(&format!("{text}\n"))
+}
+
+/// Prints JSON and a line end to stdout, with control characters as JSON escapes.
+pub(crate) fn print_json(json: &str) -> io::Result<Reader> {
+    write_out(&format!("{}\n", escape_json(json)))
+}
+
+/// Prints a server's JSON and a line end to stdout: byte for byte, except at a terminal.
+pub(crate) fn print_server_json(json: &str) -> io::Result<Reader> {
+    if io::stdout().is_terminal() { print_json(json) } else { write_out(&format!("{json}\n")) }
+}
+
+fn write_out(text: &str) -> io::Result<Reader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::other("the answer could not be written").because(&error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::Present),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error),
     }
 }
 
-/// Writes a line to stdout, at once.
-pub(crate) fn print_line(text: &str) -> Result<(), Failure> {
-    print(&format!("{text}\n"))
+/// Writes one line to stderr. Errors are ignored: there is no other place to report them.
+pub(crate) fn note(line: impl fmt::Display) {
+    let line = line.to_string();
+    let _ = writeln!(io::stderr().lock(), "{}", escape_line(&line));
 }
 
-/// Words of the agent, as they are; on a terminal without what would steer it.
-pub(crate) fn print_words(text: &str) -> Result<(), Failure> {
-    if io::stdout().is_terminal() { print(&harmless(text)) } else { print(text) }
+/// Writes a text of several lines to stderr.
+pub(crate) fn note_lines(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", escape_text(text));
 }
 
-/// Writes a line to stderr.
-pub(crate) fn note(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+/// Returns true where a person reads stderr.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
-/// True where a person sits at both ends.
+/// Returns true where a person reads both stdout and stderr.
 pub(crate) fn is_interactive() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
-/// The text on one line, without control characters.
-pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Returns true for a terminal that understands neither colors nor cursor movement.
+pub(crate) fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
-}
-
-/// Logs the SDK's doings to stderr: its steps with `-v`, all with `-vv`. Neither holds a secret or what is asked.
+/// Starts the SDK's log on stderr: its steps with `-v`, everything with `-vv`. The log contains
+/// neither secrets nor the text of an ask.
 pub(crate) fn start_log(verbose: u8) {
     let filter = match verbose {
         0 => return,
         1 => "payman_sdk=debug",
         _ => "payman_sdk=trace",
     };
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let logger = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(stderr_is_terminal() && !no_color && !is_dumb_terminal());
     let _ = logger.try_init();
 }

@@ -1,19 +1,20 @@
-//! The spinner: where the task stands, and for how long it has been asked.
+//! The spinner: the task's state and the time since it was asked.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use payman_sdk::{Client, Event, TaskId};
+use payman_sdk::{Client, TaskId, TaskState};
 use tokio::time::sleep;
 
+use crate::escape::escape_line;
 use crate::output;
 
-/// Shown on stderr while both stdout and stderr are terminals; gone when it is dropped.
+/// Shown on stderr while stdout and stderr are terminals; removed when it is dropped.
 pub(crate) struct Progress(Option<ProgressBar>);
 
 impl Progress {
     pub(crate) fn start() -> Self {
-        if !output::is_interactive() {
+        if !output::is_interactive() || output::is_dumb_terminal() {
             return Self(None);
         }
         let bar = ProgressBar::new_spinner().with_message("waiting");
@@ -24,15 +25,13 @@ impl Progress {
         Self(Some(bar))
     }
 
-    pub(crate) fn say(&self, state: &str) {
-        if let Some(bar) = &self.0 {
-            bar.set_message(output::one_line(state));
-        }
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.is_some()
     }
 
-    pub(crate) fn note(&self, event: &Event) {
-        if let Some(state) = event.state() {
-            self.say(state.as_str());
+    pub(crate) fn show(&self, state: &TaskState) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(escape_line(state.as_str()).into_owned());
         }
     }
 
@@ -42,13 +41,13 @@ impl Progress {
         }
     }
 
-    /// Shows where the task stands, as the platform tells it while a whole reply is awaited. Never ends.
+    /// Polls and shows the task's state while a whole reply is awaited. Never returns.
     pub(crate) async fn follow(&self, client: &Client, id: &TaskId) {
-        const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
-        while self.0.is_some() {
-            sleep(BETWEEN_LOOKS).await;
+        const POLL_INTERVAL: Duration = Duration::from_secs(2);
+        while self.is_shown() {
+            sleep(POLL_INTERVAL).await;
             match client.get_task(id).await {
-                Ok(task) => self.say(task.state().as_str()),
+                Ok(task) => self.show(task.state()),
                 Err(error) if error.is_unsupported() => break,
                 Err(_) => {}
             }

@@ -1,59 +1,128 @@
-//! Ctrl-C, and the polite way to end a program.
+//! The signals that end a program: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+
+use std::fmt;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Ctrl-C or SIGTERM.
-pub(crate) struct Stop {
+/// A signal that asks the program to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndSignal {
+    Interrupt,
     #[cfg(unix)]
-    signals: Option<[tokio::signal::unix::Signal; 2]>,
+    Terminate,
+    #[cfg(unix)]
+    HangUp,
 }
 
-impl Stop {
-    /// From here on they no longer end the program by themselves.
-    #[cfg(unix)]
+impl fmt::Display for EndSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "Ctrl-C",
+            #[cfg(unix)]
+            Self::Terminate => "SIGTERM",
+            #[cfg(unix)]
+            Self::HangUp => "SIGHUP",
+        })
+    }
+}
+
+/// Receives the signals. While it exists, none of them ends the program by itself.
+#[cfg(unix)]
+pub(crate) struct EndSignals {
+    interrupt: Option<tokio::signal::unix::Signal>,
+    terminate: Option<tokio::signal::unix::Signal>,
+    /// `None` also where the program was started with the signal ignored, as `nohup` does.
+    hang_up: Option<tokio::signal::unix::Signal>,
+}
+
+#[cfg(unix)]
+impl EndSignals {
     pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        let both = signal(SignalKind::interrupt())
-            .and_then(|one| Ok([one, signal(SignalKind::terminate())?]));
-        Self { signals: both.ok() }
-    }
-
-    #[cfg(not(unix))]
-    pub(crate) fn listen() -> Self {
-        Self {}
-    }
-
-    /// Ends with the first of them.
-    #[cfg(unix)]
-    pub(crate) async fn told(&mut self) {
-        match &mut self.signals {
-            Some([interrupt, terminate]) => {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            None => std::future::pending().await,
+        Self {
+            interrupt: signal(SignalKind::interrupt()).ok(),
+            terminate: signal(SignalKind::terminate()).ok(),
+            hang_up: match is_hang_up_ignored() {
+                true => None,
+                false => signal(SignalKind::hangup()).ok(),
+            },
         }
     }
 
-    #[cfg(not(unix))]
-    pub(crate) async fn told(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
+    /// Leaves Ctrl-C to the command.
+    pub(crate) fn without_interrupt(mut self) -> Self {
+        self.interrupt = None;
+        self
+    }
+
+    pub(crate) async fn next(&mut self) -> EndSignal {
+        tokio::select! {
+            () = receive(&mut self.interrupt) => EndSignal::Interrupt,
+            () = receive(&mut self.terminate) => EndSignal::Terminate,
+            () = receive(&mut self.hang_up) => EndSignal::HangUp,
+        }
     }
 }
 
-/// Each Ctrl-C, one by one, so that none falls between two waits.
+#[cfg(unix)]
+async fn receive(signal: &mut Option<tokio::signal::unix::Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Returns true where SIGHUP was ignored before this program started.
+///
+/// A handler would undo that. Only Linux tells without unsafe code; elsewhere the answer is no.
+#[cfg(unix)]
+fn is_hang_up_ignored() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Bit 0 is signal 1, SIGHUP.
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Receives Ctrl-C.
+#[cfg(not(unix))]
+pub(crate) struct EndSignals {
+    interrupt: bool,
+}
+
+#[cfg(not(unix))]
+impl EndSignals {
+    pub(crate) fn listen() -> Self {
+        Self { interrupt: true }
+    }
+
+    pub(crate) fn without_interrupt(self) -> Self {
+        Self { interrupt: false }
+    }
+
+    pub(crate) async fn next(&mut self) -> EndSignal {
+        if self.interrupt && tokio::signal::ctrl_c().await.is_ok() {
+            return EndSignal::Interrupt;
+        }
+        std::future::pending().await
+    }
+}
+
+/// Queues every Ctrl-C, so that none is lost between two waits.
 pub(crate) struct Interrupts(UnboundedReceiver<()>);
 
 impl Interrupts {
     /// From here on Ctrl-C no longer ends the program by itself.
     pub(crate) fn listen() -> Self {
-        let (heard, interrupts) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() && heard.send(()).is_ok() {}
+            while tokio::signal::ctrl_c().await.is_ok() && sender.send(()).is_ok() {}
         });
-        Self(interrupts)
+        Self(receiver)
     }
 
     pub(crate) async fn next(&mut self) {
@@ -62,8 +131,8 @@ impl Interrupts {
         }
     }
 
-    /// Those of the past do not count.
-    pub(crate) fn forget(&mut self) {
+    /// Discards those that were received before.
+    pub(crate) fn clear(&mut self) {
         while self.0.try_recv().is_ok() {}
     }
 }

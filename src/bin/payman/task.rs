@@ -1,35 +1,38 @@
-//! `payman task`: looks at a task, or cancels it.
+//! `payman task`: looks up a task, or cancels it.
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use payman_sdk::{ErrorKind, Reply, TaskId, TaskState};
 
-use crate::options::Options;
-use crate::output::{note, print_line, print_words};
-use crate::platform::Platform;
-use crate::status::{Failure, Status};
+use crate::account::{Account, AskFailure, with_account};
+use crate::exit_status::ExitStatus;
+use crate::failure::{CommandResult, Failure};
+use crate::options::GlobalOptions;
+use crate::output::{note, print_json, print_line};
+use crate::stream_printer::printable;
 
-const NOT_CANCELABLE: i64 = -32002;
+/// The JSON-RPC code for a task that cannot be canceled.
+pub(crate) const NOT_CANCELABLE: i64 = -32002;
 
-/// Look at a task, or cancel it
+/// Look up a task, or cancel it
 #[derive(Args)]
 pub(crate) struct TaskArgs {
     #[command(subcommand)]
-    action: Action,
+    action: TaskAction,
 }
 
 #[derive(Subcommand)]
-enum Action {
-    /// Print what became of a task; the exit status says how it stands
+enum TaskAction {
+    /// Print what became of a task; the exit status tells its state
     ///
-    /// After an ask whose outcome is unknown this is how to look. Looking changes nothing.
+    /// This is how to look after an ask whose outcome is unknown. Looking changes nothing.
     Get {
         /// The task's id
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// What to print
-        #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum, default_value_t = Output::Text)]
-        output: Output,
+        #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum, default_value_t = TaskOutput::Text)]
+        output: TaskOutput,
     },
     /// Cancel a task; what the agent has done by then stays done
     ///
@@ -42,80 +45,77 @@ enum Action {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// The words
+enum TaskOutput {
+    /// The text of the answer
     Text,
-    /// The formatted reply, as `payman ask --output json` has it
+    /// The formatted reply, as `payman ask --output json` prints it
     Json,
-    /// The task as the wire has it, with its history
+    /// The task as the platform returns it, with its history
     Task,
 }
 
-pub(crate) async fn run(args: TaskArgs, options: &Options) -> Result<Status, Failure> {
-    let platform = Platform::reach(options).await?;
-    match args.action {
-        Action::Get { id, output } => get(&platform, &TaskId::from(id), output).await,
-        Action::Cancel { id } => cancel(&platform, &TaskId::from(id)).await,
-    }
+pub(crate) async fn run(args: TaskArgs, options: &GlobalOptions) -> CommandResult {
+    with_account(options, async |account| match args.action {
+        TaskAction::Get { id, output } => get(account, &TaskId::from(id), output).await,
+        TaskAction::Cancel { id } => cancel(account, &TaskId::from(id)).await,
+    })
+    .await
 }
 
-async fn get(platform: &Platform, id: &TaskId, output: Output) -> Result<Status, Failure> {
-    let task = platform.client.get_task(id).await.map_err(not_seen)?;
+async fn get(account: &Account, id: &TaskId, output: TaskOutput) -> CommandResult {
+    let task =
+        account.client.get_task(id).await.map_err(|error| lookup_failure(account, &error))?;
     let json = match output {
-        Output::Text => None,
-        Output::Json => Some(serde_json::to_string_pretty(&Reply::from(task.clone()))),
-        Output::Task => Some(serde_json::to_string_pretty(&task)),
+        TaskOutput::Text => None,
+        TaskOutput::Json => Some(serde_json::to_string_pretty(&Reply::from(task.clone()))),
+        TaskOutput::Task => Some(serde_json::to_string_pretty(&task)),
     };
-    match json {
-        Some(json) => {
-            print_line(&json.map_err(|error| {
-                Failure::other("the task could not be written as JSON").because(&error)
-            })?)?;
+    let printed = match json.transpose() {
+        Ok(Some(json)) => print_json(&json),
+        Ok(None) => print_line(&printable(&task)),
+        Err(error) => {
+            return Err(Failure::other("the task could not be written as JSON").because(&error));
         }
-        None => {
-            print_words(&task.text())?;
-            print_line("")?;
-        }
-    }
-    Ok(platform.status_of(&Reply::from(task)))
+    };
+    printed.map_err(Failure::output)?;
+    Ok(account.report_reply(&Reply::from(task)))
 }
 
-/// Looking does nothing, so that its own outcome is of no matter; the task's stays what it was.
-fn not_seen(error: payman_sdk::Error) -> Failure {
+/// Returns the failure of a lookup. It changes nothing, so it never has an unknown outcome itself.
+pub(crate) fn lookup_failure(account: &Account, error: &payman_sdk::Error) -> Failure {
     let advice = match error.kind() {
         ErrorKind::Unsupported => {
             Some("Look at the wallet's transactions, or have a person do so.")
         }
         ErrorKind::TaskNotFound => Some(
-            "If it is the one that was asked, it may not have arrived: look at the wallet's transactions as well.",
+            "If it is the task that was asked, it may not have arrived: look at the wallet's \
+             transactions as well.",
         ),
-        _ if error.is_outcome_unknown() => Some("Nothing was seen. Look again later."),
+        _ if error.is_outcome_unknown() => Some("Nothing was learned. Look again later."),
         _ => None,
     };
-    let failure = Failure::from(error).of_a_look();
-    match advice {
-        Some(line) => failure.next(line),
-        None => failure,
-    }
+    account.failure(error).of_lookup().next_if_some(advice)
 }
 
-async fn cancel(platform: &Platform, id: &TaskId) -> Result<Status, Failure> {
-    let task = match platform.client.cancel_task(id).await {
+async fn cancel(account: &Account, id: &TaskId) -> CommandResult {
+    let _in_flight = account.track(id);
+    let task = match account.client.cancel_task(id).await {
         Ok(task) => task,
         Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => {
-            return Err(Failure::from(error)
+            return Err(account
+                .failure(&error)
                 .next(format!("To see what became of it: payman task get {id}")));
         }
-        Err(error) => return Err(platform.failure(error, id)),
+        Err(error) => return Err(account.ask_failure(error.into(), id)),
     };
-    print_words(&task.text())?;
-    print_line("")?;
+    print_line(&printable(&task))
+        .map_err(|error| account.ask_failure(AskFailure::Output(error), id))?;
     match task.state() {
-        TaskState::Canceled => Ok(Status::Completed),
+        TaskState::Canceled => Ok(ExitStatus::Completed),
         TaskState::Completed => {
-            note(format_args!("The task had completed already."));
-            Ok(Status::Other)
+            note("The task had completed already.");
+            Ok(ExitStatus::Other)
         }
-        _ => Ok(platform.status_of(&Reply::from(task))),
+        _ => Ok(account.report_reply(&Reply::from(task))),
     }
 }

@@ -1,4 +1,4 @@
-//! `payman token`: how the access token stands.
+//! `payman token`: obtains an access token and shows its state.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,43 +7,50 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 use payman_sdk::{Client, TokenSource};
 
-use crate::options::Options;
-use crate::output::{note, print_line};
-use crate::platform::Platform;
-use crate::status::{Failure, Status};
+use crate::account::with_account;
+use crate::exit_status::ExitStatus;
+use crate::failure::{CommandResult, Failure};
+use crate::options::GlobalOptions;
+use crate::output::{note_lines, print_line};
 
-/// Obtain an access token, and tell how it stands
+/// Obtain an access token and show its state
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   curl -H \"x-payman-access-token: $(payman token --reveal)\" …")]
 pub(crate) struct TokenArgs {
     /// Print the token itself, and nothing else, to stdout
-    #[arg(long, env = "PAYMAN_REVEAL", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "PAYMAN_REVEAL", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new())]
     reveal: bool,
 }
 
-pub(crate) async fn run(args: TokenArgs, options: &Options) -> Result<Status, Failure> {
-    let platform = Platform::reach(options).await?;
-    let token = match options.timeout {
-        Some(limit) => {
-            tokio::time::timeout(limit, platform.client.access_token()).await.map_err(|_| {
-                Failure::other("no token came in time").next("Nothing was done. Try again.")
+pub(crate) async fn run(args: TokenArgs, options: &GlobalOptions) -> CommandResult {
+    with_account(options, async |account| {
+        let limit = options.timeout.unwrap_or(Duration::MAX);
+        let token = tokio::time::timeout(limit, account.client.access_token())
+            .await
+            .map_err(|_| {
+                Failure::other("no token arrived in time").next("Nothing was done. Try again.")
             })?
+            .map_err(|error| account.failure(&error))?;
+        let status = describe(&account.client, token.expires_in());
+        let printed = if args.reveal {
+            note_lines(&status);
+            print_line(token.expose_secret())
+        } else {
+            print_line(&status)
+        };
+        printed.map_err(Failure::output)?;
+        if account.client.token_status().is_store_behind() {
+            note_lines("The token could not be kept in the token file; it works until it expires.");
         }
-        None => platform.client.access_token().await,
-    }?;
-    let status = status(&platform.client, token.expires_in());
-    if args.reveal {
-        note(format_args!("{status}"));
-        print_line(token.expose_secret())?;
-    } else {
-        print_line(&status)?;
-    }
-    Ok(Status::Completed)
+        Ok(ExitStatus::Completed)
+    })
+    .await
 }
 
-fn status(client: &Client, left: Duration) -> String {
+fn describe(client: &Client, left: Duration) -> String {
     let status = client.token_status();
     let source = match status.source() {
         TokenSource::ClientCredentials => "the app's own credentials",

@@ -1,0 +1,107 @@
+//! What to do about an error of the SDK, given the account that met it.
+
+use payman_sdk::{Environment, Error, ErrorKind};
+
+use super::{Account, Owner};
+use crate::failure::Failure;
+
+impl Account {
+    /// Returns the failure for an error: what happened, what the platform said, what to do next.
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
+        let failure = Failure::from(error);
+        let said = said_by_platform(error).map(|said| format!("The platform said: {said}"));
+        let failure = failure.next_if_some(said);
+        if error.is_outcome_unknown() {
+            return failure;
+        }
+        let failure = failure.next_if_some(self.advice(error));
+        if error.is_connect() { self.with_destination(failure) } else { failure }
+    }
+
+    fn advice(&self, error: &Error) -> Option<String> {
+        let line = match error.kind() {
+            ErrorKind::InvalidInput => "Nothing was sent. See: payman --help".to_owned(),
+            ErrorKind::Connect => "Nothing was sent: it is safe to ask again.".to_owned(),
+            ErrorKind::Auth | ErrorKind::ReauthorizationRequired => self.auth_advice(error),
+            ErrorKind::TaskNotFound => {
+                "Check the id, and that this is the platform and account that was asked.".to_owned()
+            }
+            ErrorKind::TokenStore => {
+                "Nothing was sent. Check the token file: --token-file, PAYMAN_TOKEN_FILE."
+                    .to_owned()
+            }
+            _ if error.is_safe_to_ask_again() => match error.retry_after() {
+                Some(wait) => {
+                    format!("Nothing was done. Ask again in {} s.", wait.as_secs().max(1))
+                }
+                None => "Nothing was done: it is safe to ask again.".to_owned(),
+            },
+            _ => return None,
+        };
+        Some(line)
+    }
+
+    fn auth_advice(&self, error: &Error) -> String {
+        let identity = &self.identity;
+        match &identity.owner {
+            Owner::TokenBearer { token } => format!(
+                "Nothing was done. The token came from {token}: give one that is valid, or leave \
+                 it out to act as the connected user or the app."
+            ),
+            Owner::ConnectedUser { .. } if error.is_reauthorization_required() => {
+                "Nothing was done. Sign in again: payman connect".to_owned()
+            }
+            Owner::ConnectedUser { token_file } => format!(
+                "Nothing was done. Check PAYMAN_CLIENT_SECRET, or sign in again (payman connect); \
+                 the user's token is in {}.",
+                token_file.display()
+            ),
+            Owner::App { secret } => {
+                let hint = if identity.client_id.starts_with("pm-test-")
+                    && identity.base_url == Environment::Test.base_url()
+                {
+                    " Test credentials (pm-test-…) belong to the live servers: leave \
+                     --environment out."
+                } else {
+                    ""
+                };
+                format!(
+                    "Nothing was done. Check PAYMAN_CLIENT_ID ({}) and PAYMAN_CLIENT_SECRET (from \
+                     {secret}), and that they belong to {}.{hint}",
+                    identity.client_id, identity.base_url
+                )
+            }
+            Owner::Emulator => "Nothing was done.".to_owned(),
+        }
+    }
+
+    /// Names the server that could not be reached, and where its address came from.
+    fn with_destination(&self, failure: Failure) -> Failure {
+        let identity = &self.identity;
+        let failure = failure.next(format!(
+            "The server is {}, from {}. Check that address and the network.",
+            identity.base_url, identity.destination
+        ));
+        if !identity.is_loopback() {
+            return failure;
+        }
+        let port = url::Url::parse(&identity.base_url).ok().and_then(|url| url.port());
+        let port = port.map(|port| format!(" --port {port}")).unwrap_or_default();
+        failure.next(format!("Is the emulator running? To start it: payman emulator{port}"))
+    }
+}
+
+/// Returns the platform's own message, shortened.
+fn said_by_platform(error: &Error) -> Option<String> {
+    const LONGEST: usize = 300;
+    let rpc = error.rpc_error().map(|rpc| rpc.message.clone()).filter(|said| !said.is_empty());
+    let text = match rpc {
+        Some(message) => message,
+        None => error.body()?.into_owned(),
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
+    Some(text.chars().take(LONGEST).collect())
+}

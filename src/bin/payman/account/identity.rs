@@ -1,0 +1,144 @@
+//! Whose account a command acts as, and on which platform.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use payman_sdk::Environment;
+use serde::Serialize;
+use url::Url;
+
+use crate::options::GlobalOptions;
+use crate::origin::Origin;
+
+/// Whose money a command can move.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// The app itself.
+    App { secret: Origin },
+    /// The user who agreed at `payman connect`.
+    ConnectedUser { token_file: PathBuf },
+    /// Whoever the token that was given belongs to.
+    TokenBearer { token: Origin },
+    /// Nobody: an emulator of this command's own.
+    Emulator,
+}
+
+/// The account and the platform.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) owner: Owner,
+    pub(crate) client_id: String,
+    pub(crate) base_url: String,
+    /// Where the base URL came from.
+    pub(crate) destination: Origin,
+}
+
+/// The identity as `payman whoami --output json` prints it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct IdentityJson<'a> {
+    account: &'static str,
+    client_id: &'a str,
+    platform: &'static str,
+    base_url: &'a str,
+    base_url_from: String,
+    credentials_from: Option<String>,
+    token_file: Option<String>,
+}
+
+impl Identity {
+    pub(super) fn new(owner: Owner, client_id: &str, options: &GlobalOptions) -> Self {
+        Self {
+            owner,
+            client_id: client_id.to_owned(),
+            base_url: base_url(options),
+            destination: options.destination(),
+        }
+    }
+
+    pub(super) fn emulator(base_url: String) -> Self {
+        Self {
+            owner: Owner::Emulator,
+            client_id: "payman".to_owned(),
+            base_url,
+            destination: Origin::default(),
+        }
+    }
+
+    pub(crate) fn platform(&self) -> &'static str {
+        match self.base_url.as_str() {
+            _ if matches!(self.owner, Owner::Emulator) => "emulator",
+            url if url == Environment::Live.base_url() => "live",
+            url if url == Environment::Test.base_url() => "test",
+            _ if self.is_loopback() => "this machine",
+            _ => "another server",
+        }
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        Url::parse(&self.base_url).is_ok_and(|url| is_loopback(&url))
+    }
+
+    pub(crate) fn to_json(&self) -> IdentityJson<'_> {
+        let (account, credentials, token_file) = match &self.owner {
+            Owner::App { secret } => ("app", Some(secret), None),
+            Owner::ConnectedUser { token_file } => ("connectedUser", None, Some(token_file)),
+            Owner::TokenBearer { token } => ("tokenBearer", Some(token), None),
+            Owner::Emulator => ("emulator", None, None),
+        };
+        IdentityJson {
+            account,
+            client_id: &self.client_id,
+            platform: self.platform(),
+            base_url: &self.base_url,
+            base_url_from: self.destination.to_string(),
+            credentials_from: credentials.map(ToString::to_string),
+            token_file: token_file.map(|path| path.display().to_string()),
+        }
+    }
+}
+
+/// One line for a person.
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let client_id = &self.client_id;
+        match &self.owner {
+            Owner::App { .. } => write!(f, "As the app {client_id}")?,
+            Owner::ConnectedUser { .. } => {
+                write!(f, "As the user connected to the app {client_id}")?
+            }
+            Owner::TokenBearer { token } => {
+                write!(f, "As the owner of the token from {token}, by the app {client_id}")?;
+            }
+            Owner::Emulator => {
+                return write!(
+                    f,
+                    "From the emulator at {}: no real money, and no real answer",
+                    self.base_url
+                );
+            }
+        }
+        write!(f, ", on {} ({})", self.base_url, self.platform())
+    }
+}
+
+/// Returns the base URL as the SDK spells it; as it was given, where it is not a URL.
+pub(super) fn base_url(options: &GlobalOptions) -> String {
+    let given = match &options.base_url {
+        Some(url) => url.trim(),
+        None => options.environment.unwrap_or_default().base_url(),
+    };
+    match Url::parse(given) {
+        Ok(url) => url.as_str().trim_end_matches('/').to_owned(),
+        Err(_) => given.to_owned(),
+    }
+}
+
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name.trim_end_matches('.') == "localhost",
+        None => false,
+    }
+}

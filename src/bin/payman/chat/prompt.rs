@@ -1,0 +1,175 @@
+//! Reads the lines that a person types, or that are piped in.
+
+use std::io::{BufRead, IsTerminal, Read};
+use std::path::PathBuf;
+
+use rustyline::error::ReadlineError;
+use rustyline::{Config, DefaultEditor};
+use tokio::sync::mpsc;
+
+use crate::failure::Failure;
+use crate::folder;
+use crate::output::print_text;
+
+const MAX_HISTORY: usize = 1000;
+const MAX_LINE_BYTES: u64 = 1024 * 1024;
+/// How many lines are read ahead.
+const MAX_LINES_AHEAD: usize = 256;
+
+/// What reading a line ended with.
+pub(super) enum PromptLine {
+    Text(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// Ctrl-D, or the end of the input.
+    End,
+}
+
+pub(super) enum Prompt {
+    /// A terminal: editing and history.
+    Editor(LineEditor),
+    /// A pipe, or a terminal that cannot move its cursor.
+    Lines(LineReader),
+}
+
+impl Prompt {
+    pub(super) fn new(history: Option<PathBuf>) -> Result<Self, Failure> {
+        if std::io::stdin().is_terminal() && !is_unsupported_terminal() {
+            return LineEditor::new(history).map(Self::Editor);
+        }
+        Ok(Self::Lines(LineReader::start()))
+    }
+
+    /// Reads the next line.
+    pub(super) async fn read(&mut self, sign: &'static str) -> Result<PromptLine, Failure> {
+        match self {
+            Self::Editor(editor) => editor.read(sign).await,
+            Self::Lines(lines) => lines.read(sign).await,
+        }
+    }
+
+    /// Returns true where a person types, rather than a script.
+    pub(super) fn is_terminal(&self) -> bool {
+        match self {
+            Self::Editor(_) => true,
+            Self::Lines(lines) => lines.is_terminal,
+        }
+    }
+
+    /// Takes the lines that arrived before they were asked for.
+    pub(super) fn take_ahead(&mut self) -> Vec<String> {
+        match self {
+            Self::Editor(_) => Vec::new(),
+            Self::Lines(lines) => lines.take_ahead(),
+        }
+    }
+}
+
+fn is_unsupported_terminal() -> bool {
+    std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()))
+}
+
+/// Reads lines in a thread, so that the rest of the program continues.
+pub(super) struct LineEditor {
+    /// `None` while a line is read.
+    editor: Option<DefaultEditor>,
+    history: Option<PathBuf>,
+}
+
+impl LineEditor {
+    fn new(history: Option<PathBuf>) -> Result<Self, Failure> {
+        let config = Config::builder()
+            .max_history_size(MAX_HISTORY)
+            .map(|config| config.history_ignore_space(true).auto_add_history(true).build())
+            .map_err(unusable)?;
+        let mut editor = DefaultEditor::with_config(config).map_err(unusable)?;
+        let history = history.or_else(|| folder::file("history"));
+        if let Some(path) = &history {
+            // A history that cannot be kept is no reason to end a conversation.
+            let _ = folder::create_for(path);
+            let _ = editor.load_history(path);
+        }
+        Ok(Self { editor: Some(editor), history })
+    }
+
+    async fn read(&mut self, sign: &'static str) -> Result<PromptLine, Failure> {
+        let Some(mut editor) = self.editor.take() else {
+            return Ok(PromptLine::End);
+        };
+        let history = self.history.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let line = editor.readline(sign);
+            if let (Ok(_), Some(path)) = (&line, &history) {
+                let _ = editor.append_history(path);
+            }
+            (editor, line)
+        });
+        let (editor, line) =
+            reading.await.map_err(|error| Failure::other("the prompt failed").because(&error))?;
+        self.editor = Some(editor);
+        match line {
+            Ok(line) => Ok(PromptLine::Text(line)),
+            Err(ReadlineError::Interrupted) => Ok(PromptLine::Interrupted),
+            Err(ReadlineError::Eof) => Ok(PromptLine::End),
+            Err(error) => Err(unusable(error)),
+        }
+    }
+}
+
+fn unusable(error: ReadlineError) -> Failure {
+    Failure::other("the terminal cannot be used")
+        .because(&error)
+        .next("Pipe the lines in instead, or use payman ask.")
+}
+
+/// Reads lines of standard input in a thread of its own.
+pub(super) struct LineReader {
+    lines: mpsc::Receiver<std::io::Result<String>>,
+    is_terminal: bool,
+}
+
+impl LineReader {
+    fn start() -> Self {
+        let (sender, lines) = mpsc::channel(MAX_LINES_AHEAD);
+        // Not a task: a blocked read must not keep the runtime from ending.
+        std::thread::spawn(move || {
+            let mut input = std::io::stdin().lock();
+            loop {
+                let mut bytes = Vec::new();
+                let read = input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
+                let line = match read {
+                    Ok(0) => return,
+                    Ok(_) => String::from_utf8(bytes).map_err(std::io::Error::other),
+                    Err(error) => Err(error),
+                };
+                let is_end = line.is_err();
+                if sender.blocking_send(line).is_err() || is_end {
+                    return;
+                }
+            }
+        });
+        Self { lines, is_terminal: std::io::stdin().is_terminal() }
+    }
+
+    async fn read(&mut self, sign: &str) -> Result<PromptLine, Failure> {
+        if self.is_terminal {
+            print_text(sign).map_err(Failure::output)?;
+        }
+        match self.lines.recv().await {
+            Some(Ok(line)) => Ok(PromptLine::Text(line)),
+            Some(Err(error)) => {
+                Err(Failure::usage("standard input could not be read").because(&error))
+            }
+            None => Ok(PromptLine::End),
+        }
+    }
+
+    fn take_ahead(&mut self) -> Vec<String> {
+        let mut ahead = Vec::new();
+        // An error stays for the next read: the channel is closed behind it.
+        while let Ok(Ok(line)) = self.lines.try_recv() {
+            ahead.push(line);
+        }
+        ahead
+    }
+}

@@ -1,0 +1,100 @@
+//! A failed command: one sentence on what happened, lines on what to do next, an exit status.
+
+use std::error::Error as StdError;
+use std::io;
+
+use payman_sdk::Error;
+
+use crate::exit_status::ExitStatus;
+use crate::output::note;
+
+/// What a command returns.
+pub(crate) type CommandResult = Result<ExitStatus, Failure>;
+
+/// One readable sentence and what to do next.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: ExitStatus,
+    sentence: String,
+    next: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(status: ExitStatus, sentence: impl Into<String>) -> Self {
+        Self { status, sentence: sentence.into(), next: Vec::new() }
+    }
+
+    /// An option, a variable or a text that cannot be used.
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Usage, sentence)
+    }
+
+    pub(crate) fn other(sentence: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Other, sentence)
+    }
+
+    /// Stdout cannot be written, in a command that changes nothing on the platform.
+    pub(crate) fn output(error: io::Error) -> Self {
+        Self::other("the output could not be written").because(&error)
+    }
+
+    /// Appends the causes to the sentence.
+    pub(crate) fn because(mut self, cause: &dyn StdError) -> Self {
+        self.sentence = join_causes(self.sentence, Some(cause));
+        self
+    }
+
+    /// Adds a line on what to do.
+    pub(crate) fn next(mut self, line: impl Into<String>) -> Self {
+        self.next.push(line.into());
+        self
+    }
+
+    pub(crate) fn next_if_some(self, line: Option<impl Into<String>>) -> Self {
+        match line {
+            Some(line) => self.next(line),
+            None => self,
+        }
+    }
+
+    /// Marks the failure of a lookup, which leaves the outcome of the task as it was.
+    pub(crate) fn of_lookup(mut self) -> Self {
+        if self.status == ExitStatus::OutcomeUnknown {
+            self.status = ExitStatus::Other;
+        }
+        self
+    }
+
+    pub(crate) fn status(&self) -> ExitStatus {
+        self.status
+    }
+
+    /// Prints the failure on stderr and returns the exit status.
+    pub(crate) fn print(self) -> ExitStatus {
+        note(format_args!("payman: {}.", self.sentence.trim_end_matches('.')));
+        for line in &self.next {
+            note(line);
+        }
+        self.status
+    }
+}
+
+/// The sentence alone: `Account` knows which advice fits.
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self::new(error.into(), join_causes(error.to_string(), error.source()))
+    }
+}
+
+fn join_causes(mut sentence: String, mut cause: Option<&dyn StdError>) -> String {
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors repeat the text of their source.
+        if !text.is_empty() && !sentence.contains(&text) {
+            sentence.push_str(": ");
+            sentence.push_str(&text);
+        }
+        cause = error.source();
+    }
+    sentence
+}
