@@ -43,12 +43,8 @@ impl DotEnv {
 
     /// Sets the variables in the environment of this process, where clap reads them.
     pub(crate) fn apply(&self) -> Result<(), Failure> {
-        let mut text = String::new();
-        for (name, value) in &self.0 {
-            // Adjacent quotes continue a value; single quotes keep everything literally.
-            let quoted = value.replace('\'', r#"'"'"'"#);
-            text.push_str(&format!("{name}='{quoted}'\n"));
-        }
+        let lines = self.0.iter().map(|(name, value)| format!("{name}={}\n", requoted(value)));
+        let text: String = lines.collect();
         dotenvy::from_read_override(text.as_bytes())
             .map_err(|_| Failure::usage("the values in the file .env cannot be used"))
     }
@@ -57,6 +53,20 @@ impl DotEnv {
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+}
+
+/// Returns the value in quotes, in which dotenvy expands nothing.
+fn requoted(value: &str) -> String {
+    let mut out = String::from("\"");
+    for c in value.chars() {
+        match c {
+            '"' | '\\' | '$' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn is_set(name: &str) -> bool {
@@ -181,9 +191,9 @@ mod tests {
 
     #[test]
     fn what_is_applied_is_what_was_read() {
-        let quoted = r#"a'b"c$HOME #\"#.replace('\'', r#"'"'"'"#);
-        let line = format!("A='{quoted}'\n");
+        let value = "a'b\"c$HOME ${HOME}\n#\\";
+        let line = format!("A={}\n", requoted(value));
         let read: Vec<_> = dotenvy::from_read_iter(line.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(read, [("A".to_owned(), r#"a'b"c$HOME #\"#.to_owned())]);
+        assert_eq!(read, [("A".to_owned(), value.to_owned())]);
     }
 }
