@@ -4,8 +4,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 
 use crate::Command;
+use crate::command_failure::CommandFailure;
 use crate::dot_env::DotEnv;
-use crate::failure::Failure;
 use crate::options::{self, ACCOUNT_OPTIONS, GlobalOptions};
 
 /// Ask the Payman platform's agent in plain words. It moves real money when it is told to.
@@ -52,7 +52,7 @@ Exit status:
 Quote what you say in single quotes: in double quotes a shell reads $50 as something else.";
 
 /// Returns the command and its options. Help, the version and usage errors end the program here.
-pub(crate) fn parse() -> Result<(Command, GlobalOptions), Failure> {
+pub(crate) fn parse() -> Result<(Command, GlobalOptions), CommandFailure> {
     let dot_env = DotEnv::read();
     if let Ok(dot_env) = &dot_env {
         dot_env.apply()?;

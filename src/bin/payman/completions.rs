@@ -3,16 +3,15 @@
 use clap::Args;
 use clap_complete::Shell;
 
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::command_line;
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::output::print_text;
 
 /// Print a shell's completion script
 #[derive(Args)]
-#[command(
-    after_help = "Example:\n  payman completions bash > ~/.local/share/bash-completion/completions/payman"
-)]
+#[command(after_help = "Example:
+  payman completions bash > ~/.local/share/bash-completion/completions/payman")]
 pub(crate) struct CompletionsArgs {
     /// The shell
     shell: Shell,
@@ -21,6 +20,6 @@ pub(crate) struct CompletionsArgs {
 pub(crate) fn run(args: &CompletionsArgs) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command_line::build(), "payman", &mut script);
-    print_text(&String::from_utf8_lossy(&script)).map_err(Failure::output)?;
+    print_text(&String::from_utf8_lossy(&script)).map_err(CommandFailure::output)?;
     Ok(ExitStatus::Completed)
 }

@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account::{self, SUBJECT, token_file};
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::folder;
 use crate::options::GlobalOptions;
 use crate::output::{note, print_line};
@@ -44,26 +44,28 @@ pub(crate) struct ConnectArgs {
         long,
         env = "PAYMAN_SCOPES",
         value_name = "SCOPES",
-        default_value = "read_balance,read_list_wallets,read_list_payees,read_list_transactions,write_create_payee,write_send_payment"
+        default_value = "read_balance,read_list_wallets,read_list_payees,\
+                         read_list_transactions,write_create_payee,write_send_payment"
     )]
     scopes: String,
 }
 
 pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandResult {
     if options.emulator {
-        return Err(Failure::usage(
+        return Err(CommandFailure::usage(
             "an emulator of this command's own would end with it, and the token with that",
         )
         .next("Start one with `payman emulator`, and give its address: --base-url"));
     }
     let (Some(id), Some(_)) = (&options.client_id, &options.client_secret) else {
-        return Err(Failure::usage(
+        return Err(CommandFailure::usage(
             "to connect a user, PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET are needed",
         )
         .next("Set them to the values in the Payman dashboard."));
     };
     let file = token_file(options).ok_or_else(|| {
-        Failure::usage("there is no folder to keep the token in").next("Give a --token-file.")
+        CommandFailure::usage("there is no folder to keep the token in")
+            .next("Give a --token-file.")
     })?;
     folder::create_for(&file)?;
     let config = account::config(options, id)?
@@ -71,7 +73,7 @@ pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandRe
         .token_store(FileTokenStore::new(file.as_path()));
     // Checks every setting before a user is sent anywhere.
     Client::with_credentials(config.clone()).map_err(|error| {
-        Failure::from(&error).next("Nothing was sent. Correct the option or variable.")
+        CommandFailure::from(&error).next("Nothing was sent. Correct the option or variable.")
     })?;
     warn_of_given_token(options);
 
@@ -79,7 +81,7 @@ pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandRe
     let code = tokio::select! {
         code = wait_for_code(&args, options, id) => code?,
         signal = signals.next() => {
-            return Err(Failure::other(format!("{signal} ended the command before the user agreed"))
+            return Err(CommandFailure::other(format!("{signal} ended the command before the user agreed"))
                 .next("Nothing was connected. Run payman connect again."));
         }
     };
@@ -102,7 +104,7 @@ fn warn_of_given_token(options: &GlobalOptions) {
 
 async fn exchange(config: Config, code: AuthCode, file: &Path) -> CommandResult {
     let client = Client::with_auth_code(config, code).await.map_err(|error| {
-        Failure::from(&error).next(
+        CommandFailure::from(&error).next(
             "The user is not connected. Check PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET, then run \
              payman connect again.",
         )
@@ -110,7 +112,7 @@ async fn exchange(config: Config, code: AuthCode, file: &Path) -> CommandResult 
     // Tries once more to store what could not be stored.
     account::close_client(&client).await;
     if client.token_status().is_store_behind() {
-        return Err(Failure::other(format!(
+        return Err(CommandFailure::other(format!(
             "the user agreed, but the token could not be kept in {}",
             file.display()
         ))
@@ -130,9 +132,9 @@ async fn wait_for_code(
     args: &ConnectArgs,
     options: &GlobalOptions,
     client_id: &str,
-) -> Result<AuthCode, Failure> {
+) -> Result<AuthCode, CommandFailure> {
     let busy = |error: std::io::Error| {
-        Failure::other(format!("could not listen on 127.0.0.1:{}", args.port))
+        CommandFailure::other(format!("could not listen on 127.0.0.1:{}", args.port))
             .because(&error)
             .next("Give another --port; the app needs the redirect URI with it.")
     };
@@ -149,7 +151,7 @@ async fn wait_for_code(
     }
     let url = url.scope_text(&args.scopes).state(&csrf);
     note("Open this page in a browser on this machine, and agree:");
-    print_line(url.as_str()).map_err(Failure::output)?;
+    print_line(url.as_str()).map_err(CommandFailure::output)?;
 
     let (codes, mut received) = mpsc::channel(1);
     let visit = Arc::new(ConsentVisit { csrf, codes });
@@ -165,20 +167,20 @@ async fn wait_for_code(
     let _ = tokio::time::timeout(LAST_PAGE_LIMIT, pages).await;
     match code {
         Ok(Some(code)) => code.map_err(|error| refused(&error)),
-        Ok(None) => Err(Failure::other("the page for the redirect could not be served")
+        Ok(None) => Err(CommandFailure::other("the page for the redirect could not be served")
             .next("Run payman connect again.")),
-        Err(_) => Err(Failure::new(ExitStatus::NotAuthorized, "nobody agreed in time")
+        Err(_) => Err(CommandFailure::new(ExitStatus::NotAuthorized, "nobody agreed in time")
             .next("Run payman connect again.")),
     }
 }
 
 /// The failure of a redirect that brought an error instead of a code.
-fn refused(error: &Error) -> Failure {
+fn refused(error: &Error) -> CommandFailure {
     if error.body().as_deref() == Some("access_denied") {
-        return Failure::new(ExitStatus::NotAuthorized, "the user said no (access_denied)")
+        return CommandFailure::new(ExitStatus::NotAuthorized, "the user said no (access_denied)")
             .next("Nobody was connected. If that was a mistake, run payman connect again.");
     }
-    Failure::from(error).next("Nobody was connected. Run payman connect again.")
+    CommandFailure::from(error).next("Nobody was connected. Run payman connect again.")
 }
 
 async fn callback(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use crate::failure::Failure;
+use crate::command_failure::CommandFailure;
 
 const FILE: &str = ".env";
 const PREFIX: &str = "PAYMAN_";
@@ -21,7 +21,7 @@ pub(crate) struct DotEnv(BTreeMap<String, String>);
 
 impl DotEnv {
     /// Reads the file, if there is one.
-    pub(crate) fn read() -> Result<Self, Failure> {
+    pub(crate) fn read() -> Result<Self, CommandFailure> {
         if !Path::new(FILE).is_file() {
             return Ok(Self::default());
         }
@@ -29,12 +29,12 @@ impl DotEnv {
         std::fs::File::open(FILE)
             .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
             .map_err(|error| {
-            Failure::usage("the file .env could not be read")
+            CommandFailure::usage("the file .env could not be read")
                 .because(&error)
                 .next("Make it readable, or run the command in another folder.")
         })?;
         let mut values = parse(&text).map_err(|error| {
-            Failure::usage(error)
+            CommandFailure::usage(error)
                 .next("A line is NAME=value; a value with spaces, # or quotes stands in quotes.")
         })?;
         values.retain(|name, value| !value.trim().is_empty() && !is_set(name));
@@ -42,11 +42,11 @@ impl DotEnv {
     }
 
     /// Sets the variables in the environment of this process, where clap reads them.
-    pub(crate) fn apply(&self) -> Result<(), Failure> {
+    pub(crate) fn apply(&self) -> Result<(), CommandFailure> {
         let lines = self.0.iter().map(|(name, value)| format!("{name}={}\n", requoted(value)));
         let text: String = lines.collect();
         dotenvy::from_read_override(text.as_bytes())
-            .map_err(|_| Failure::usage("the values in the file .env cannot be used"))
+            .map_err(|_| CommandFailure::usage("the values in the file .env cannot be used"))
     }
 
     /// Returns true where the value of this variable comes from the file.

@@ -1,4 +1,4 @@
-//! `payman emulator`: a Payman of your own, on loopback.
+//! `payman emulator`: an emulator of the platform on loopback.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -13,26 +13,28 @@ use payman_sdk::emulator::{
     StateCase, StatusText, TokenNames,
 };
 
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::options::parse_duration;
 use crate::output::{is_interactive, note, print_line};
 use crate::signals::EndSignals;
 
-/// Run a Payman of your own: in memory, on loopback, with play money
+/// Run an emulator of the platform: in memory, on loopback, without real money
 ///
-/// The first line on stdout is `listening on http://127.0.0.1:PORT`. Ctrl-C ends it. Any client id and secret will
-/// do, unless some are set. Point any SDK at it, or this program: --base-url, PAYMAN_BASE_URL.
+/// The first line on stdout is `listening on http://127.0.0.1:PORT`. Ctrl-C ends it. Any client id
+/// and secret are accepted, unless some are set. Point any SDK at it, or this program: --base-url,
+/// PAYMAN_BASE_URL.
 #[derive(Args)]
 #[command(after_help = "\
 Over HTTP, for tests in any language:
-  GET  /_emulator/state    wallets, payees, payments, tasks, sends per task id, token requests, refresh reuses
-  POST /_emulator/reset    back to the start
+  GET  /_emulator/state    wallets, payees, payments, tasks, sends per task id, token requests,
+                           refresh reuses
+  POST /_emulator/reset    back to the initial state
   POST /_emulator/faults   one fault or a list of them, as for --fault
 
 Faults:
   {\"on\": \"send\", \"times\": 2, \"status\": 503, \"retryAfter\": 1}    answers 503 twice
-  {\"on\": \"send\", \"when\": \"after\", \"close\": true}             pays, and nobody hears of it
+  {\"on\": \"send\", \"when\": \"after\", \"close\": true}             pays, and the answer is lost
   {\"on\": \"sendSubscribe\", \"cutAfter\": 100}                   the stream breaks off after 100 bytes
   {\"on\": \"get\", \"stall\": true}                               never answers
   on: send, sendSubscribe, get, cancel, resubscribe, token, agentCard, any")]
@@ -42,26 +44,41 @@ pub(crate) struct EmulatorArgs {
     port: u16,
 
     /// The only client id and secret that are accepted
-    #[arg(long, env = "PAYMAN_EMULATOR_CREDENTIALS", hide_env_values = true, value_name = "ID:SECRET", value_parser = credentials)]
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_CREDENTIALS", hide_env_values = true,
+        value_name = "ID:SECRET", value_parser = credentials,
+    )]
     credentials: Option<(String, String)>,
 
     /// Accept any access token, with all scopes
-    #[arg(long, env = "PAYMAN_EMULATOR_ACCEPT_ANY_TOKEN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_ACCEPT_ANY_TOKEN", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+    )]
     accept_any_token: bool,
 
-    /// How long an access token lives: 3600, 30s, 2m
-    #[arg(long, env = "PAYMAN_EMULATOR_TOKEN_LIFETIME", value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+    /// The lifetime of an access token: 3600, 30s, 2m
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_TOKEN_LIFETIME", value_name = "TIME",
+        value_parser = parse_duration, default_value = "1h",
+    )]
     token_lifetime: Duration,
 
-    /// Give a new refresh token with each refresh; the use of an old one ends the whole sign-in
-    #[arg(long, env = "PAYMAN_EMULATOR_ROTATE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    /// Issue a new refresh token with each refresh; the use of an old one ends the whole sign-in
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_ROTATE", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+    )]
     rotate_refresh_tokens: bool,
 
-    /// The scopes of a client that signs in as itself, between commas; all unless given
-    #[arg(long, env = "PAYMAN_EMULATOR_SCOPES", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    /// The scopes of an app that signs in as itself, separated by commas; all unless given
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_SCOPES", value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new(),
+    )]
     scopes: Vec<String>,
 
-    /// What the wallet holds at the start
+    /// The wallet's opening balance
     #[arg(
         long,
         env = "PAYMAN_EMULATOR_BALANCE",
@@ -70,7 +87,7 @@ pub(crate) struct EmulatorArgs {
     )]
     balance: Decimal,
 
-    /// Payments of more than this await approval
+    /// Payments of more than this amount await approval
     #[arg(
         long,
         env = "PAYMAN_EMULATOR_APPROVAL_LIMIT",
@@ -79,27 +96,36 @@ pub(crate) struct EmulatorArgs {
     )]
     approval_limit: Decimal,
 
-    /// How many characters a chunk of a streamed answer has; 0 for all at once
+    /// The number of characters in a chunk of a streamed answer; 0 for all at once
     #[arg(long, env = "PAYMAN_EMULATOR_CHUNK_CHARS", value_name = "N", default_value_t = 24)]
     chunk_chars: usize,
 
-    /// How long the agent waits after each chunk: 50ms
-    #[arg(long, env = "PAYMAN_EMULATOR_CHUNK_DELAY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
+    /// The agent's pause after each chunk: 50ms
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_CHUNK_DELAY", value_name = "TIME",
+        value_parser = parse_duration, default_value = "0",
+    )]
     chunk_delay: Duration,
 
-    /// How long the agent thinks before it acts
-    #[arg(long, env = "PAYMAN_EMULATOR_AGENT_DELAY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
+    /// The time for which the agent thinks before it acts
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_AGENT_DELAY", value_name = "TIME",
+        value_parser = parse_duration, default_value = "0",
+    )]
     agent_delay: Duration,
 
-    /// How long each request is on its way
-    #[arg(long, env = "PAYMAN_EMULATOR_LATENCY", value_name = "TIME", value_parser = parse_duration, default_value = "0")]
+    /// The delay of each request
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_LATENCY", value_name = "TIME", value_parser = parse_duration,
+        default_value = "0",
+    )]
     latency: Duration,
 
-    /// A fault that waits for its request, as JSON (see below); may be repeated, or be a list
+    /// A fault for the next matching request, as JSON (see below); may be repeated, or be a list
     #[arg(long, env = "PAYMAN_EMULATOR_FAULTS", value_name = "JSON", value_parser = faults)]
     fault: Vec<Faults>,
 
-    /// An operation to take away, as if the server never had it: get, cancel, resubscribe, …; may be repeated
+    /// An operation that the server does not offer: get, cancel, resubscribe, …; may be repeated
     #[arg(long, env = "PAYMAN_EMULATOR_WITHOUT", value_name = "OPERATION", value_delimiter = ',')]
     without: Vec<Operation>,
 
@@ -107,23 +133,32 @@ pub(crate) struct EmulatorArgs {
     dialect: DialectArgs,
 }
 
-/// How it writes; the default is the platform's way.
+/// The spelling of what the emulator writes; the default is the platform's.
 #[derive(Args)]
 #[command(next_help_heading = "Dialect")]
 struct DialectArgs {
-    /// What ends a line of a stream
-    #[arg(long, env = "PAYMAN_EMULATOR_LINE_END", value_parser = one_of::<LineEnd>(LineEnd::NAMES), default_value = "lf")]
+    /// The line end of streams
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_LINE_END", value_parser = one_of::<LineEnd>(LineEnd::NAMES),
+        default_value = "lf",
+    )]
     line_end: LineEnd,
 
-    /// How states are written
-    #[arg(long, env = "PAYMAN_EMULATOR_STATES", value_parser = one_of::<StateCase>(StateCase::NAMES), default_value = "upper")]
+    /// The spelling of task states
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_STATES",
+        value_parser = one_of::<StateCase>(StateCase::NAMES), default_value = "upper",
+    )]
     states: StateCase,
 
-    /// What the flag of a stream's last event is called
-    #[arg(long, env = "PAYMAN_EMULATOR_FINAL_FLAG", value_parser = one_of::<FinalFlag>(FinalFlag::NAMES), default_value = "final")]
+    /// The name of the flag on a stream's last event
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_FINAL_FLAG",
+        value_parser = one_of::<FinalFlag>(FinalFlag::NAMES), default_value = "final",
+    )]
     final_flag: FinalFlag,
 
-    /// What the flag of an artifact's last chunk is called
+    /// The name of the flag on an artifact's last chunk
     #[arg(
         long,
         env = "PAYMAN_EMULATOR_LAST_CHUNK_FLAG",
@@ -132,32 +167,53 @@ struct DialectArgs {
     )]
     last_chunk_flag: LastChunkFlag,
 
-    /// What an event's data is
-    #[arg(long, env = "PAYMAN_EMULATOR_ENVELOPE", value_parser = one_of::<Envelope>(Envelope::NAMES), default_value = "json-rpc")]
+    /// The content of an event's data
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_ENVELOPE",
+        value_parser = one_of::<Envelope>(Envelope::NAMES), default_value = "json-rpc",
+    )]
     envelope: Envelope,
 
-    /// What a status's message is
-    #[arg(long, env = "PAYMAN_EMULATOR_STATUS_TEXT", value_parser = one_of::<StatusText>(StatusText::NAMES), default_value = "text")]
+    /// The form of a status message
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_STATUS_TEXT",
+        value_parser = one_of::<StatusText>(StatusText::NAMES), default_value = "text",
+    )]
     status_text: StatusText,
 
-    /// How the token endpoint names what it gives
-    #[arg(long, env = "PAYMAN_EMULATOR_TOKEN_NAMES", value_parser = one_of::<TokenNames>(TokenNames::NAMES), default_value = "camel")]
+    /// The field names of token replies
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_TOKEN_NAMES",
+        value_parser = one_of::<TokenNames>(TokenNames::NAMES), default_value = "camel",
+    )]
     token_names: TokenNames,
 
     /// Begin streams with a byte-order mark
-    #[arg(long, env = "PAYMAN_EMULATOR_BYTE_ORDER_MARK", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_BYTE_ORDER_MARK", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+    )]
     byte_order_mark: bool,
 
     /// Write comments and fields of other names between events
-    #[arg(long, env = "PAYMAN_EMULATOR_COMMENTS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_COMMENTS", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+    )]
     comments: bool,
 
     /// Spread an event's JSON over several lines
-    #[arg(long, env = "PAYMAN_EMULATOR_SEVERAL_LINES", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_SEVERAL_LINES", action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
+    )]
     several_lines: bool,
 
-    /// How often a silent stream is kept alive; 0 for never
-    #[arg(long, env = "PAYMAN_EMULATOR_PING", value_name = "TIME", value_parser = parse_duration, default_value = "15s")]
+    /// The interval of keep-alive comments in a silent stream; 0 for none
+    #[arg(
+        long, env = "PAYMAN_EMULATOR_PING", value_name = "TIME", value_parser = parse_duration,
+        default_value = "15s",
+    )]
     ping: Duration,
 }
 
@@ -190,7 +246,7 @@ where
 }
 
 pub(crate) async fn run(args: EmulatorArgs) -> CommandResult {
-    // Before anyone is told that it listens: whoever started it may end it at once.
+    // Before it prints that it listens: whoever started it may end it right after.
     let mut signals = EndSignals::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
     let emulator = Emulator::builder()
@@ -200,23 +256,23 @@ pub(crate) async fn run(args: EmulatorArgs) -> CommandResult {
         .map_err(not_started)?;
     emulator.faults(faults);
     let base_url = emulator.base_url().to_owned();
-    print_line(&format!("listening on {base_url}")).map_err(Failure::output)?;
+    print_line(&format!("listening on {base_url}")).map_err(CommandFailure::output)?;
     if is_interactive() {
-        note(format_args!("Any client id and secret will do. In another terminal:"));
+        note("Any client id and secret are accepted. In another terminal:");
         note(format_args!(
             "  export PAYMAN_BASE_URL={base_url} PAYMAN_CLIENT_ID=me PAYMAN_CLIENT_SECRET=hush"
         ));
-        note(format_args!("  payman ask 'How much money do I have in my wallet?'"));
+        note("  payman ask 'How much money do I have in my wallet?'");
     }
     tokio::select! {
-        () = emulator.serve_forever() => Err(Failure::other("the emulator stopped by itself")),
+        () = emulator.serve_forever() => Err(CommandFailure::other("the emulator stopped by itself")),
         _ = signals.next() => Ok(ExitStatus::Completed),
     }
 }
 
-fn not_started(error: payman_sdk::Error) -> Failure {
+fn not_started(error: payman_sdk::Error) -> CommandFailure {
     let failure =
-        Failure::other(error.to_string()).next("Give another --port, or 0 for a free one.");
+        CommandFailure::other(error.to_string()).next("Give another --port, or 0 for a free one.");
     match error.source() {
         Some(cause) => failure.because(cause),
         None => failure,

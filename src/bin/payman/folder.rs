@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::failure::Failure;
+use crate::command_failure::CommandFailure;
 
 /// Returns the path of a file in the folder; `None` where the system names no home.
 pub(crate) fn file(name: &str) -> Option<PathBuf> {
@@ -23,7 +23,7 @@ fn configuration() -> Option<PathBuf> {
 }
 
 /// Creates the folder of a file, accessible to its owner only.
-pub(crate) fn create_for(file: &Path) -> Result<(), Failure> {
+pub(crate) fn create_for(file: &Path) -> Result<(), CommandFailure> {
     let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -32,7 +32,7 @@ pub(crate) fn create_for(file: &Path) -> Result<(), Failure> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder).map_err(|error| {
-        Failure::other(format!("the folder {} could not be created", folder.display()))
+        CommandFailure::other(format!("the folder {} could not be created", folder.display()))
             .because(&error)
             .next("Give the path of another file: --token-file, --history-file.")
     })

@@ -13,6 +13,7 @@
 mod account;
 mod ask;
 mod chat;
+mod command_failure;
 mod command_line;
 mod completions;
 mod connect;
@@ -20,24 +21,24 @@ mod dot_env;
 mod emulator;
 mod escape;
 mod exit_status;
-mod failure;
 mod folder;
 mod metadata;
 mod options;
-mod origin;
+
 mod output;
-mod progress;
 mod signals;
+mod spinner;
 mod stream_printer;
 mod task;
 mod token;
+mod value_origin;
 mod whoami;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use crate::failure::{CommandResult, Failure};
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::options::GlobalOptions;
 
 #[derive(Subcommand)]
@@ -68,7 +69,7 @@ impl Command {
 }
 
 fn main() -> ExitCode {
-    let status = run().unwrap_or_else(Failure::print);
+    let status = run().unwrap_or_else(CommandFailure::print);
     ExitCode::from(status as u8)
 }
 
@@ -79,7 +80,7 @@ fn run() -> CommandResult {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::other("the program could not start").because(&error))?;
+        .map_err(|error| CommandFailure::other("the program could not start").because(&error))?;
     let result = runtime.block_on(command.run(&options));
     // A thread that reads a line from a terminal cannot be stopped, so it is not waited for.
     runtime.shutdown_background();

@@ -9,10 +9,10 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
 use payman_sdk::Environment;
 
+use crate::command_failure::CommandFailure;
 use crate::dot_env::DotEnv;
 use crate::escape::is_unsafe;
-use crate::failure::Failure;
-use crate::origin::{Origin, OriginKind};
+use crate::value_origin::{OriginKind, ValueOrigin};
 
 /// The options that say which platform a command talks to and as whom.
 ///
@@ -118,23 +118,28 @@ pub(crate) const ACCOUNT_OPTIONS: [&str; 11] = [
 /// Where the values came from that error messages and checks refer to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origins {
-    pub(crate) emulator: Origin,
-    pub(crate) environment: Origin,
-    pub(crate) base_url: Origin,
-    pub(crate) client_secret: Origin,
-    pub(crate) access_token: Origin,
-    pub(crate) refresh_token: Origin,
-    pub(crate) token_file: Origin,
+    pub(crate) emulator: ValueOrigin,
+    pub(crate) environment: ValueOrigin,
+    pub(crate) base_url: ValueOrigin,
+    pub(crate) client_secret: ValueOrigin,
+    pub(crate) access_token: ValueOrigin,
+    pub(crate) refresh_token: ValueOrigin,
+    pub(crate) token_file: ValueOrigin,
 }
 
 impl GlobalOptions {
     /// Decides between options that contradict each other, by where each came from.
-    pub(crate) fn settle(&mut self, matches: &ArgMatches, dot_env: &DotEnv) -> Result<(), Failure> {
+    pub(crate) fn settle(
+        &mut self,
+        matches: &ArgMatches,
+        dot_env: &DotEnv,
+    ) -> Result<(), CommandFailure> {
         let mut innermost = matches;
         while let Some((_, inner)) = innermost.subcommand() {
             innermost = inner;
         }
-        let origin = |id, option, variable| Origin::find(innermost, dot_env, id, option, variable);
+        let origin =
+            |id, option, variable| ValueOrigin::find(innermost, dot_env, id, option, variable);
         self.origins = Origins {
             emulator: origin("emulator", "--emulator", "PAYMAN_EMULATOR"),
             environment: origin("environment", "--environment", "PAYMAN_ENVIRONMENT"),
@@ -149,18 +154,18 @@ impl GlobalOptions {
         Ok(())
     }
 
-    fn settle_destination(&mut self) -> Result<(), Failure> {
+    fn settle_destination(&mut self) -> Result<(), CommandFailure> {
         let Origins { emulator, environment, base_url, .. } = self.origins;
         let is_elsewhere = environment.is_command_line() || base_url.is_command_line();
         if emulator.is_command_line() && is_elsewhere {
-            return Err(Failure::usage(
+            return Err(CommandFailure::usage(
                 "--emulator starts an emulator of its own, so it excludes --base-url and \
                  --environment",
             )
             .next("Give the --base-url of an emulator that runs already, or only --emulator."));
         }
         if environment.is_command_line() && base_url.is_command_line() {
-            return Err(Failure::usage("--base-url and --environment name two platforms")
+            return Err(CommandFailure::usage("--base-url and --environment name two platforms")
                 .next("Give one of them."));
         }
         if self.emulator && emulator.kind < environment.kind.max(base_url.kind) {
@@ -173,13 +178,13 @@ impl GlobalOptions {
     }
 
     /// Returns where the base URL came from.
-    pub(crate) fn destination(&self) -> Origin {
+    pub(crate) fn destination(&self) -> ValueOrigin {
         if self.base_url.is_some() { self.origins.base_url } else { self.origins.environment }
     }
 
     /// Refuses to send credentials to a destination that a file in the current folder chose,
     /// unless they come from the same file.
-    pub(crate) fn check_destination(&self) -> Result<(), Failure> {
+    pub(crate) fn check_destination(&self) -> Result<(), CommandFailure> {
         let destination = self.destination();
         if destination.kind != OriginKind::DotEnv {
             return Ok(());
@@ -190,7 +195,7 @@ impl GlobalOptions {
             .find(|origin| origin.is_given() && origin.kind != OriginKind::DotEnv);
         match foreign {
             None => Ok(()),
-            Some(credential) => Err(Failure::usage(format!(
+            Some(credential) => Err(CommandFailure::usage(format!(
                 "{destination} names the server, and the credentials come from {credential}: \
                  they were not sent there"
             ))

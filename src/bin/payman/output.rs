@@ -12,36 +12,36 @@ use crate::escape::{escape_json, escape_line, escape_text};
 
 /// Whether someone still reads stdout. A reader that left, as `head` does, is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum StdoutReader {
     Present,
     Gone,
 }
 
 /// Prints text to stdout and flushes it.
-pub(crate) fn print_text(text: &str) -> io::Result<Reader> {
+pub(crate) fn print_text(text: &str) -> io::Result<StdoutReader> {
     if io::stdout().is_terminal() { write_out(&escape_text(text)) } else { write_out(text) }
 }
 
 /// Prints text and a line end to stdout.
-pub(crate) fn print_line(text: &str) -> io::Result<Reader> {
+pub(crate) fn print_line(text: &str) -> io::Result<StdoutReader> {
     print_text(&format!("{text}\n"))
 }
 
 /// Prints JSON and a line end to stdout, with control characters as JSON escapes.
-pub(crate) fn print_json(json: &str) -> io::Result<Reader> {
+pub(crate) fn print_json(json: &str) -> io::Result<StdoutReader> {
     write_out(&format!("{}\n", escape_json(json)))
 }
 
 /// Prints a server's JSON and a line end to stdout: byte for byte, except at a terminal.
-pub(crate) fn print_server_json(json: &str) -> io::Result<Reader> {
+pub(crate) fn print_server_json(json: &str) -> io::Result<StdoutReader> {
     if io::stdout().is_terminal() { print_json(json) } else { write_out(&format!("{json}\n")) }
 }
 
-fn write_out(text: &str) -> io::Result<Reader> {
+fn write_out(text: &str) -> io::Result<StdoutReader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::Present),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(StdoutReader::Present),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(StdoutReader::Gone),
         Err(error) => Err(error),
     }
 }

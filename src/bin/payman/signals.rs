@@ -27,40 +27,58 @@ impl fmt::Display for EndSignal {
 }
 
 /// Receives the signals. While it exists, none of them ends the program by itself.
-#[cfg(unix)]
 pub(crate) struct EndSignals {
+    /// Ctrl-C is left to the command.
+    ignores_interrupt: bool,
+    #[cfg(unix)]
     interrupt: Option<tokio::signal::unix::Signal>,
+    #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
     /// `None` also where the program was started with the signal ignored, as `nohup` does.
+    #[cfg(unix)]
     hang_up: Option<tokio::signal::unix::Signal>,
 }
 
-#[cfg(unix)]
 impl EndSignals {
+    #[cfg(unix)]
     pub(crate) fn listen() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
+        let hang_up = (!is_hang_up_ignored()).then(|| signal(SignalKind::hangup()));
         Self {
+            ignores_interrupt: false,
             interrupt: signal(SignalKind::interrupt()).ok(),
             terminate: signal(SignalKind::terminate()).ok(),
-            hang_up: match is_hang_up_ignored() {
-                true => None,
-                false => signal(SignalKind::hangup()).ok(),
-            },
+            hang_up: hang_up.and_then(Result::ok),
         }
     }
 
-    /// Leaves Ctrl-C to the command.
+    #[cfg(not(unix))]
+    pub(crate) fn listen() -> Self {
+        Self { ignores_interrupt: false }
+    }
+
     pub(crate) fn without_interrupt(mut self) -> Self {
-        self.interrupt = None;
+        self.ignores_interrupt = true;
         self
     }
 
+    /// Waits for the next signal.
+    #[cfg(unix)]
     pub(crate) async fn next(&mut self) -> EndSignal {
         tokio::select! {
-            () = receive(&mut self.interrupt) => EndSignal::Interrupt,
+            () = receive(&mut self.interrupt), if !self.ignores_interrupt => EndSignal::Interrupt,
             () = receive(&mut self.terminate) => EndSignal::Terminate,
             () = receive(&mut self.hang_up) => EndSignal::HangUp,
         }
+    }
+
+    /// Waits for the next signal.
+    #[cfg(not(unix))]
+    pub(crate) async fn next(&mut self) -> EndSignal {
+        if !self.ignores_interrupt && tokio::signal::ctrl_c().await.is_ok() {
+            return EndSignal::Interrupt;
+        }
+        std::future::pending().await
     }
 }
 
@@ -83,33 +101,9 @@ fn is_hang_up_ignored() -> bool {
         return false;
     };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     // Bit 0 is signal 1, SIGHUP.
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & 1 == 1)
-}
-
-/// Receives Ctrl-C.
-#[cfg(not(unix))]
-pub(crate) struct EndSignals {
-    interrupt: bool,
-}
-
-#[cfg(not(unix))]
-impl EndSignals {
-    pub(crate) fn listen() -> Self {
-        Self { interrupt: true }
-    }
-
-    pub(crate) fn without_interrupt(self) -> Self {
-        Self { interrupt: false }
-    }
-
-    pub(crate) async fn next(&mut self) -> EndSignal {
-        if self.interrupt && tokio::signal::ctrl_c().await.is_ok() {
-            return EndSignal::Interrupt;
-        }
-        std::future::pending().await
-    }
+    mask.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Queues every Ctrl-C, so that none is lost between two waits.

@@ -8,25 +8,31 @@ use payman_sdk::{Error, ErrorKind, Part, Reply, Task, TextStream};
 use tokio::time::sleep;
 
 use crate::account::AskFailure;
-use crate::output::{Reader, note, print_line, print_text};
-use crate::progress::Progress;
+use crate::output::{StdoutReader, note, print_line, print_text};
+use crate::spinner::Spinner;
 
 /// How often the spinner takes up the task's state.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct StreamPrinter {
     stream: TextStream,
-    progress: Progress,
+    progress: Spinner,
     /// The cursor is behind text that has no line end.
     is_mid_line: bool,
     has_printed: bool,
-    reader: Reader,
+    reader: StdoutReader,
 }
 
 impl StreamPrinter {
-    pub(crate) fn new(stream: TextStream, progress: Progress) -> Self {
+    pub(crate) fn new(stream: TextStream, progress: Spinner) -> Self {
         progress.show(stream.reply_so_far().state());
-        Self { stream, progress, is_mid_line: false, has_printed: false, reader: Reader::Present }
+        Self {
+            stream,
+            progress,
+            is_mid_line: false,
+            has_printed: false,
+            reader: StdoutReader::Present,
+        }
     }
 
     /// Prints until the answer has ended. May be dropped and called again.
@@ -94,7 +100,7 @@ impl StreamPrinter {
     }
 
     /// Returns whether someone still read stdout when it was last written.
-    pub(crate) fn reader(&self) -> Reader {
+    pub(crate) fn reader(&self) -> StdoutReader {
         self.reader
     }
 }

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use payman_sdk::{ErrorKind, Reply, TaskId, TaskState};
 
 use crate::account::{Account, AskFailure, with_account};
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::options::GlobalOptions;
 use crate::output::{note, print_json, print_line};
 use crate::stream_printer::printable;
@@ -74,15 +74,17 @@ async fn get(account: &Account, id: &TaskId, output: TaskOutput) -> CommandResul
         Ok(Some(json)) => print_json(&json),
         Ok(None) => print_line(&printable(&task)),
         Err(error) => {
-            return Err(Failure::other("the task could not be written as JSON").because(&error));
+            return Err(
+                CommandFailure::other("the task could not be written as JSON").because(&error)
+            );
         }
     };
-    printed.map_err(Failure::output)?;
+    printed.map_err(CommandFailure::output)?;
     Ok(account.report_reply(&Reply::from(task)))
 }
 
 /// Returns the failure of a lookup. It changes nothing, so it never has an unknown outcome itself.
-pub(crate) fn lookup_failure(account: &Account, error: &payman_sdk::Error) -> Failure {
+pub(crate) fn lookup_failure(account: &Account, error: &payman_sdk::Error) -> CommandFailure {
     let advice = match error.kind() {
         ErrorKind::Unsupported => {
             Some("Look at the wallet's transactions, or have a person do so.")

@@ -8,8 +8,8 @@ use clap::{ArgAction, Args};
 use payman_sdk::{Client, TokenSource};
 
 use crate::account::with_account;
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::options::GlobalOptions;
 use crate::output::{note_lines, print_line};
 
@@ -31,7 +31,8 @@ pub(crate) async fn run(args: TokenArgs, options: &GlobalOptions) -> CommandResu
         let token = tokio::time::timeout(limit, account.client.access_token())
             .await
             .map_err(|_| {
-                Failure::other("no token arrived in time").next("Nothing was done. Try again.")
+                CommandFailure::other("no token arrived in time")
+                    .next("Nothing was done. Try again.")
             })?
             .map_err(|error| account.failure(&error))?;
         let status = describe(&account.client, token.expires_in());
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: TokenArgs, options: &GlobalOptions) -> CommandResu
         } else {
             print_line(&status)
         };
-        printed.map_err(Failure::output)?;
+        printed.map_err(CommandFailure::output)?;
         if account.client.token_status().is_store_behind() {
             note_lines("The token could not be kept in the token file; it works until it expires.");
         }

@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use crate::account::AccountSetup;
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::options::GlobalOptions;
 use crate::output::{print_json, print_line};
 
@@ -36,11 +36,12 @@ pub(crate) async fn run(args: WhoamiArgs, options: &GlobalOptions) -> CommandRes
                 WhoamiOutput::Json => {
                     let json = serde_json::to_string_pretty(&account.identity.to_json());
                     print_json(&json.map_err(|error| {
-                        Failure::other("the identity could not be written as JSON").because(&error)
+                        CommandFailure::other("the identity could not be written as JSON")
+                            .because(&error)
                     })?)
                 }
             };
-            printed.map_err(Failure::output)?;
+            printed.map_err(CommandFailure::output)?;
             Ok(ExitStatus::Completed)
         })
         .await

@@ -2,13 +2,13 @@
 
 use payman_sdk::{Environment, Error, ErrorKind};
 
-use super::{Account, Owner};
-use crate::failure::Failure;
+use super::{Account, AccountOwner};
+use crate::command_failure::CommandFailure;
 
 impl Account {
     /// Returns the failure for an error: what happened, what the platform said, what to do next.
-    pub(crate) fn failure(&self, error: &Error) -> Failure {
-        let failure = Failure::from(error);
+    pub(crate) fn failure(&self, error: &Error) -> CommandFailure {
+        let failure = CommandFailure::from(error);
         let said = said_by_platform(error).map(|said| format!("The platform said: {said}"));
         let failure = failure.next_if_some(said);
         if error.is_outcome_unknown() {
@@ -44,19 +44,19 @@ impl Account {
     fn auth_advice(&self, error: &Error) -> String {
         let identity = &self.identity;
         match &identity.owner {
-            Owner::TokenBearer { token } => format!(
+            AccountOwner::TokenBearer { token } => format!(
                 "Nothing was done. The token came from {token}: give one that is valid, or leave \
                  it out to act as the connected user or the app."
             ),
-            Owner::ConnectedUser { .. } if error.is_reauthorization_required() => {
+            AccountOwner::ConnectedUser { .. } if error.is_reauthorization_required() => {
                 "Nothing was done. Sign in again: payman connect".to_owned()
             }
-            Owner::ConnectedUser { token_file } => format!(
+            AccountOwner::ConnectedUser { token_file } => format!(
                 "Nothing was done. Check PAYMAN_CLIENT_SECRET, or sign in again (payman connect); \
                  the user's token is in {}.",
                 token_file.display()
             ),
-            Owner::App { secret } => {
+            AccountOwner::App { secret } => {
                 let hint = if identity.client_id.starts_with("pm-test-")
                     && identity.base_url == Environment::Test.base_url()
                 {
@@ -71,12 +71,12 @@ impl Account {
                     identity.client_id, identity.base_url
                 )
             }
-            Owner::Emulator => "Nothing was done.".to_owned(),
+            AccountOwner::Emulator => "Nothing was done.".to_owned(),
         }
     }
 
     /// Names the server that could not be reached, and where its address came from.
-    fn with_destination(&self, failure: Failure) -> Failure {
+    fn with_destination(&self, failure: CommandFailure) -> CommandFailure {
         let identity = &self.identity;
         let failure = failure.next(format!(
             "The server is {}, from {}. Check that address and the network.",

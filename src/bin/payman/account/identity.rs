@@ -8,17 +8,17 @@ use serde::Serialize;
 use url::Url;
 
 use crate::options::GlobalOptions;
-use crate::origin::Origin;
+use crate::value_origin::ValueOrigin;
 
 /// Whose money a command can move.
 #[derive(Debug)]
-pub(crate) enum Owner {
+pub(crate) enum AccountOwner {
     /// The app itself.
-    App { secret: Origin },
+    App { secret: ValueOrigin },
     /// The user who agreed at `payman connect`.
     ConnectedUser { token_file: PathBuf },
     /// Whoever the token that was given belongs to.
-    TokenBearer { token: Origin },
+    TokenBearer { token: ValueOrigin },
     /// Nobody: an emulator of this command's own.
     Emulator,
 }
@@ -26,11 +26,11 @@ pub(crate) enum Owner {
 /// The account and the platform.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    pub(crate) owner: Owner,
+    pub(crate) owner: AccountOwner,
     pub(crate) client_id: String,
     pub(crate) base_url: String,
     /// Where the base URL came from.
-    pub(crate) destination: Origin,
+    pub(crate) destination: ValueOrigin,
 }
 
 /// The identity as `payman whoami --output json` prints it.
@@ -47,7 +47,7 @@ pub(crate) struct IdentityJson<'a> {
 }
 
 impl Identity {
-    pub(super) fn new(owner: Owner, client_id: &str, options: &GlobalOptions) -> Self {
+    pub(super) fn new(owner: AccountOwner, client_id: &str, options: &GlobalOptions) -> Self {
         Self {
             owner,
             client_id: client_id.to_owned(),
@@ -58,16 +58,16 @@ impl Identity {
 
     pub(super) fn emulator(base_url: String) -> Self {
         Self {
-            owner: Owner::Emulator,
+            owner: AccountOwner::Emulator,
             client_id: "payman".to_owned(),
             base_url,
-            destination: Origin::default(),
+            destination: ValueOrigin::default(),
         }
     }
 
     pub(crate) fn platform(&self) -> &'static str {
         match self.base_url.as_str() {
-            _ if matches!(self.owner, Owner::Emulator) => "emulator",
+            _ if matches!(self.owner, AccountOwner::Emulator) => "emulator",
             url if url == Environment::Live.base_url() => "live",
             url if url == Environment::Test.base_url() => "test",
             _ if self.is_loopback() => "this machine",
@@ -81,10 +81,10 @@ impl Identity {
 
     pub(crate) fn to_json(&self) -> IdentityJson<'_> {
         let (account, credentials, token_file) = match &self.owner {
-            Owner::App { secret } => ("app", Some(secret), None),
-            Owner::ConnectedUser { token_file } => ("connectedUser", None, Some(token_file)),
-            Owner::TokenBearer { token } => ("tokenBearer", Some(token), None),
-            Owner::Emulator => ("emulator", None, None),
+            AccountOwner::App { secret } => ("app", Some(secret), None),
+            AccountOwner::ConnectedUser { token_file } => ("connectedUser", None, Some(token_file)),
+            AccountOwner::TokenBearer { token } => ("tokenBearer", Some(token), None),
+            AccountOwner::Emulator => ("emulator", None, None),
         };
         IdentityJson {
             account,
@@ -103,14 +103,14 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let client_id = &self.client_id;
         match &self.owner {
-            Owner::App { .. } => write!(f, "As the app {client_id}")?,
-            Owner::ConnectedUser { .. } => {
+            AccountOwner::App { .. } => write!(f, "As the app {client_id}")?,
+            AccountOwner::ConnectedUser { .. } => {
                 write!(f, "As the user connected to the app {client_id}")?
             }
-            Owner::TokenBearer { token } => {
+            AccountOwner::TokenBearer { token } => {
                 write!(f, "As the owner of the token from {token}, by the app {client_id}")?;
             }
-            Owner::Emulator => {
+            AccountOwner::Emulator => {
                 return write!(
                     f,
                     "From the emulator at {}: no real money, and no real answer",

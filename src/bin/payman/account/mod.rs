@@ -17,13 +17,13 @@ use std::time::Duration;
 use payman_sdk::{Client, Config, Emulator, FileTokenStore, TaskId, TokenInfo};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::folder;
 use crate::options::GlobalOptions;
 use crate::output::{note, stderr_is_terminal};
 use crate::signals::{EndSignal, EndSignals};
-pub(crate) use identity::{Identity, Owner};
+pub(crate) use identity::{AccountOwner, Identity};
 pub(crate) use outcome::AskFailure;
 use token_file::SignInLookup;
 pub(crate) use token_file::token_file;
@@ -116,7 +116,7 @@ impl<'a> AccountSetup<'a> {
                 () = wait_for(limit) => Err(account.timed_out()),
             }
         };
-        let status = result.unwrap_or_else(Failure::print);
+        let status = result.unwrap_or_else(CommandFailure::print);
         let is_late = limit.is_some_and(|limit| started.elapsed() >= limit);
         let close_limit = if is_late { CLOSE_LIMIT_AFTER_TIMEOUT } else { CLOSE_LIMIT };
         // A further signal ends the wait.
@@ -128,12 +128,12 @@ impl<'a> AccountSetup<'a> {
         Ok(status)
     }
 
-    async fn open(self) -> Result<Account, Failure> {
+    async fn open(self) -> Result<Account, CommandFailure> {
         let options = self.options;
         let (client, identity, emulator) = if options.emulator {
             let emulator = Emulator::start()
                 .await
-                .map_err(|error| Failure::from(&error).next("Try again."))?;
+                .map_err(|error| CommandFailure::from(&error).next("Try again."))?;
             let base_url = emulator.base_url().to_owned();
             let config =
                 Config::new("payman").client_secret("emulator").base_url(base_url.as_str());
@@ -189,20 +189,20 @@ impl Account {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ended_by(&self, signal: EndSignal) -> Failure {
+    fn ended_by(&self, signal: EndSignal) -> CommandFailure {
         self.stopped(&format!("{signal} ended the command"), ExitStatus::Other)
     }
 
-    fn timed_out(&self) -> Failure {
+    fn timed_out(&self) -> CommandFailure {
         self.stopped("the time limit (--timeout) ran out", ExitStatus::Other)
     }
 
-    fn stopped(&self, why: &str, status_if_idle: ExitStatus) -> Failure {
+    fn stopped(&self, why: &str, status_if_idle: ExitStatus) -> CommandFailure {
         let in_flight = self.in_flight().clone();
         if in_flight.is_empty() {
-            return Failure::new(status_if_idle, why);
+            return CommandFailure::new(status_if_idle, why);
         }
-        let failure = Failure::new(
+        let failure = CommandFailure::new(
             ExitStatus::OutcomeUnknown,
             format!("{why} before the answer: the outcome is unknown"),
         );
@@ -235,7 +235,7 @@ impl Drop for InFlight<'_> {
 }
 
 /// Returns the configuration for the options, with a client id and, where given, a secret.
-pub(crate) fn config(options: &GlobalOptions, client_id: &str) -> Result<Config, Failure> {
+pub(crate) fn config(options: &GlobalOptions, client_id: &str) -> Result<Config, CommandFailure> {
     options.check_destination()?;
     let mut config = Config::new(client_id);
     if let Some(secret) = &options.client_secret {
@@ -262,7 +262,7 @@ fn with_limits(config: Config, options: &GlobalOptions) -> Config {
 fn sign_in(
     options: &GlobalOptions,
     configure: impl FnOnce(Config) -> Config,
-) -> Result<(Client, Identity), Failure> {
+) -> Result<(Client, Identity), CommandFailure> {
     let is_token_given = options.access_token.is_some() || options.refresh_token.is_some();
     let Some(client_id) = &options.client_id else {
         let is_secret_needed = !is_token_given && options.client_secret.is_none();
@@ -285,7 +285,7 @@ fn sign_in(
                     config.subject(SUBJECT).token_store(FileTokenStore::new(path.as_path()));
                 let client =
                     Client::with_token(config, TokenInfo::stored()).map_err(refused_settings)?;
-                return Ok((client, identity(Owner::ConnectedUser { token_file: path })));
+                return Ok((client, identity(AccountOwner::ConnectedUser { token_file: path })));
             }
             SignInLookup::NotConnected => {}
         }
@@ -294,13 +294,13 @@ fn sign_in(
         return Err(missing(["PAYMAN_CLIENT_SECRET"].into_iter()));
     }
     let client = Client::with_credentials(config).map_err(refused_settings)?;
-    Ok((client, identity(Owner::App { secret: options.origins.client_secret })))
+    Ok((client, identity(AccountOwner::App { secret: options.origins.client_secret })))
 }
 
 fn given_token(
     options: &GlobalOptions,
     config: Config,
-) -> Result<(Config, TokenInfo, Owner), Failure> {
+) -> Result<(Config, TokenInfo, AccountOwner), CommandFailure> {
     let lifetime = Duration::from_secs(options.expires_in);
     let (access_origin, refresh_origin) =
         (options.origins.access_token, options.origins.refresh_token);
@@ -312,7 +312,7 @@ fn given_token(
         (None, Some(refresh)) => (TokenInfo::refresh_only(refresh), refresh_origin),
         (None, None) => (TokenInfo::stored(), access_origin),
     };
-    let owner = Owner::TokenBearer { token: origin };
+    let owner = AccountOwner::TokenBearer { token: origin };
     if options.refresh_token.is_none() {
         return Ok((config, token, owner));
     }
@@ -325,14 +325,16 @@ fn given_token(
     Ok((config.token_store(FileTokenStore::new(path)), token, owner))
 }
 
-fn refused_settings(error: payman_sdk::Error) -> Failure {
-    Failure::from(&error).next("Nothing was sent. Correct the option or variable: payman --help")
+fn refused_settings(error: payman_sdk::Error) -> CommandFailure {
+    CommandFailure::from(&error)
+        .next("Nothing was sent. Correct the option or variable: payman --help")
 }
 
-fn missing(names: impl Iterator<Item = &'static str>) -> Failure {
-    Failure::usage(format!("missing in the environment: {}", names.collect::<Vec<_>>().join(", ")))
-        .next(
-            "Set them, or write them into a file named .env in this folder; each has an option too.",
-        )
-        .next("Without an account: payman ask --emulator 'How much money do I have in my wallet?'")
+fn missing(names: impl Iterator<Item = &'static str>) -> CommandFailure {
+    CommandFailure::usage(format!(
+        "missing in the environment: {}",
+        names.collect::<Vec<_>>().join(", ")
+    ))
+    .next("Set them, or write them into a file named .env in this folder; each has an option too.")
+    .next("Without an account: payman ask --emulator 'How much money do I have in my wallet?'")
 }

@@ -5,14 +5,14 @@ use std::io;
 use payman_sdk::{Error, Reply, SessionId, TaskId, TaskState};
 
 use super::Account;
+use crate::command_failure::CommandFailure;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::options::quoted;
 use crate::output::note;
 
 /// What can fail once an ask may have been sent.
 ///
-/// There is no conversion from `io::Error` to `Failure`, so that a failure to print the answer
+/// There is no conversion from `io::Error` to `CommandFailure`, so that a failure to print the answer
 /// cannot be reported as "the command failed": a script might repeat the payment.
 #[derive(Debug)]
 pub(crate) enum AskFailure {
@@ -62,8 +62,10 @@ impl Account {
             }
             ExitStatus::InputRequired => self.say_how_to_answer(task, session),
             ExitStatus::OutcomeUnknown => {
-                let failure =
-                    Failure::new(status, format!("the task has not ended: its state is {state}"));
+                let failure = CommandFailure::new(
+                    status,
+                    format!("the task has not ended: its state is {state}"),
+                );
                 self.with_lookup(failure, task).print();
             }
             _ => {}
@@ -93,7 +95,7 @@ impl Account {
     }
 
     /// Returns the failure of an ask; where its outcome is unknown, with the command that looks.
-    pub(crate) fn ask_failure(&self, failure: AskFailure, asked: &TaskId) -> Failure {
+    pub(crate) fn ask_failure(&self, failure: AskFailure, asked: &TaskId) -> CommandFailure {
         match failure {
             AskFailure::Sdk(error) => {
                 let task = error.task_id().unwrap_or(asked).clone();
@@ -105,14 +107,14 @@ impl Account {
                 }
             }
             AskFailure::Output(error) => {
-                let failure = Failure::new(
+                let failure = CommandFailure::new(
                     ExitStatus::OutcomeUnknown,
                     "the agent answered, and the answer could not be written",
                 );
                 self.with_lookup(failure.because(&error), asked)
             }
             AskFailure::Json(error) => {
-                let failure = Failure::new(
+                let failure = CommandFailure::new(
                     ExitStatus::OutcomeUnknown,
                     "the agent answered, and the answer could not be written as JSON",
                 );
@@ -122,7 +124,7 @@ impl Account {
     }
 
     /// Adds the warning that the task may have been done, and the command that looks.
-    pub(crate) fn with_lookup(&self, failure: Failure, task: &TaskId) -> Failure {
+    pub(crate) fn with_lookup(&self, failure: CommandFailure, task: &TaskId) -> CommandFailure {
         if self.emulator.is_some() && !self.in_chat {
             return failure.next(format!(
                 "It may have been done (task {task}); this command's emulator knew, and has \

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::SUBJECT;
 use super::identity::{base_url, is_loopback};
-use crate::failure::Failure;
+use crate::command_failure::CommandFailure;
 use crate::folder;
 use crate::options::GlobalOptions;
 
@@ -49,9 +49,9 @@ pub(super) fn look_up(
     path: &Path,
     options: &GlobalOptions,
     client_id: &str,
-) -> Result<SignInLookup, Failure> {
+) -> Result<SignInLookup, CommandFailure> {
     let unusable = |what: &str| {
-        Failure::usage(format!("the token file {} {what}", path.display())).next(
+        CommandFailure::usage(format!("the token file {} {what}", path.display())).next(
             "Give another --token-file, connect again (payman connect), or act as the app itself \
              (--as-app).",
         )
@@ -84,7 +84,7 @@ pub(super) fn look_up(
             return Ok(SignInLookup::Connected);
         }
         if are_both_real_or_same_port(&connected_at, &here) {
-            return Err(Failure::usage(format!(
+            return Err(CommandFailure::usage(format!(
                 "a user is connected to this app at {connected_at}, not at {here}"
             ))
             .next(format!(

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use payman_sdk::Ask;
 
 use crate::account::with_account;
-use crate::failure::{CommandResult, Failure};
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::metadata::{MetadataArg, parse_metadata};
 use crate::options::GlobalOptions;
 
@@ -32,7 +32,7 @@ Put the text in SINGLE quotes: in double quotes a shell turns $250 into 50.
 Examples:
   payman ask 'How much money do I have in my wallet?'
   payman ask --stream 'List all payees'
-  payman ask --session groceries 'Pay Tyllen $50' --metadata source=shell --part-metadata currency=USD
+  payman ask --session groceries --metadata source=shell 'Pay Tyllen $50'
   payman ask --output json 'List all wallets' | jq -r .sessionId
   echo 'Pay Tyllen $50' | payman ask -")]
 pub(crate) struct AskArgs {
@@ -62,6 +62,12 @@ pub(crate) struct AskArgs {
     #[arg(long, env = "PAYMAN_TASK_ID", value_name = "ID",
         value_parser = NonEmptyStringValueParser::new())]
     task: Option<String>,
+
+    /// The id of the new task, instead of a random one: a script can store it before the ask is
+    /// sent, and look it up with `payman task get` whatever happens. Use a new id for each ask
+    #[arg(long, env = "PAYMAN_NEW_TASK_ID", value_name = "ID", conflicts_with = "task",
+        value_parser = NonEmptyStringValueParser::new())]
+    task_id: Option<String>,
 
     /// Attach a value to the request; may be repeated. V is JSON, or else text; a number that JSON
     /// would write in another way is sent as text. A JSON object attaches all its fields
@@ -110,6 +116,9 @@ impl AskArgs {
         if let Some(task) = &self.task {
             ask = ask.continue_task(task.as_str());
         }
+        if let Some(id) = &self.task_id {
+            ask = ask.with_task_id(id.as_str());
+        }
         if let (Some(session), false) = (&self.session, self.new_session) {
             ask = ask.session(session.as_str());
         }
@@ -125,12 +134,12 @@ impl AskArgs {
         ask
     }
 
-    fn read_text(&self) -> Result<String, Failure> {
+    fn read_text(&self) -> Result<String, CommandFailure> {
         let mut text = String::new();
         if self.text == "-" {
             std::io::stdin().take(MAX_TEXT_BYTES + 1).read_to_string(&mut text).map_err(
                 |error| {
-                    Failure::usage("what to ask could not be read from standard input")
+                    CommandFailure::usage("what to ask could not be read from standard input")
                         .because(&error)
                 },
             )?;
@@ -139,12 +148,12 @@ impl AskArgs {
             text.clone_from(&self.text);
         }
         if text.trim().is_empty() {
-            return Err(Failure::usage("there is nothing to ask: the text is empty").next(
+            return Err(CommandFailure::usage("there is nothing to ask: the text is empty").next(
                 "Nothing was sent. Give the text in single quotes: payman ask 'List all payees'",
             ));
         }
         if text.len() as u64 > MAX_TEXT_BYTES {
-            return Err(Failure::usage("the text is longer than 1 MiB")
+            return Err(CommandFailure::usage("the text is longer than 1 MiB")
                 .next("Nothing was sent. Ask for less at once."));
         }
         Ok(text)

@@ -8,7 +8,7 @@ use super::{AskArgs, AskOutput};
 use crate::account::{Account, AskFailure};
 use crate::exit_status::ExitStatus;
 use crate::output::{print_json, print_line, print_server_json};
-use crate::progress::Progress;
+use crate::spinner::Spinner;
 use crate::stream_printer::{StreamPrinter, printable};
 
 pub(super) type AskResult = Result<ExitStatus, AskFailure>;
@@ -43,7 +43,7 @@ async fn whole_reply(ask: Ask, account: &Account) -> Result<Reply, AskFailure> {
 }
 
 async fn with_progress<T>(answer: impl Future<Output = T>, client: &Client, id: &TaskId) -> T {
-    let progress = Progress::start();
+    let progress = Spinner::start();
     tokio::select! {
         answer = answer => answer,
         () = progress.follow(client, id) => std::future::pending().await,
@@ -51,7 +51,7 @@ async fn with_progress<T>(answer: impl Future<Output = T>, client: &Client, id: 
 }
 
 async fn streamed_reply(ask: Ask, account: &Account) -> Result<Reply, AskFailure> {
-    let progress = Progress::start();
+    let progress = Spinner::start();
     let mut stream = account.client.ask_stream(ask).await?;
     while let Some(event) = stream.next().await {
         if let Some(state) = event?.state() {
@@ -62,7 +62,7 @@ async fn streamed_reply(ask: Ask, account: &Account) -> Result<Reply, AskFailure
 }
 
 async fn streamed_text(ask: Ask, account: &Account) -> AskResult {
-    let progress = Progress::start();
+    let progress = Spinner::start();
     let stream = account.client.ask_stream(ask).await?;
     let mut printer = StreamPrinter::new(stream.text(), progress);
     printer.print_all().await?;

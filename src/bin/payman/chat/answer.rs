@@ -4,15 +4,15 @@ use payman_sdk::{Ask, Reply, TaskId, TaskState};
 
 use super::Chat;
 use crate::account::AskFailure;
+use crate::command_failure::CommandFailure;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
 use crate::output::note;
-use crate::progress::Progress;
+use crate::spinner::Spinner;
 use crate::stream_printer::StreamPrinter;
 use crate::task::NOT_CANCELABLE;
 
 impl Chat<'_> {
-    pub(super) async fn ask(&mut self, text: &str) -> Result<(), Failure> {
+    pub(super) async fn ask(&mut self, text: &str) -> Result<(), CommandFailure> {
         let question = self.question.take();
         let ask = match &question {
             Some(question) => question.answer(text),
@@ -45,7 +45,7 @@ impl Chat<'_> {
 
     /// Prints an answer as it arrives; `None` where it was stopped.
     async fn answer(&mut self, ask: Ask, id: &TaskId) -> Result<Option<Reply>, AskFailure> {
-        let mut progress = Progress::start();
+        let mut progress = Spinner::start();
         let started = tokio::select! {
             started = self.client.ask_stream(ask) => Some(started?),
             () = self.interrupts.next() => None,
@@ -75,7 +75,7 @@ impl Chat<'_> {
         let canceled = tokio::select! {
             canceled = self.client.cancel_task(id) => canceled,
             () = self.interrupts.next() => {
-                let failure = Failure::new(
+                let failure = CommandFailure::new(
                     ExitStatus::OutcomeUnknown,
                     "stopped before the answer: the outcome is unknown",
                 );
@@ -92,9 +92,11 @@ impl Chat<'_> {
             }
             Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => return Cancellation::TooLate,
             Err(error) => {
-                let failure =
-                    Failure::new(ExitStatus::OutcomeUnknown, "the task could not be canceled")
-                        .because(&error);
+                let failure = CommandFailure::new(
+                    ExitStatus::OutcomeUnknown,
+                    "the task could not be canceled",
+                )
+                .because(&error);
                 self.account.with_lookup(failure, id).print();
             }
         }

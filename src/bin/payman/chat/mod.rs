@@ -10,10 +10,10 @@ use clap::builder::NonEmptyStringValueParser;
 use payman_sdk::{Client, Reply, SessionId, TaskId};
 
 use crate::account::{Account, AccountSetup};
+use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
-use crate::failure::{CommandResult, Failure};
 use crate::options::GlobalOptions;
-use crate::output::{Reader, note, note_lines, print_line};
+use crate::output::{StdoutReader, note, note_lines, print_line};
 use crate::signals::Interrupts;
 use crate::stream_printer::printable;
 use crate::task::lookup_failure;
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: ChatArgs, options: &GlobalOptions) -> CommandResul
                 question: None,
                 last: None,
                 interrupts: Interrupts::listen(),
-                reader: Reader::Present,
+                reader: StdoutReader::Present,
                 status: ExitStatus::Completed,
             };
             chat.run(&mut prompt).await
@@ -76,14 +76,14 @@ struct Chat<'a> {
     question: Option<Reply>,
     last: Option<TaskId>,
     interrupts: Interrupts,
-    reader: Reader,
+    reader: StdoutReader,
     /// The status of the last answer.
     status: ExitStatus,
 }
 
 /// Whether the conversation continues after a line.
 #[derive(PartialEq, Eq)]
-enum Next {
+enum AfterLine {
     Continue,
     Leave,
 }
@@ -101,19 +101,19 @@ impl Chat<'_> {
                 // A person decides how to continue; a script cannot.
                 Err(failure) if prompt.is_terminal() => {
                     failure.print();
-                    Next::Continue
+                    AfterLine::Continue
                 }
                 Err(failure) => {
                     return Err(with_unsent(failure, prompt).await);
                 }
             };
-            if next == Next::Leave {
+            if next == AfterLine::Leave {
                 break;
             }
-            if self.reader == Reader::Gone {
+            if self.reader == StdoutReader::Gone {
                 // Nobody would see the next answer.
                 return Err(with_unsent(
-                    Failure::other("nobody reads the answers any more"),
+                    CommandFailure::other("nobody reads the answers any more"),
                     prompt,
                 )
                 .await);
@@ -126,7 +126,7 @@ impl Chat<'_> {
     ///
     /// At a terminal, lines that were typed or pasted before the last answer was there are shown
     /// and not sent: the second of them might answer a question that nobody has read.
-    async fn next_line(&mut self, prompt: &mut Prompt) -> Result<Option<String>, Failure> {
+    async fn next_line(&mut self, prompt: &mut Prompt) -> Result<Option<String>, CommandFailure> {
         if prompt.is_terminal() {
             show_ahead(&prompt.take_ahead());
         }
@@ -150,17 +150,17 @@ impl Chat<'_> {
     }
 
     /// Does what a line says.
-    async fn take(&mut self, line: &str) -> Result<Next, Failure> {
+    async fn take(&mut self, line: &str) -> Result<AfterLine, CommandFailure> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match word {
             "" => {}
-            "/quit" | "/exit" => return Ok(Next::Leave),
+            "/quit" | "/exit" => return Ok(AfterLine::Leave),
             "/help" => note_lines(HELP),
             "/new" => self.switch_to(self.client.new_session()),
             "/skip" => self.skip(),
             "/session" if rest.is_empty() => {
-                self.reader =
-                    print_line(self.client.session_id().as_str()).map_err(Failure::output)?;
+                self.reader = print_line(self.client.session_id().as_str())
+                    .map_err(CommandFailure::output)?;
             }
             "/session" => self.switch_to(self.client.with_session(SessionId::from(rest.trim()))),
             "/task" => self.look_up(rest.trim()).await?,
@@ -170,7 +170,7 @@ impl Chat<'_> {
             }
             _ => self.ask(line).await?,
         }
-        Ok(Next::Continue)
+        Ok(AfterLine::Continue)
     }
 
     fn switch_to(&mut self, client: Client) {
@@ -190,7 +190,7 @@ impl Chat<'_> {
         }
     }
 
-    async fn look_up(&mut self, id: &str) -> Result<(), Failure> {
+    async fn look_up(&mut self, id: &str) -> Result<(), CommandFailure> {
         let id = if id.is_empty() { self.last.clone() } else { Some(TaskId::from(id)) };
         let Some(id) = id else {
             note("Nothing was asked yet.");
@@ -202,7 +202,7 @@ impl Chat<'_> {
             .await
             .map_err(|error| lookup_failure(self.account, &error))?;
         note(format_args!("Task {id}: {}", task.state()));
-        self.reader = print_line(&printable(&task)).map_err(Failure::output)?;
+        self.reader = print_line(&printable(&task)).map_err(CommandFailure::output)?;
         Ok(())
     }
 }
@@ -218,7 +218,7 @@ fn show_ahead(ahead: &[String]) {
 }
 
 /// Adds which lines of a script were not sent.
-async fn with_unsent(failure: Failure, prompt: &mut Prompt) -> Failure {
+async fn with_unsent(failure: CommandFailure, prompt: &mut Prompt) -> CommandFailure {
     let ahead = prompt.take_ahead();
     match ahead.iter().filter(|line| !line.trim().is_empty()).count() {
         0 => failure,

@@ -7,7 +7,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 use tokio::sync::mpsc;
 
-use crate::failure::Failure;
+use crate::command_failure::CommandFailure;
 use crate::folder;
 use crate::output::print_text;
 
@@ -33,7 +33,7 @@ pub(super) enum Prompt {
 }
 
 impl Prompt {
-    pub(super) fn new(history: Option<PathBuf>) -> Result<Self, Failure> {
+    pub(super) fn new(history: Option<PathBuf>) -> Result<Self, CommandFailure> {
         if std::io::stdin().is_terminal() && !is_unsupported_terminal() {
             return LineEditor::new(history).map(Self::Editor);
         }
@@ -41,7 +41,7 @@ impl Prompt {
     }
 
     /// Reads the next line.
-    pub(super) async fn read(&mut self, sign: &'static str) -> Result<PromptLine, Failure> {
+    pub(super) async fn read(&mut self, sign: &'static str) -> Result<PromptLine, CommandFailure> {
         match self {
             Self::Editor(editor) => editor.read(sign).await,
             Self::Lines(lines) => lines.read(sign).await,
@@ -77,7 +77,7 @@ pub(super) struct LineEditor {
 }
 
 impl LineEditor {
-    fn new(history: Option<PathBuf>) -> Result<Self, Failure> {
+    fn new(history: Option<PathBuf>) -> Result<Self, CommandFailure> {
         let config = Config::builder()
             .max_history_size(MAX_HISTORY)
             .map(|config| config.history_ignore_space(true).auto_add_history(true).build())
@@ -92,7 +92,7 @@ impl LineEditor {
         Ok(Self { editor: Some(editor), history })
     }
 
-    async fn read(&mut self, sign: &'static str) -> Result<PromptLine, Failure> {
+    async fn read(&mut self, sign: &'static str) -> Result<PromptLine, CommandFailure> {
         let Some(mut editor) = self.editor.take() else {
             return Ok(PromptLine::End);
         };
@@ -104,8 +104,9 @@ impl LineEditor {
             }
             (editor, line)
         });
-        let (editor, line) =
-            reading.await.map_err(|error| Failure::other("the prompt failed").because(&error))?;
+        let (editor, line) = reading
+            .await
+            .map_err(|error| CommandFailure::other("the prompt failed").because(&error))?;
         self.editor = Some(editor);
         match line {
             Ok(line) => Ok(PromptLine::Text(line)),
@@ -116,8 +117,8 @@ impl LineEditor {
     }
 }
 
-fn unusable(error: ReadlineError) -> Failure {
-    Failure::other("the terminal cannot be used")
+fn unusable(error: ReadlineError) -> CommandFailure {
+    CommandFailure::other("the terminal cannot be used")
         .because(&error)
         .next("Pipe the lines in instead, or use payman ask.")
 }
@@ -151,14 +152,14 @@ impl LineReader {
         Self { lines, is_terminal: std::io::stdin().is_terminal() }
     }
 
-    async fn read(&mut self, sign: &str) -> Result<PromptLine, Failure> {
+    async fn read(&mut self, sign: &str) -> Result<PromptLine, CommandFailure> {
         if self.is_terminal {
-            print_text(sign).map_err(Failure::output)?;
+            print_text(sign).map_err(CommandFailure::output)?;
         }
         match self.lines.recv().await {
             Some(Ok(line)) => Ok(PromptLine::Text(line)),
             Some(Err(error)) => {
-                Err(Failure::usage("standard input could not be read").because(&error))
+                Err(CommandFailure::usage("standard input could not be read").because(&error))
             }
             None => Ok(PromptLine::End),
         }

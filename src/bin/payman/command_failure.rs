@@ -9,17 +9,17 @@ use crate::exit_status::ExitStatus;
 use crate::output::note;
 
 /// What a command returns.
-pub(crate) type CommandResult = Result<ExitStatus, Failure>;
+pub(crate) type CommandResult = Result<ExitStatus, CommandFailure>;
 
 /// One readable sentence and what to do next.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct CommandFailure {
     status: ExitStatus,
     sentence: String,
     next: Vec<String>,
 }
 
-impl Failure {
+impl CommandFailure {
     pub(crate) fn new(status: ExitStatus, sentence: impl Into<String>) -> Self {
         Self { status, sentence: sentence.into(), next: Vec::new() }
     }
@@ -80,7 +80,7 @@ impl Failure {
 }
 
 /// The sentence alone: `Account` knows which advice fits.
-impl From<&Error> for Failure {
+impl From<&Error> for CommandFailure {
     fn from(error: &Error) -> Self {
         Self::new(error.into(), join_causes(error.to_string(), error.source()))
     }

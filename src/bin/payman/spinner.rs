@@ -10,9 +10,9 @@ use crate::escape::escape_line;
 use crate::output;
 
 /// Shown on stderr while stdout and stderr are terminals; removed when it is dropped.
-pub(crate) struct Progress(Option<ProgressBar>);
+pub(crate) struct Spinner(Option<ProgressBar>);
 
-impl Progress {
+impl Spinner {
     pub(crate) fn start() -> Self {
         if !output::is_interactive() || output::is_dumb_terminal() {
             return Self(None);
@@ -56,7 +56,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.end();
     }

@@ -19,13 +19,13 @@ pub(crate) enum OriginKind {
 
 /// Where a value came from, with the name of its option and of its variable.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Origin {
+pub(crate) struct ValueOrigin {
     pub(crate) kind: OriginKind,
     option: &'static str,
     variable: &'static str,
 }
 
-impl Origin {
+impl ValueOrigin {
     /// Looks up where clap found the value of `id`.
     pub(crate) fn find(
         matches: &ArgMatches,
@@ -57,7 +57,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             OriginKind::CommandLine => f.write_str(self.option),
