@@ -3,9 +3,13 @@
 #![cfg(test)]
 
 mod answers;
+mod dot_env;
 mod ends;
+mod identity;
 mod options;
 mod sign_in;
+mod stub;
 mod support;
 #[cfg(unix)]
 mod terminal;
+mod untrusted;

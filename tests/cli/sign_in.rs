@@ -1,4 +1,4 @@
-//! As whom the program acts.
+//! Tokens that are given, and users who connect.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -80,7 +80,7 @@ fn a_refresh_token_that_works_once_serves_many_commands() {
 }
 
 /// A `payman connect` that waits, and the page that it printed.
-struct Connecting {
+pub struct Connecting {
     child: Child,
     page: url::Url,
 }
@@ -120,6 +120,14 @@ fn visit(address: &str) -> (String, String) {
     http(&url.origin().ascii_serialization(), "GET", &path, "")
 }
 
+/// Connects a user, as a browser does.
+pub fn connect(server: &Server) {
+    let connecting = Connecting::start(server);
+    connecting.decide(server, "allow");
+    let ran = connecting.end();
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+}
+
 #[test]
 fn a_user_connects_and_later_commands_act_for_them() {
     let server = Server::start(&["--rotate-refresh-tokens"]);
@@ -148,11 +156,11 @@ fn a_user_connects_and_later_commands_act_for_them() {
     let app = server.run(&["token", "--as-app"]);
     assert!(app.out.contains("own credentials"), "{app:?}");
 
-    // Another client id is another app, and another file another user.
+    // Another client id is another app.
     let other = server.run(&["token", "--client-id", "another"]);
     assert!(other.out.contains("own credentials"), "{other:?}");
     let other = server.run(&["token", "--token-file", "elsewhere.json"]);
-    assert!(other.out.contains("own credentials"), "{other:?}");
+    assert_eq!(other.status, Some(1), "a file that is named must exist: {other:?}");
 
     #[cfg(unix)]
     if cfg!(target_os = "linux") {
@@ -169,7 +177,8 @@ fn a_user_who_says_no_is_not_connected() {
     assert!(connecting.decide(&server, "deny").1.contains("Not connected"));
     let ran = connecting.end();
     assert_eq!(ran.status, Some(5), "{ran:?}");
-    assert!(ran.err.contains("access_denied"), "{ran:?}");
+    assert!(ran.err.contains("said no") && ran.err.contains("access_denied"), "{ran:?}");
+    assert!(!ran.err.contains("SECRET") && !ran.err.contains("credentials"), "{ran:?}");
     assert!(server.run(&["token"]).out.contains("own credentials"));
 }
 

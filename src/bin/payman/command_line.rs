@@ -88,11 +88,61 @@ pub(crate) fn build() -> clap::Command {
     command
 }
 
-/// Names the variable that an unusable value came from: clap names its option only.
-fn explained(mut error: clap::Error) -> clap::Error {
-    if !matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::ValueValidation) {
-        return error;
+/// Adds what clap does not tell.
+fn explained(error: clap::Error) -> clap::Error {
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => with_suggestion(error),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => with_variable(error),
+        _ => error,
     }
+}
+
+/// Suggests the command that takes the fewest changes. Clap's measure finds none for swapped
+/// letters in a short word.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    const MAX_CHANGES: usize = 2;
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let command = build();
+    let similar = command
+        .get_subcommands()
+        .map(|command| (changes(typed, command.get_name()), command.get_name().to_owned()))
+        .filter(|(changes, name)| *changes <= MAX_CHANGES && *changes < name.len())
+        .min();
+    if let Some((_, name)) = similar {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
+    }
+    error
+}
+
+/// Returns the optimal string alignment distance: insertions, deletions, replacements and swaps of
+/// neighbors.
+fn changes(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.chars().collect();
+    let to: Vec<char> = to.chars().collect();
+    let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, c) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, d) in to.iter().enumerate() {
+            let replaced = at(&last, j) + usize::from(c != d);
+            let mut best = replaced.min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let is_swapped =
+                i > 0 && j > 0 && from.get(i - 1) == Some(d) && to.get(j - 1) == Some(c);
+            if is_swapped {
+                best = best.min(at(&before_last, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    at(&last, to.len())
+}
+
+/// Names the variable that an unusable value came from: clap names its option only.
+fn with_variable(mut error: clap::Error) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };

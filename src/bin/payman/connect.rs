@@ -81,7 +81,8 @@ pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandRe
     let code = tokio::select! {
         code = wait_for_code(&args, options, id) => code?,
         signal = signals.next() => {
-            return Err(CommandFailure::other(format!("{signal} ended the command before the user agreed"))
+            let message = format!("{signal} ended the command before the user agreed");
+            return Err(CommandFailure::other(message)
                 .next("Nothing was connected. Run payman connect again."));
         }
     };

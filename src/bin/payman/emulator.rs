@@ -35,7 +35,7 @@ Over HTTP, for tests in any language:
 Faults:
   {\"on\": \"send\", \"times\": 2, \"status\": 503, \"retryAfter\": 1}    answers 503 twice
   {\"on\": \"send\", \"when\": \"after\", \"close\": true}             pays, and the answer is lost
-  {\"on\": \"sendSubscribe\", \"cutAfter\": 100}                   the stream breaks off after 100 bytes
+  {\"on\": \"sendSubscribe\", \"cutAfter\": 100}                   the stream is cut after 100 bytes
   {\"on\": \"get\", \"stall\": true}                               never answers
   on: send, sendSubscribe, get, cancel, resubscribe, token, agentCard, any")]
 pub(crate) struct EmulatorArgs {
@@ -265,7 +265,9 @@ pub(crate) async fn run(args: EmulatorArgs) -> CommandResult {
         note("  payman ask 'How much money do I have in my wallet?'");
     }
     tokio::select! {
-        () = emulator.serve_forever() => Err(CommandFailure::other("the emulator stopped by itself")),
+        () = emulator.serve_forever() => {
+            Err(CommandFailure::other("the emulator stopped by itself").next("Start it again."))
+        }
         _ = signals.next() => Ok(ExitStatus::Completed),
     }
 }

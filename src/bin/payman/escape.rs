@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn unsafe_characters_are_shown_and_others_kept() {
-        assert_eq!(escape_line("a\u{1b}[2J\u{9b}\n\u{202e}é👩‍👧"), r"a\u{1b}[2J\u{9b}\n\u{202e}é👩‍👧");
+        let untrusted = "a\u{1b}[2J\u{9b}\n\u{202e}é👩‍👧";
+        assert_eq!(escape_line(untrusted), r"a\u{1b}[2J\u{9b}\n\u{202e}é👩‍👧");
         assert_eq!(escape_text("a\r\n\tb\u{7f}\r"), "a\n\tb\\u{7f}\\r");
         assert!(matches!(escape_text("plain\n"), Cow::Borrowed(_)));
     }

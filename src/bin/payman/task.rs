@@ -31,7 +31,8 @@ enum TaskAction {
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
         /// What to print
-        #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum, default_value_t = TaskOutput::Text)]
+        #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum,
+            default_value_t = TaskOutput::Text)]
         output: TaskOutput,
     },
     /// Cancel a task; what the agent has done by then stays done

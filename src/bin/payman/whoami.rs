@@ -15,7 +15,8 @@ use crate::output::{print_json, print_line};
 #[derive(Args)]
 pub(crate) struct WhoamiArgs {
     /// What to print
-    #[arg(short, long, env = "PAYMAN_WHOAMI_OUTPUT", value_enum, default_value_t = WhoamiOutput::Text)]
+    #[arg(short, long, env = "PAYMAN_WHOAMI_OUTPUT", value_enum,
+        default_value_t = WhoamiOutput::Text)]
     output: WhoamiOutput,
 }
 

@@ -12,8 +12,8 @@ use crate::output::note;
 
 /// What can fail once an ask may have been sent.
 ///
-/// There is no conversion from `io::Error` to `CommandFailure`, so that a failure to print the answer
-/// cannot be reported as "the command failed": a script might repeat the payment.
+/// There is no conversion from `io::Error` to `CommandFailure`, so that a failure to print the
+/// answer cannot be reported as "the command failed": a script might repeat the payment.
 #[derive(Debug)]
 pub(crate) enum AskFailure {
     Sdk(Error),

@@ -17,6 +17,8 @@ use crate::command_failure::CommandFailure;
 use crate::folder;
 use crate::options::GlobalOptions;
 
+/// The version of the store's file that this program understands.
+const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Whether a user is connected.
@@ -29,6 +31,7 @@ pub(crate) enum SignInLookup {
 /// The part of the store's file that matters here.
 #[derive(Deserialize)]
 struct TokenBook {
+    version: u32,
     tokens: BTreeMap<String, BookEntry>,
 }
 
@@ -51,7 +54,7 @@ pub(super) fn look_up(
     client_id: &str,
 ) -> Result<SignInLookup, CommandFailure> {
     let unusable = |what: &str| {
-        CommandFailure::usage(format!("the token file {} {what}", path.display())).next(
+        CommandFailure::other(format!("the token file {} {what}", path.display())).next(
             "Give another --token-file, connect again (payman connect), or act as the app itself \
              (--as-app).",
         )
@@ -73,8 +76,10 @@ pub(super) fn look_up(
         return Err(unusable("is empty"));
     }
     // The parser's error might quote the file.
-    let book: TokenBook = serde_json::from_str(&text)
-        .map_err(|_| unusable("holds something other than this version's tokens"))?;
+    let book = serde_json::from_str::<TokenBook>(&text).ok();
+    let Some(book) = book.filter(|book| book.version == VERSION) else {
+        return Err(unusable("holds something other than this version's tokens"));
+    };
     let here = base_url(options);
     for (key, entry) in &book.tokens {
         let Some(connected_at) = user_of(key, client_id).filter(|_| entry.token.is_some()) else {
