@@ -1,8 +1,9 @@
-//! How the program ends: each exit status, provoked for real.
+//! How the program ends: each exit status and each signal.
 
-use std::process::Stdio;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use crate::support::{BALANCE, Place, Server, end_of, finish};
+use crate::support::{BALANCE, Place, Server, end_of, finish, with_input};
 
 #[test]
 fn one_for_any_other_error() {
@@ -127,26 +128,179 @@ fn the_deadline_ends_an_ask_whose_outcome_is_then_unknown() {
 
 #[cfg(unix)]
 #[test]
-fn one_who_stops_an_ask_is_told_how_to_look() {
+fn a_signal_during_an_ask_prints_how_to_look_it_up() {
     let server = Server::start(&["--agent-delay", "60s"]);
-    for name in ["INT", "TERM"] {
+    for name in ["INT", "TERM", "HUP"] {
+        for flags in [&[][..], &["--stream"], &["--output", "raw"]] {
+            server.reset();
+            let child = server
+                .command([&["ask", BALANCE, "--base-url", &server.base_url], flags].concat())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let id = server.task_id();
+            crate::support::signal(name, child.id());
+            let ran = end_of(child);
+            assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{name} {ran:?}");
+            let command = format!("payman task get {id} --base-url {}", server.base_url);
+            assert!(ran.err.contains(&command), "{name} {ran:?}");
+
+            let looked = server.run(&["task", "get", &id]);
+            assert_eq!(looked.status, Some(6), "it still runs: {looked:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_during_a_piped_conversation_prints_how_to_look_it_up() {
+    let server = Server::start(&["--agent-delay", "60s"]);
+    for name in ["INT", "TERM", "HUP"] {
         server.reset();
-        let child = server
-            .command(["ask", BALANCE, "--base-url", &server.base_url])
+        let mut child = server
+            .command(["chat"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // The pipe stays open: a script that has more to say.
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "{BALANCE}").unwrap();
         let id = server.task_id();
         crate::support::signal(name, child.id());
         let ran = end_of(child);
-        assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{name} {ran:?}");
-        let command = format!("payman task get {id} --base-url {}", server.base_url);
-        assert!(ran.err.contains(&command), "{ran:?}");
-
-        let looked = server.run(&["task", "get", &id]);
-        assert_eq!(looked.status, Some(6), "it still runs: {looked:?}");
+        // Ctrl-C cancels the task, the others leave it running.
+        let expected = if name == "INT" { 3 } else { 6 };
+        assert_eq!(ran.status, Some(expected), "{name} {ran:?}");
+        if name != "INT" {
+            assert!(ran.err.contains(&format!("payman task get {id}")), "{name} {ran:?}");
+        }
+        drop(input);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ignored_hang_up_stays_ignored() {
+    let server = Server::start(&["--agent-delay", "1500ms"]);
+    let program = env!("CARGO_BIN_EXE_payman");
+    let ask = format!("trap '' HUP; exec {program} ask '{BALANCE}'");
+    let mut command = server.command(Vec::<&str>::new());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &ask]).current_dir(server.place().path()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child =
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    server.task_id();
+    crate::support::signal("HUP", child.id());
+    let ran = end_of(child);
+    assert!(ran.status == Some(0) && ran.out.contains("$1,000,000.00"), "{ran:?}");
+    command.stdin(Stdio::null());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_may_have_been_done() {
+    let server = Server::start(&[]);
+    server.run(&["ask", "Create payee Tyllen"]);
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut asks = 1;
+    for flags in [
+        &[][..],
+        &["--stream"],
+        &["--output", "json"],
+        &["--output", "json", "--stream"],
+        &["--output", "raw"],
+        &["--output", "raw", "--stream"],
+        &["--output", "events"],
+    ] {
+        let mut command = server.command([&["ask", "Pay Tyllen $50"], flags].concat());
+        let child = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+        let ran = end_of(child);
+        let id = server.state()["tasks"][asks]["id"].as_str().unwrap().to_owned();
+        assert_eq!(ran.status, Some(6), "{flags:?} {ran:?}");
+        assert!(ran.err.contains(&format!("payman task get {id}")), "{flags:?} {ran:?}");
+        asks += 1;
+    }
+
+    // A conversation ends there, and nothing more is asked.
+    let mut command = server.command(["chat"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = "Pay Tyllen $50\nPay Tyllen $60\nPay Tyllen $70\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let ran = end_of(child);
+    assert_eq!(ran.status, Some(6), "{ran:?}");
+    let state = server.state();
+    let id = state["tasks"][asks]["id"].as_str().unwrap();
+    assert!(ran.err.contains(&format!("payman task get {id}")), "{ran:?}");
+    assert!(ran.err.contains("2 more lines were not sent"), "{ran:?}");
+    assert_eq!(state["tasks"].as_array().unwrap().len(), asks + 1);
+
+    // Other output that cannot be written is an ordinary error: nothing was asked.
+    let child = server.command(["token"]).stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(end_of(child).status, Some(1));
+}
+
+#[test]
+fn a_piped_conversation_ends_with_the_first_failure() {
+    let place = Place::new();
+    let mut command = place.command(["chat"]);
+    command
+        .env("PAYMAN_BASE_URL", "http://127.0.0.1:1")
+        .env("PAYMAN_CLIENT_ID", "an-app")
+        .env("PAYMAN_CLIENT_SECRET", "hush");
+    let lines = format!("{BALANCE}\nList all payees\n\nList all wallets\n");
+    let ran = with_input(command, lines.as_bytes());
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.err.contains("2 more lines were not sent"), "{ran:?}");
+
+    // What the last answer says is the status where nothing failed.
+    let server = Server::start(&["--balance", "10.00"]);
+    let lines = "Create payee Tyllen\nPay Tyllen $50\n";
+    let ran = with_input(server.command(["chat"]), lines.as_bytes());
+    assert_eq!(ran.status, Some(3), "{ran:?}");
+    let ran = with_input(server.command(["chat"]), "Pay Nobody $5\n".as_bytes());
+    assert_eq!(ran.status, Some(4), "{ran:?}");
+    let ran = with_input(server.command(["chat"]), b"Pay Anyone $5\n/skip\nList all payees\n");
+    assert!(ran.status == Some(0) && ran.out.contains("Tyllen"), "{ran:?}");
+}
+
+#[test]
+fn nothing_is_asked_once_nobody_reads_the_answers() {
+    let server = Server::start(&["--agent-delay", "300ms"]);
+    let mut child = server
+        .command(["chat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, "Create payee Tyllen\nPay Tyllen $50").unwrap();
+    drop(input);
+    let ran = end_of(child);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert_eq!(server.state()["tasks"].as_array().unwrap().len(), 1, "{ran:?}");
+}
+
+#[test]
+fn a_script_can_choose_the_task_id_in_advance() {
+    let server = Server::start(&[]);
+    for flags in [&[][..], &["--stream"], &["--output", "raw"]] {
+        server.reset();
+        let ran = server.run(&[&["ask", BALANCE, "--task-id", "tsk-mine"], flags].concat());
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        assert_eq!(server.state()["tasks"][0]["id"], "tsk-mine");
+        assert_eq!(server.run(&["task", "get", "tsk-mine"]).status, Some(0));
+    }
+    let ran = server.run(&["ask", BALANCE, "--task-id", "tsk-a", "--task", "tsk-b"]);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    let ran = server.run(&["ask", BALANCE, "--task-id", ""]);
+    assert_eq!(ran.status, Some(2), "{ran:?}");
 }
 
 #[test]

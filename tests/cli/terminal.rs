@@ -1,18 +1,25 @@
 //! What a person at a terminal sees, in a real pseudo-terminal.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use rexpect::process::WaitStatus;
+use rexpect::process::{Signal, WaitStatus};
 use rexpect::session::{Options, PtySession, spawn_with_options};
+use serde_json::json;
 
+use crate::stub::Stub;
 use crate::support::{BALANCE, Server, until};
+use crate::untrusted::{HOSTILE, has_hostile};
 
 const PATIENCE: u64 = 20_000;
 
 fn sit_at(server: &Server, args: &[&str]) -> PtySession {
-    let mut command = server.command(args);
-    command.env("TERM", "xterm-256color").stdin(Stdio::inherit());
-    let options = Options::default().timeout_ms(Some(PATIENCE)).strip_ansi_escape_codes(true);
+    run_in_terminal(server.command(args), "xterm-256color", true)
+}
+
+fn run_in_terminal(mut command: Command, term: &str, strips_escapes: bool) -> PtySession {
+    command.env("TERM", term).stdin(Stdio::inherit());
+    let options =
+        Options::default().timeout_ms(Some(PATIENCE)).strip_ansi_escape_codes(strips_escapes);
     spawn_with_options(command, options).unwrap()
 }
 
@@ -135,4 +142,151 @@ fn ctrl_c_during_an_ask_tells_how_to_look() {
     ask.exp_string(&format!("payman task get {id}")).unwrap();
     ask.exp_eof().unwrap();
     assert_eq!(status(&ask), 6);
+}
+
+#[test]
+fn a_terminal_shows_the_account_and_the_text_as_received() {
+    let server = Server::start(&[]);
+    let mut ask = sit_at(&server, &["ask", "Pay Bob 50"]);
+    ask.exp_string(&format!("(As the app an-app, on {} (this machine).)", server.base_url))
+        .unwrap();
+    ask.exp_string("Asking: Pay Bob 50").unwrap();
+    ask.exp_string("no payee named Bob").unwrap();
+    ask.exp_eof().unwrap();
+    assert_eq!(status(&ask), 4);
+
+    let mut quiet = sit_at(&server, &["ask", BALANCE, "-q"]);
+    let all = quiet.exp_eof().unwrap();
+    assert!(!all.contains("As the app") && !all.contains("Asking"), "{all}");
+
+    let mut token = sit_at(&server, &["token"]);
+    token.exp_string("As the app an-app").unwrap();
+    token.exp_eof().unwrap();
+
+    let mut chat = sit_at(&server, &["chat", "--access-token", "t"]);
+    chat.exp_string("As the owner of the token from --access-token, by the app an-app").unwrap();
+    chat.exp_string("> ").unwrap();
+    chat.send_control('d').unwrap();
+    chat.exp_eof().unwrap();
+}
+
+#[test]
+fn text_from_a_server_is_escaped_on_a_terminal() {
+    let stub = Stub::start();
+    stub.answer_task(json!({
+        "status": {"state": "COMPLETED"},
+        "artifacts": [{"parts": [{"type": "text", "text": HOSTILE}]}],
+    }));
+    stub.answer_events(vec![
+        json!({"status": {"state": HOSTILE}}),
+        json!({"artifact": {"parts": [{"type": "text", "text": HOSTILE}], "index": 0}}),
+        json!({"status": {"state": "COMPLETED"}, "final": true}),
+    ]);
+    for args in [
+        &["ask", BALANCE][..],
+        &["ask", BALANCE, "--stream"],
+        &["ask", BALANCE, "--output", "json"],
+        &["ask", BALANCE, "--output", "raw"],
+        &["ask", BALANCE, "--output", "raw", "--stream"],
+        &["ask", BALANCE, "--output", "events"],
+        &["task", "get", "tsk-\u{9b}1"],
+        &["ask", HOSTILE, "--stream"],
+    ] {
+        // Without a spinner, whatever is a control character comes from the server.
+        let mut ran = run_in_terminal(stub.command(args), "dumb", false);
+        let all = ran.exp_eof().unwrap();
+        assert!(!has_hostile(&all), "{args:?}: {all:?}");
+        assert!(all.contains("9b") && all.contains("202e"), "{args:?}: {all:?}");
+        assert_eq!(status(&ran), 0, "{args:?}: {all:?}");
+    }
+}
+
+#[test]
+fn colors_are_off_where_they_are_not_wanted() {
+    let server = Server::start(&[]);
+    let run = |term: &str, no_color: bool| {
+        let mut command = server.command(["ask", BALANCE, "-v", "--stream"]);
+        if no_color {
+            command.env("NO_COLOR", "1");
+        }
+        let mut ran = run_in_terminal(command, term, false);
+        ran.exp_eof().unwrap()
+    };
+    // The spinner moves the cursor; colors end in `m`.
+    let has_color = |text: &str| {
+        text.split('\u{1b}').skip(1).any(|code| {
+            code.starts_with('[')
+                && code.chars().skip(1).find(|c| !c.is_ascii_digit() && *c != ';') == Some('m')
+        })
+    };
+    assert!(has_color(&run("xterm-256color", false)));
+    assert!(!has_color(&run("xterm-256color", true)));
+    let dumb = run("dumb", false);
+    assert!(dumb.contains("payman_sdk") && !dumb.contains('\u{1b}'), "{dumb:?}");
+}
+
+#[test]
+fn a_question_can_be_skipped() {
+    let server = Server::start(&[]);
+    let mut chat = sit_at(&server, &["chat", "--session", "ses-mine"]);
+    chat.exp_string("> ").unwrap();
+    chat.send_line("Pay Tyllen $50").unwrap();
+    chat.exp_string("answer> ").unwrap();
+    chat.send_line("/skip").unwrap();
+    chat.exp_string("stays unanswered").unwrap();
+    chat.exp_string("> ").unwrap();
+    chat.send_line(BALANCE).unwrap();
+    chat.exp_string("$1,000,000.00").unwrap();
+    let state = server.state();
+    let tasks = state["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 2);
+    assert!(tasks.iter().all(|task| task["sessionId"] == "ses-mine"), "{tasks:?}");
+    assert!(state["payments"].as_array().unwrap().is_empty());
+    chat.exp_string("> ").unwrap();
+    chat.send_control('d').unwrap();
+    chat.exp_eof().unwrap();
+}
+
+#[test]
+fn lines_pasted_at_a_dumb_terminal_are_asked_one_at_a_time() {
+    let server = Server::start(&["--agent-delay", "700ms"]);
+    let mut chat = run_in_terminal(server.command(["chat"]), "dumb", true);
+    chat.exp_string("> ").unwrap();
+    chat.send("Pay Tyllen $50\nyes\nPay Tyllen $60\n").unwrap();
+    chat.flush().unwrap();
+    chat.exp_string("no payee named Tyllen").unwrap();
+    chat.exp_string("NOT sent").unwrap();
+    chat.exp_string("  yes").unwrap();
+    chat.exp_string("  Pay Tyllen $60").unwrap();
+    chat.exp_string("answer> ").unwrap();
+    let state = server.state();
+    assert_eq!(state["tasks"].as_array().unwrap().len(), 1);
+    assert!(state["payments"].as_array().unwrap().is_empty(), "no question was answered unread");
+    chat.send_line("yes").unwrap();
+    chat.exp_string("$50.00").unwrap();
+    chat.exp_string("> ").unwrap();
+    chat.send_control('d').unwrap();
+    chat.exp_eof().unwrap();
+    assert_eq!(status(&chat), 0);
+}
+
+#[test]
+fn a_signal_at_a_terminal_prints_how_to_look_it_up() {
+    let server = Server::start(&["--agent-delay", "60s"]);
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        for command in ["ask", "chat"] {
+            server.reset();
+            let args = if command == "ask" { &["ask", BALANCE][..] } else { &["chat"] };
+            let mut session = sit_at(&server, args);
+            if command == "chat" {
+                session.exp_string("> ").unwrap();
+                session.send_line(BALANCE).unwrap();
+            }
+            let id = server.task_id();
+            session.process_mut().signal(signal).unwrap();
+            session.exp_string(&format!("payman task get {id}")).unwrap();
+            session.exp_eof().unwrap();
+            assert_eq!(status(&session), 6, "{signal} {command}");
+        }
+    }
 }

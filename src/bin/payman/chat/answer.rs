@@ -2,7 +2,7 @@
 
 use payman_sdk::{Ask, Reply, TaskId, TaskState};
 
-use super::Chat;
+use super::{AfterLine, Chat};
 use crate::account::AskFailure;
 use crate::command_failure::CommandFailure;
 use crate::exit_status::ExitStatus;
@@ -12,7 +12,7 @@ use crate::stream_printer::StreamPrinter;
 use crate::task::NOT_CANCELABLE;
 
 impl Chat<'_> {
-    pub(super) async fn ask(&mut self, text: &str) -> Result<(), CommandFailure> {
+    pub(super) async fn ask(&mut self, text: &str) -> Result<AfterLine, CommandFailure> {
         let question = self.question.take();
         let ask = match &question {
             Some(question) => question.answer(text),
@@ -27,12 +27,9 @@ impl Chat<'_> {
                 self.status = account.report_reply(&reply);
                 self.question =
                     Some(reply).filter(|reply| *reply.state() == TaskState::InputRequired);
-                Ok(())
+                Ok(AfterLine::Continue)
             }
-            Ok(None) => {
-                self.status = ExitStatus::NotCompleted;
-                Ok(())
-            }
+            Ok(None) => Ok(AfterLine::Stopped),
             Err(failure) => {
                 // An answer that did not arrive can be given again, to the same question.
                 let is_safe =
@@ -72,6 +69,7 @@ impl Chat<'_> {
     }
 
     async fn cancel(&mut self, id: &TaskId) -> Cancellation {
+        self.status = ExitStatus::OutcomeUnknown;
         let canceled = tokio::select! {
             canceled = self.client.cancel_task(id) => canceled,
             () = self.interrupts.next() => {
@@ -85,10 +83,11 @@ impl Chat<'_> {
         };
         match canceled {
             Ok(task) if *task.state() == TaskState::Canceled => {
+                self.status = ExitStatus::NotCompleted;
                 note("(Canceled. What the agent had done by then stays done.)");
             }
             Ok(task) => {
-                self.account.report_state(task.state(), id, None);
+                self.status = self.account.report_state(task.state(), id, None);
             }
             Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => return Cancellation::TooLate,
             Err(error) => {

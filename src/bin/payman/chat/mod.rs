@@ -82,9 +82,10 @@ struct Chat<'a> {
 }
 
 /// Whether the conversation continues after a line.
-#[derive(PartialEq, Eq)]
 enum AfterLine {
     Continue,
+    /// Ctrl-C stopped the answer.
+    Stopped,
     Leave,
 }
 
@@ -107,8 +108,14 @@ impl Chat<'_> {
                     return Err(with_unsent(failure, prompt).await);
                 }
             };
-            if next == AfterLine::Leave {
-                break;
+            match next {
+                AfterLine::Leave => break,
+                // Who presses Ctrl-C while a script runs means the script.
+                AfterLine::Stopped if !prompt.is_terminal() => {
+                    let failure = CommandFailure::new(self.status, "Ctrl-C ended the conversation");
+                    return Err(with_unsent(failure, prompt).await);
+                }
+                AfterLine::Stopped | AfterLine::Continue => {}
             }
             if self.reader == StdoutReader::Gone {
                 // Nobody would see the next answer.
@@ -168,7 +175,7 @@ impl Chat<'_> {
                 note(format_args!("There is no command {word}, and nothing was sent. There is:"));
                 note_lines(HELP);
             }
-            _ => self.ask(line).await?,
+            _ => return self.ask(line).await,
         }
         Ok(AfterLine::Continue)
     }
