@@ -24,7 +24,6 @@ mod exit_status;
 mod folder;
 mod metadata;
 mod options;
-
 mod output;
 mod signals;
 mod spinner;

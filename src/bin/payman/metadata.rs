@@ -45,10 +45,8 @@ fn exact_json(text: &str) -> Result<Value, serde_json::Error> {
         return Ok(Value::Array(items.collect::<Result<_, _>>()?));
     }
     let value: Value = serde_json::from_str(text)?;
-    if value.is_number() && value.to_string() != text {
-        return Ok(Value::from(text));
-    }
-    Ok(value)
+    let rewritten = value.to_string();
+    Ok(if value.is_number() && rewritten != text { Value::from(text) } else { value })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub(super) enum PromptLine {
 
 pub(super) enum Prompt {
     /// A terminal: editing and history.
-    Editor(LineEditor),
+    Editor(Box<LineEditor>),
     /// A pipe, or a terminal that cannot move its cursor.
     Lines(LineReader),
 }
@@ -35,7 +35,7 @@ pub(super) enum Prompt {
 impl Prompt {
     pub(super) fn new(history: Option<PathBuf>) -> Result<Self, CommandFailure> {
         if std::io::stdin().is_terminal() && !is_unsupported_terminal() {
-            return LineEditor::new(history).map(Self::Editor);
+            return Ok(Self::Editor(Box::new(LineEditor::new(history)?)));
         }
         Ok(Self::Lines(LineReader::start()))
     }
