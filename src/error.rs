@@ -106,6 +106,17 @@ pub(crate) enum Outcome {
     Settled,
 }
 
+/// Why the redirect back from the consent page holds no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RedirectFailure {
+    /// Its state is not the one that was sent, so it may be forged.
+    Forged,
+    /// The user said no.
+    Denied,
+    /// The platform, or the way that this app is registered there, is at fault.
+    Platform,
+}
+
 pub(crate) type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 #[derive(Clone)]
@@ -119,6 +130,7 @@ struct ErrorInner {
     error_code: Option<Box<str>>,
     retry_after: Option<Duration>,
     task_id: Option<TaskId>,
+    redirect: Option<RedirectFailure>,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
 }
 
@@ -269,6 +281,7 @@ impl Error {
             error_code: None,
             retry_after: None,
             task_id: None,
+            redirect: None,
             source: None,
         }))
     }
@@ -455,8 +468,53 @@ impl Error {
     }
 }
 
+/// Connecting a user.
+impl Error {
+    pub(crate) fn redirect_forged() -> Self {
+        let message =
+            "the redirect's state is not the one that was sent: it is not this user's answer";
+        Self::new(ErrorKind::Auth, Outcome::NotDone, message)
+            .with_redirect_failure(RedirectFailure::Forged)
+    }
+
+    /// Builds the error of a redirect that carries an OAuth error code, which becomes the body.
+    pub(crate) fn redirect_refused(code: String) -> Self {
+        let failure = match code.as_str() {
+            "invalid_request"
+            | "unauthorized_client"
+            | "unsupported_response_type"
+            | "invalid_scope"
+            | "invalid_client"
+            | "invalid_redirect_uri"
+            | "server_error"
+            | "temporarily_unavailable" => RedirectFailure::Platform,
+            _ => RedirectFailure::Denied,
+        };
+        let message = format!("the user was not connected: {code}");
+        Self::new(ErrorKind::Auth, Outcome::NotDone, message)
+            .with_body(code.into())
+            .with_redirect_failure(failure)
+    }
+
+    /// Returns why the redirect back from the consent page holds no code, if that is the error.
+    pub(crate) fn redirect_failure(&self) -> Option<RedirectFailure> {
+        self.0.redirect
+    }
+
+    fn with_redirect_failure(mut self, failure: RedirectFailure) -> Self {
+        Arc::make_mut(&mut self.0).redirect = Some(failure);
+        self
+    }
+}
+
 /// Adding details.
 impl Error {
+    /// The task that ran an ask on its own panicked, or ended with its runtime.
+    pub(crate) fn ask_task_ended(source: impl Into<Source>) -> Self {
+        Self::unknown(ErrorKind::Interrupted, "the task that ran the ask ended before its answer")
+            .with_source(source)
+    }
+
     pub(crate) fn with_error_code(mut self, code: Option<String>) -> Self {
         Arc::make_mut(&mut self.0).error_code = code.map(String::into_boxed_str);
         self

@@ -8,7 +8,9 @@ use subtle::ConstantTimeEq;
 use url::Url;
 
 use crate::endpoint::Environment;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+#[cfg(doc)]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 
 const CONSENT_PATH: &str = "/oauth/connect";
 
@@ -250,18 +252,10 @@ impl ConnectUrl {
         let same =
             state.as_deref().is_some_and(|state| state.as_bytes().ct_eq(csrf.as_bytes()).into());
         if csrf.is_empty() || !same {
-            return Err(Error::new(
-                ErrorKind::Auth,
-                Outcome::NotDone,
-                "the redirect's state is not the one that was sent: it is not this user's answer",
-            ));
+            return Err(Error::redirect_forged());
         }
         if let Some(error) = error {
-            let code = printable(&error);
-            let message = format!("the user was not connected: {code}");
-            return Err(
-                Error::new(ErrorKind::Auth, Outcome::NotDone, message).with_body(code.into())
-            );
+            return Err(Error::redirect_refused(printable(&error)));
         }
         code.filter(|code| !code.trim().is_empty())
             .map(AuthCode::from)

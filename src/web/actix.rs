@@ -1,4 +1,4 @@
-//! Feature `actix-web`: what a handler may return.
+//! Responses for actix-web handlers (feature `actix-web`).
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -7,13 +7,23 @@ use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use futures::Stream;
 
 use super::problem::{self, Problem};
-use super::{NO_STORE, SSE_HEADERS, ServerEvent, ServerEvents, SseBody, sse};
+use super::{NO_STORE, SSE_HEADERS, ServerEvent, ServerEvents, SseBody, VisitorReply, sse};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::stream::AskStream;
 
-/// The formatted reply as JSON, with status 200 whatever the task's state. Feature `actix-web`.
+/// Responds with the reply as a [`VisitorReply`], with status 200 whatever the task's state. Return
+/// `web::Json(reply)` to send the session's id and the metadata too. Feature `actix-web`.
 impl Responder for Reply {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        VisitorReply::from(self).respond_to(request)
+    }
+}
+
+/// Responds with JSON, with status 200 whatever the task's state. Feature `actix-web`.
+impl Responder for VisitorReply {
     type Body = BoxBody;
 
     fn respond_to(self, _: &HttpRequest) -> HttpResponse {
@@ -21,7 +31,8 @@ impl Responder for Reply {
     }
 }
 
-/// A [`Problem`], with its status. The cause goes to the log (`tracing`): at `WARN` for a 5xx, else at `DEBUG`. Feature `actix-web`.
+/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at `WARN` for
+/// a 5xx, else at `DEBUG`. Feature `actix-web`.
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         status_of(&Problem::from(self))
@@ -34,7 +45,8 @@ impl ResponseError for Error {
     }
 }
 
-/// `application/problem+json`, with its status and `Retry-After`. Feature `actix-web`.
+/// Responds with `application/problem+json`, the problem's status and `Retry-After`. Feature
+/// `actix-web`.
 impl Responder for Problem {
     type Body = BoxBody;
 
@@ -56,7 +68,8 @@ fn respond(problem: &Problem) -> HttpResponse {
     response.json(problem)
 }
 
-/// Server-sent events, as they come. The visitor who leaves closes the connection to the platform. Feature `actix-web`.
+/// Responds with server-sent events as they come. When the visitor leaves, the connection to the platform
+/// is closed. Feature `actix-web`.
 impl Responder for AskStream {
     type Body = BoxBody;
 
@@ -65,7 +78,7 @@ impl Responder for AskStream {
     }
 }
 
-/// Server-sent events, as they come. Feature `actix-web`.
+/// Responds with server-sent events as they come. Feature `actix-web`.
 impl Responder for ServerEvents {
     type Body = BoxBody;
 
@@ -74,7 +87,7 @@ impl Responder for ServerEvents {
     }
 }
 
-/// Server-sent events, as they come. Feature `actix-web`.
+/// Responds with server-sent events as they come. Feature `actix-web`.
 impl<S: Stream<Item = ServerEvent> + Unpin + 'static> Responder for SseBody<S> {
     type Body = BoxBody;
 

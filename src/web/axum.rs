@@ -1,4 +1,4 @@
-//! Feature `axum`: what a handler may return.
+//! Responses for axum handlers (feature `axum`).
 
 use axum::Json;
 use axum::body::Body;
@@ -7,26 +7,35 @@ use axum::response::{IntoResponse, Response};
 use futures::Stream;
 
 use super::problem::{self, Problem};
-use super::{NO_STORE, SSE_HEADERS, ServerEvent, ServerEvents, SseBody, sse};
+use super::{NO_STORE, SSE_HEADERS, ServerEvent, ServerEvents, SseBody, VisitorReply, sse};
 use crate::error::Error;
 use crate::reply::Reply;
 use crate::stream::AskStream;
 
-/// The formatted reply as JSON, with status 200 whatever the task's state. Feature `axum`.
+/// Responds with the reply as a [`VisitorReply`], with status 200 whatever the task's state. Return
+/// `Json(reply)` to send the session's id and the metadata too. Feature `axum`.
 impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        VisitorReply::from(self).into_response()
+    }
+}
+
+/// Responds with JSON, with status 200 whatever the task's state. Feature `axum`.
+impl IntoResponse for VisitorReply {
     fn into_response(self) -> Response {
         ([NO_STORE], Json(self)).into_response()
     }
 }
 
-/// A [`Problem`], with its status. The cause goes to the log (`tracing`): at `WARN` for a 5xx, else at `DEBUG`. Feature `axum`.
+/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at `WARN` for
+/// a 5xx, else at `DEBUG`. Feature `axum`.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         Problem::from(self).into_response()
     }
 }
 
-/// `application/problem+json`, with its status and `Retry-After`. Feature `axum`.
+/// Responds with `application/problem+json`, the problem's status and `Retry-After`. Feature `axum`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status =
@@ -41,21 +50,22 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Server-sent events, as they come. The visitor who leaves closes the connection to the platform. Feature `axum`.
+/// Responds with server-sent events as they come. When the visitor leaves, the connection to the platform
+/// is closed. Feature `axum`.
 impl IntoResponse for AskStream {
     fn into_response(self) -> Response {
         ServerEvents::from(self).into_response()
     }
 }
 
-/// Server-sent events, as they come. Feature `axum`.
+/// Responds with server-sent events as they come. Feature `axum`.
 impl IntoResponse for ServerEvents {
     fn into_response(self) -> Response {
         sse(self).into_response()
     }
 }
 
-/// Server-sent events, as they come. Feature `axum`.
+/// Responds with server-sent events as they come. Feature `axum`.
 impl<S: Stream<Item = ServerEvent> + Unpin + Send + 'static> IntoResponse for SseBody<S> {
     fn into_response(self) -> Response {
         let headers = SSE_HEADERS
@@ -64,9 +74,12 @@ impl<S: Stream<Item = ServerEvent> + Unpin + Send + 'static> IntoResponse for Ss
     }
 }
 
-/// For axum's own `Sse`. Feature `axum`.
+/// Converts for axum's own `Sse`. Feature `axum`.
 impl From<ServerEvent> for axum::response::sse::Event {
     fn from(event: ServerEvent) -> Self {
+        if event.is_comment() {
+            return Self::default().comment("");
+        }
         Self::default().event(event.name()).data(event.data())
     }
 }

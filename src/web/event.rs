@@ -1,24 +1,22 @@
-//! Events as a page reads them.
+//! The events that a page reads.
 
 use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
-use futures::{Stream, StreamExt};
 use serde::Serialize;
 
 use super::problem::Problem;
+use super::visitor::{VisitorArtifact, VisitorPart, numbered, visible_parts};
 use crate::error::Error;
 use crate::event::Event;
 use crate::ids::TaskId;
 use crate::reply::Reply;
-use crate::stream::AskStream;
-use crate::wire::part::Part;
 use crate::wire::task::{Artifact, Task};
+use crate::wire::update::ArtifactUpdate;
 
-/// One server-sent event: a name, and a line of JSON. What is in which is in the [table](crate::web#events).
+/// One server-sent event: a name and one line of JSON, or a comment.
 ///
-/// `Display` writes it as it goes over the wire, with its empty line:
+/// The [table](crate::web#events) lists what each event carries. `Display` writes the event as it goes
+/// over the wire, with the empty line that ends it:
 ///
 /// ```
 /// use payman_sdk::web::ServerEvent;
@@ -27,21 +25,34 @@ use crate::wire::task::{Artifact, Task};
 /// assert_eq!(event.to_string(), "event: greeting\ndata: {\"text\":\"hi\"}\n\n");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct ServerEvent {
-    name: &'static str,
-    data: String,
+pub struct ServerEvent(EventContent);
+
+#[derive(Clone, Debug, PartialEq)]
+enum EventContent {
+    Comment,
+    Named { name: &'static str, data: String },
 }
 
 impl ServerEvent {
-    /// An event of your own. Data that JSON cannot hold (a map whose keys are no text) becomes `null`.
+    /// Builds an event of your own.
     ///
-    /// The name is one line.
+    /// The name has to be one line. Data that JSON cannot hold (a map whose keys are not text) becomes
+    /// `null`.
     #[must_use]
     pub fn new(name: &'static str, data: &impl Serialize) -> Self {
-        Self { name, data: serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned()) }
+        let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());
+        Self(EventContent::Named { name, data })
     }
 
-    /// What a page gets to see of an event: `status`, `artifact` or `task`. `None` for one that this version does not know.
+    /// Builds a comment, which pages ignore: it only shows that the connection is alive.
+    #[must_use]
+    pub fn comment() -> Self {
+        Self(EventContent::Comment)
+    }
+
+    /// Builds the `status`, `artifact` or `task` event that shows an [`Event`] to a page.
+    ///
+    /// Returns `None` for an event that this version does not know.
     #[must_use]
     pub fn of(event: &Event) -> Option<Self> {
         match event {
@@ -53,24 +64,35 @@ impl ServerEvent {
                     text: &update.message(),
                 },
             )),
-            Event::Artifact(update) => {
-                Some(Self::new("artifact", &ArtifactData::of(&update.task_id, &update.artifact)))
-            }
+            Event::Artifact(update) => Some(Self::new("artifact", &ArtifactData::of(update))),
             Event::Task(task) => Some(Self::task(task)),
             Event::Unknown(_) => None,
         }
     }
 
-    /// The whole task as of now: `task`.
+    /// Builds a `task` event: the whole task as of now, with its artifacts.
     #[must_use]
     pub fn task(task: &Task) -> Self {
+        let artifacts = numbered(&task.artifacts)
+            .map(|(index, artifact)| TaskArtifact {
+                index,
+                artifact: VisitorArtifact::of(artifact),
+            })
+            .collect();
+        let message = task.status.message.as_ref().map(|message| message.text());
         Self::new(
             "task",
-            &StatusData { task_id: &task.id, state: task.state().as_str(), text: &task.text() },
+            &TaskData {
+                task_id: &task.id,
+                state: task.state().as_str(),
+                text: &task.text(),
+                message: message.as_deref().unwrap_or_default(),
+                artifacts,
+            },
         )
     }
 
-    /// The end of an answer that is whole: `done`.
+    /// Builds a `done` event: the end of an answer that is complete.
     #[must_use]
     pub fn done(reply: &Reply) -> Self {
         Self::new(
@@ -79,28 +101,49 @@ impl ServerEvent {
         )
     }
 
-    /// The end of an answer that failed: `error`.
+    /// Builds an `error` event: the end of an answer that failed.
     #[must_use]
     pub fn error(error: &Error) -> Self {
-        Self::new("error", &Problem::from(error))
+        Self::problem(&Problem::from(error))
     }
 
-    /// The event's name.
+    /// Builds an `error` event from a problem of your own.
+    #[must_use]
+    pub fn problem(problem: &Problem) -> Self {
+        Self::new("error", problem)
+    }
+
+    /// Returns the event's name; empty for a comment.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.name
+        match &self.0 {
+            EventContent::Comment => "",
+            EventContent::Named { name, .. } => name,
+        }
     }
 
-    /// The event's data: one line of JSON.
+    /// Returns the event's data, one line of JSON; empty for a comment.
     #[must_use]
     pub fn data(&self) -> &str {
-        &self.data
+        match &self.0 {
+            EventContent::Comment => "",
+            EventContent::Named { data, .. } => data,
+        }
+    }
+
+    /// Returns true for a comment.
+    #[must_use]
+    pub fn is_comment(&self) -> bool {
+        self.0 == EventContent::Comment
     }
 }
 
 impl fmt::Display for ServerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "event: {}\ndata: {}\n\n", self.name, self.data)
+        match &self.0 {
+            EventContent::Comment => f.write_str(":\n\n"),
+            EventContent::Named { name, data } => write!(f, "event: {name}\ndata: {data}\n\n"),
+        }
     }
 }
 
@@ -115,6 +158,26 @@ struct StatusData<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+struct TaskData<'a> {
+    task_id: &'a TaskId,
+    state: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    text: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    artifacts: Vec<TaskArtifact<'a>>,
+}
+
+#[derive(Serialize)]
+struct TaskArtifact<'a> {
+    index: i64,
+    #[serde(flatten)]
+    artifact: VisitorArtifact<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ArtifactData<'a> {
     task_id: &'a TaskId,
     index: i64,
@@ -124,68 +187,25 @@ struct ArtifactData<'a> {
     name: &'a str,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<&'a [Part]>,
+    parts: Option<Vec<VisitorPart<'a>>>,
+    /// The task's state, where the event says it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'a str>,
 }
 
 impl<'a> ArtifactData<'a> {
-    fn of(task_id: &'a TaskId, artifact: &'a Artifact) -> Self {
-        let only_text = artifact.parts.iter().all(|part| matches!(part, Part::Text(_)));
+    fn of(update: &'a ArtifactUpdate) -> Self {
+        let artifact: &Artifact = &update.artifact;
         Self {
-            task_id,
+            task_id: &update.task_id,
             index: artifact.index,
             append: artifact.append,
             last_chunk: artifact.last_chunk,
             name: artifact.name(),
             text: artifact.content(),
-            parts: (!only_text).then_some(artifact.parts.as_slice()),
+            parts: visible_parts(artifact),
+            state: update.status.as_ref().map(|status| status.state.as_str()),
         }
-    }
-}
-
-/// An [`AskStream`] as server-sent events: ends with `done` where the answer is whole, with `error` where it is not.
-///
-/// A stream of [`ServerEvent`]s: hand it to [`sse`](super::sse), return it from a handler, or look at the events as they pass.
-/// Dropping it closes the connection to the platform, and cancels nothing.
-#[must_use = "a stream does nothing unless it is read"]
-pub struct ServerEvents {
-    /// `None` after the last event.
-    events: Option<AskStream>,
-}
-
-impl From<AskStream> for ServerEvents {
-    fn from(events: AskStream) -> Self {
-        Self { events: Some(events) }
-    }
-}
-
-impl Stream for ServerEvents {
-    type Item = ServerEvent;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
-        loop {
-            let Some(events) = &mut self.events else {
-                return Poll::Ready(None);
-            };
-            let last = match ready!(events.poll_next_unpin(cx)) {
-                Some(Ok(event)) => match ServerEvent::of(&event) {
-                    Some(event) => return Poll::Ready(Some(event)),
-                    None => continue,
-                },
-                Some(Err(error)) => {
-                    tracing::warn!(task_id = %events.task_id(), ?error, "a stream to a visitor failed");
-                    ServerEvent::error(&error)
-                }
-                None => ServerEvent::done(&events.reply_so_far()),
-            };
-            self.events = None;
-            return Poll::Ready(Some(last));
-        }
-    }
-}
-
-impl fmt::Debug for ServerEvents {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerEvents").field("events", &self.events).finish()
     }
 }
 
@@ -193,14 +213,20 @@ impl fmt::Debug for ServerEvents {
 mod tests {
     use super::*;
     use crate::wire::update::{MessageContent, decode_message};
+    use serde_json::{Value, json};
 
     fn event(json: &str) -> Event {
         match decode_message(&bytes::Bytes::copy_from_slice(json.as_bytes())) {
             Ok(MessageContent::Result(payload, ..)) => {
                 payload.into_update(&TaskId::from("tsk-1")).expect("an update").into()
             }
-            _ => Event::Unknown(serde_json::Value::Null),
+            _ => Event::Unknown(Value::Null),
         }
+    }
+
+    fn data_of(json: &str) -> Value {
+        let event = ServerEvent::of(&event(json)).expect("an event");
+        serde_json::from_str(event.data()).expect("JSON")
     }
 
     #[test]
@@ -210,30 +236,68 @@ mod tests {
         };
         assert_eq!(
             wire(
-                r#"{"id":"tsk-1","status":{"state":"INPUT_REQUIRED","message":"Which\none?"},"final":true}"#
+                r#"{"id":"tsk-1","status":{"state":"INPUT_REQUIRED","message":"Which\none?"},
+                    "final":true}"#
             ),
-            "event: status\ndata: {\"taskId\":\"tsk-1\",\"state\":\"input-required\",\"text\":\"Which\\none?\"}\n\n"
+            "event: status\ndata: {\"taskId\":\"tsk-1\",\"state\":\"input-required\",\
+             \"text\":\"Which\\none?\"}\n\n"
         );
         assert_eq!(
             wire(
-                r#"{"id":"tsk-1","artifact":{"parts":[{"type":"text","text":"é\r\n"}],"append":true}}"#
+                r#"{"id":"tsk-1",
+                    "artifact":{"parts":[{"type":"text","text":"é\r\n"}],"append":true}}"#
             ),
-            "event: artifact\ndata: {\"taskId\":\"tsk-1\",\"index\":0,\"append\":true,\"name\":\"artifact\",\"text\":\"é\\r\\n\"}\n\n"
+            "event: artifact\ndata: {\"taskId\":\"tsk-1\",\"index\":0,\"append\":true,\
+             \"name\":\"artifact\",\"text\":\"é\\r\\n\"}\n\n"
         );
         assert_eq!(
             wire(
-                r#"{"id":"tsk-1","status":{"state":"WORKING"},"artifacts":[{"parts":[{"type":"text","text":"so far"}]}]}"#
+                r#"{"id":"tsk-1","status":{"state":"WORKING"},
+                    "artifacts":[{"parts":[{"type":"text","text":"so far"}]}]}"#
             ),
-            "event: task\ndata: {\"taskId\":\"tsk-1\",\"state\":\"working\",\"text\":\"so far\"}\n\n"
+            "event: task\ndata: {\"taskId\":\"tsk-1\",\"state\":\"working\",\"text\":\"so far\",\
+             \"artifacts\":[{\"index\":0,\"name\":\"artifact\",\"text\":\"so far\"}]}\n\n"
         );
-        assert_eq!(ServerEvent::of(&Event::Unknown(serde_json::json!({"x": 1}))), None);
+        assert_eq!(ServerEvent::of(&Event::Unknown(json!({"x": 1}))), None);
+        assert_eq!(ServerEvent::comment().to_string(), ":\n\n");
     }
 
     #[test]
-    fn parts_that_are_no_text_go_along() {
-        let json = r#"{"id":"tsk-1","artifact":{"parts":[{"type":"data","data":{"a":1}}]}}"#;
-        let event = ServerEvent::of(&event(json)).expect("an event");
-        let data: serde_json::Value = serde_json::from_str(event.data()).expect("JSON");
-        assert_eq!(data["parts"][0]["data"]["a"], 1);
+    fn other_parts_than_text_go_along_without_their_metadata() {
+        let data = data_of(
+            r#"{"id":"tsk-1","artifact":{"metadata":{"orgId":"org-1"},"parts":[
+                {"type":"data","data":{"a":1},"metadata":{"agentId":"ai-1"}},
+                {"type":"odd","metadata":{"sessionId":"ses-1"},"x":2}]}}"#,
+        );
+        assert_eq!(
+            data["parts"],
+            json!([{"type": "data", "data": {"a": 1}}, {"type": "odd", "x": 2}])
+        );
+        assert!(!data.to_string().contains("-1\"}"), "{data}");
+    }
+
+    #[test]
+    fn a_task_has_its_artifacts_each_with_an_index_of_its_own() {
+        let data = data_of(
+            r#"{"id":"tsk-1","sessionId":"ses-1","status":{"state":"WORKING","message":"Busy"},
+                "metadata":{"orgId":"org-1"},"artifacts":[
+                {"name":"a","parts":[{"type":"text","text":"1"}],"metadata":{"agentId":"ai-1"}},
+                {"name":"b","parts":[{"type":"text","text":"2"}]}]}"#,
+        );
+        assert_eq!(
+            data["artifacts"],
+            json!([{"index": 0, "name": "a", "text": "1"}, {"index": 1, "name": "b", "text": "2"}])
+        );
+        assert_eq!((&data["text"], &data["message"]), (&json!("1\n2"), &json!("Busy")));
+        assert!(!data.to_string().contains("ses-1"), "{data}");
+    }
+
+    #[test]
+    fn a_state_beside_an_artifact_is_not_lost() {
+        let data = data_of(
+            r#"{"id":"tsk-1","status":{"state":"COMPLETED"},"final":true,
+                "artifact":{"parts":[{"type":"text","text":"Paid."}]}}"#,
+        );
+        assert_eq!((&data["state"], &data["text"]), (&json!("completed"), &json!("Paid.")));
     }
 }

@@ -1,18 +1,19 @@
-//! An error, as the visitor of a web service may see it.
+//! Errors as problem details that a visitor may see.
 
 use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, RedirectFailure};
 use crate::ids::TaskId;
 use crate::wire::jsonrpc::code;
 
 /// An [`Error`] as the visitor of a web service may see it: problem details for HTTP (RFC 9457).
 ///
-/// Holds no secret and nothing that the platform answered: those are for the server's own log. Which error gets which
-/// status is in the [table](crate::web#statuses). Serialises to the members `type`, `title`, `status`, `detail`, `code`,
-/// `outcomeUnknown`, `safeToAskAgain`, and where known `taskId` and `retryAfter` (seconds).
+/// Contains no secret and nothing that the platform answered: those belong in the server's own log. The
+/// [table](crate::web#statuses) lists the status of each error. Serializes to the members `type`,
+/// `title`, `status`, `detail`, `code`, `outcomeUnknown`, `safeToAskAgain`, and where known `taskId` and
+/// `retryAfter` (seconds).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -45,18 +46,19 @@ pub struct Problem {
 #[cfg(any(feature = "axum", feature = "actix-web"))]
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Where the codes are explained.
+/// The page that explains the codes.
 const TYPE: &str = "https://docs.rs/payman-sdk/latest/payman_sdk/web/index.html#statuses";
 
 impl Problem {
-    /// A problem of your own, with a request that did nothing: of the same form as the crate's.
+    /// Builds a problem of your own for a request that did nothing.
     ///
-    /// A status that is none becomes 500 in a response.
+    /// A status that HTTP does not allow becomes 500 in a response.
     ///
     /// ```
     /// use payman_sdk::web::Problem;
     ///
-    /// let busy = Problem::new(409, "one-at-a-time", "One at a time", "Wait until the agent has answered.");
+    /// let detail = "Wait until the agent has answered.";
+    /// let busy = Problem::new(409, "one-at-a-time", "One at a time", detail);
     /// assert!(busy.is_safe_to_ask_again());
     /// ```
     #[must_use]
@@ -79,72 +81,133 @@ impl Problem {
         }
     }
 
-    /// The HTTP status: 400 to 599.
+    /// Builds the problem of an ask that may have been done although no answer arrived: code
+    /// `outcome-unknown`, status 502.
+    ///
+    /// For a service that keeps the ids of its tasks, and finds that it does not know what became of one.
+    ///
+    /// ```
+    /// use payman_sdk::{TaskId, web::Problem};
+    ///
+    /// let lost = Problem::outcome_unknown(&TaskId::new());
+    /// assert!(lost.is_outcome_unknown() && !lost.is_safe_to_ask_again());
+    /// ```
+    #[must_use]
+    pub fn outcome_unknown(task_id: &TaskId) -> Self {
+        Self::of_kind(unknown_outcome(502), true, false).with_task_id(Some(task_id))
+    }
+
+    /// Builds the problem that ends an open stream when the server shuts down: code `shutting-down`,
+    /// status 503, outcome unknown.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let kind = kind(
+            503,
+            "shutting-down",
+            "The server is shutting down",
+            "The agent goes on, and this page does not see the end. Do not ask again before you \
+             have seen what became of it.",
+        );
+        Self::of_kind(kind, true, false)
+    }
+
+    fn of_kind(kind: ProblemKind, outcome_unknown: bool, safe_to_ask_again: bool) -> Self {
+        let ProblemKind { status, code, title, detail } = kind;
+        Self {
+            documented: true,
+            status,
+            code,
+            title,
+            detail: detail.to_owned(),
+            outcome_unknown,
+            safe_to_ask_again,
+            task_id: None,
+            retry_after: None,
+        }
+    }
+
+    /// Adds the task's id where the problem has none.
+    pub(super) fn with_task_id(mut self, id: Option<&TaskId>) -> Self {
+        self.task_id = self.task_id.or_else(|| id.cloned());
+        self
+    }
+
+    /// Returns the HTTP status: 400 to 599.
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// What happened, for programs: see the [table](crate::web#statuses).
+    /// Returns the code of what happened, for programs: see the [table](crate::web#statuses).
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// What happened, in a few words that are the same for each [`code`](Self::code).
+    /// Returns a title in a few words, the same for each [`code`](Self::code).
     #[must_use]
     pub fn title(&self) -> &'static str {
         self.title
     }
 
-    /// What it means for the visitor, in a sentence.
+    /// Returns what it means for the visitor, in a sentence.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// True when what was asked may have been done; see [`Error::is_outcome_unknown`].
+    /// Returns true when what was asked may have been done; see [`Error::is_outcome_unknown`].
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.outcome_unknown
     }
 
-    /// True when surely nothing was done; see [`Error::is_safe_to_ask_again`].
+    /// Returns true when it is certain that nothing was done; see [`Error::is_safe_to_ask_again`].
     #[must_use]
     pub fn is_safe_to_ask_again(&self) -> bool {
         self.safe_to_ask_again
     }
 
-    /// The task, to look at it later.
+    /// Returns the task's id, to look it up later.
     #[must_use]
     pub fn task_id(&self) -> Option<&TaskId> {
         self.task_id.as_ref()
     }
 
-    /// How long to wait before asking again, in whole seconds, rounded up. `None` where it is not known, or not safe.
+    /// Returns how long to wait before asking again, rounded up to whole seconds. `None` where that is
+    /// unknown, or asking again is not safe.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 }
 
-/// Said only where it is certain; true of a look too, which says nothing of what it looked for.
+/// Added only where it is certain. True of a lookup as well: it says nothing about the task it was for.
 const NOTHING_DONE: &str = "Nothing was done by this request.";
 
-struct Kind {
+struct ProblemKind {
     status: u16,
     code: &'static str,
     title: &'static str,
     detail: &'static str,
 }
 
-const fn kind(status: u16, code: &'static str, title: &'static str, detail: &'static str) -> Kind {
-    Kind { status, code, title, detail }
+const fn kind(
+    status: u16,
+    code: &'static str,
+    title: &'static str,
+    detail: &'static str,
+) -> ProblemKind {
+    ProblemKind { status, code, title, detail }
 }
 
-fn kind_of(error: &Error) -> Kind {
+fn kind_of(error: &Error) -> ProblemKind {
     if error.is_outcome_unknown() {
-        return unknown_outcome(error.kind());
+        let timed_out = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::TaskNotCompleted);
+        return unknown_outcome(if timed_out { 504 } else { 502 });
+    }
+    if let Some(kind) = error.redirect_failure().and_then(redirect_kind) {
+        return kind;
     }
     if error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) {
         return kind(
@@ -196,9 +259,26 @@ fn kind_of(error: &Error) -> Kind {
     }
 }
 
-fn unknown_outcome(of: ErrorKind) -> Kind {
-    let status =
-        if matches!(of, ErrorKind::Timeout | ErrorKind::TaskNotCompleted) { 504 } else { 502 };
+/// A redirect that the visitor caused; one that the platform or this server caused is refused as usual.
+fn redirect_kind(failure: RedirectFailure) -> Option<ProblemKind> {
+    match failure {
+        RedirectFailure::Denied => Some(kind(
+            403,
+            "connect-denied",
+            "Payman account not connected",
+            "The connection was not allowed.",
+        )),
+        RedirectFailure::Forged => Some(kind(
+            400,
+            "invalid-redirect",
+            "Not a redirect of yours",
+            "This address does not belong to a connection that was begun in this browser.",
+        )),
+        RedirectFailure::Platform => None,
+    }
+}
+
+fn unknown_outcome(status: u16) -> ProblemKind {
     kind(
         status,
         "outcome-unknown",
@@ -209,27 +289,20 @@ fn unknown_outcome(of: ErrorKind) -> Kind {
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Self {
-        let Kind { status, code, title, detail } = kind_of(error);
+        let kind = kind_of(error);
         let safe_to_ask_again = error.is_safe_to_ask_again();
         let detail = match error.kind() {
-            // The one error whose text is for whoever asked.
+            // The only error whose text is meant for whoever asked.
             ErrorKind::InvalidInput => error.to_string(),
-            _ if safe_to_ask_again => format!("{detail} {NOTHING_DONE}"),
-            _ => detail.to_owned(),
+            _ if safe_to_ask_again => format!("{} {NOTHING_DONE}", kind.detail),
+            _ => kind.detail.to_owned(),
         };
+        let retry_after = error.retry_after().filter(|_| !error.is_outcome_unknown());
         Self {
-            documented: true,
-            status,
-            code,
-            title,
             detail,
-            outcome_unknown: error.is_outcome_unknown(),
-            safe_to_ask_again,
             task_id: error.task_id().cloned(),
-            retry_after: error
-                .retry_after()
-                .filter(|_| !error.is_outcome_unknown())
-                .map(whole_seconds),
+            retry_after: retry_after.map(whole_seconds),
+            ..Self::of_kind(kind, error.is_outcome_unknown(), safe_to_ask_again)
         }
     }
 }
@@ -260,7 +333,7 @@ impl Serialize for Problem {
     }
 }
 
-/// The visitor sees little; the server's log (`tracing`) gets the cause: at `WARN` for a 5xx, else at `DEBUG`.
+/// Also writes the cause to the server's log (`tracing`): at `WARN` for a 5xx, else at `DEBUG`.
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = Self::from(&error);
@@ -288,6 +361,11 @@ pub(super) fn log(error: &Error, problem: &Problem) {
             "answered with a problem"
         );
     }
+}
+
+/// Writes the cause of a failed stream to the server's log.
+pub(super) fn log_stream(error: &Error, task_id: &TaskId) {
+    tracing::warn!(%task_id, ?error, "a stream to a visitor failed");
 }
 
 #[cfg(test)]
@@ -322,7 +400,7 @@ mod tests {
             (Protocol, Settled, 502, "refused"),
             (Connect, NotDone, 503, "unreachable"),
             (Timeout, NotDone, 504, "timeout"),
-            // What may have been done is never answered with a status that programs repeat.
+            // Where it may have been done, the status is never one that programs retry.
             (RateLimited, Unknown, 502, "outcome-unknown"),
             (Connect, Unknown, 502, "outcome-unknown"),
             (TaskNotFound, Unknown, 502, "outcome-unknown"),

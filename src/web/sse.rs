@@ -1,4 +1,4 @@
-//! Events as the bytes of a response's body.
+//! Server-sent events as the bytes of a response's body.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,55 +12,64 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::event::ServerEvent;
 
-/// How long the body is silent before it says that it is alive: less than common proxies wait.
+/// How long the body is silent before a comment shows that it is alive: less than common proxies wait.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Keeps a stream of comments from starving the events and flooding the visitor.
+const SHORTEST_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// A response's body of these events: for any framework that takes a stream of bytes, and itself a response in axum and actix-web.
+/// Turns events into a response's body, for any framework that accepts a stream of bytes. In axum and
+/// actix-web the body is itself a response.
 ///
 /// ```
-/// use futures::StreamExt;
-/// use payman_sdk::web::{ServerEvent, SseBody, sse};
+/// use futures::{Stream, StreamExt};
 /// use payman_sdk::AskStream;
+/// use payman_sdk::web::{ServerEvent, ServerEvents, SseBody, sse};
 ///
-/// /// Each event is looked at on its way to the page.
-/// fn body(answer: AskStream) -> SseBody<impl futures::Stream<Item = ServerEvent> + Unpin> {
-///     sse(payman_sdk::web::ServerEvents::from(answer).inspect(|event| println!("{}", event.name())))
+/// /// Inspects each event on its way to the page.
+/// fn body(answer: AskStream) -> SseBody<impl Stream<Item = ServerEvent> + Unpin> {
+///     sse(ServerEvents::from(answer).inspect(|event| println!("{}", event.name())))
 /// }
 /// ```
 pub fn sse<S: Stream<Item = ServerEvent> + Unpin>(events: S) -> SseBody<S> {
-    SseBody { events: Some(events), every: KEEP_ALIVE, alarm: None }
+    SseBody { events: Some(events), keep_alive: KEEP_ALIVE, timer: None }
 }
 
-/// Server-sent events as bytes; made by [`sse`].
+/// Server-sent events as bytes, made by [`sse`].
 ///
-/// A comment goes out after 15 s of silence, so that proxies see life. Its media type is `text/event-stream`.
-/// Dropping it drops the events.
+/// After 15 s of silence it sends a comment, so that proxies keep the connection open. The media type is
+/// `text/event-stream`. Dropping it drops the events.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct SseBody<S> {
     /// `None` after the last event.
     events: Option<S>,
-    every: Duration,
-    alarm: Option<Pin<Box<Sleep>>>,
+    keep_alive: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> SseBody<S> {
-    /// How long the body is silent before a comment goes out, instead of 15 s.
-    pub fn keep_alive(mut self, every: Duration) -> Self {
-        self.every = every;
+    /// Sets how long the body may be silent before it sends a comment, instead of 15 s.
+    ///
+    /// [`Duration::MAX`] sends none; anything below 10 ms counts as 10 ms.
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = interval.max(SHORTEST_KEEP_ALIVE);
         self
     }
 
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let every = self.every;
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(every)));
-        alarm.as_mut().poll(cx)
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let interval = self.keep_alive;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(interval)));
+        timer.as_mut().poll(cx)
     }
 
-    fn wind_alarm(&mut self) {
-        if let Some(alarm) = &mut self.alarm {
-            // A time too far away to be told is no alarm in practice.
-            let now = Instant::now();
-            alarm.as_mut().reset(now.checked_add(self.every).unwrap_or(now + KEEP_ALIVE));
+    /// Restarts the timer after something was sent.
+    fn reset_timer(&mut self) {
+        let interval = self.keep_alive;
+        if let Some(timer) = &mut self.timer {
+            match Instant::now().checked_add(interval) {
+                Some(next) => timer.as_mut().reset(next),
+                // `sleep` accepts what cannot be added.
+                None => timer.set(sleep(interval)),
+            }
         }
     }
 }
@@ -74,17 +83,17 @@ impl<S: Stream<Item = ServerEvent> + Unpin> Stream for SseBody<S> {
         };
         match events.poll_next_unpin(cx) {
             Poll::Ready(Some(event)) => {
-                self.wind_alarm();
+                self.reset_timer();
                 Poll::Ready(Some(Ok(Bytes::from(event.to_string()))))
             }
             Poll::Ready(None) => {
                 self.events = None;
                 Poll::Ready(None)
             }
-            Poll::Pending => match self.poll_alarm(cx) {
+            Poll::Pending => match self.poll_timer(cx) {
                 Poll::Ready(()) => {
-                    self.wind_alarm();
-                    Poll::Ready(Some(Ok(Bytes::from_static(b":\n\n"))))
+                    self.reset_timer();
+                    Poll::Ready(Some(Ok(Bytes::from(ServerEvent::comment().to_string()))))
                 }
                 Poll::Pending => Poll::Pending,
             },
@@ -94,7 +103,7 @@ impl<S: Stream<Item = ServerEvent> + Unpin> Stream for SseBody<S> {
 
 impl<S> fmt::Debug for SseBody<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseBody").field("keep_alive", &self.every).finish_non_exhaustive()
+        f.debug_struct("SseBody").field("keep_alive", &self.keep_alive).finish_non_exhaustive()
     }
 }
 
@@ -118,6 +127,21 @@ mod tests {
         let comment = Bytes::from_static(b":\n\n");
         let event = Bytes::from_static(b"event: late\ndata: 1\n\n");
         assert_eq!(chunks, [(comment.clone(), 15), (comment, 30), (event, 35)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn extreme_intervals_mean_what_they_say() {
+        let two_events = || {
+            Box::pin(stream::unfold(0, |count| async move {
+                (count < 2).then_some(())?;
+                sleep(Duration::from_secs(60)).await;
+                Some((ServerEvent::new("tick", &count), count + 1))
+            }))
+        };
+        let never: Vec<_> = sse(two_events()).keep_alive(Duration::MAX).collect().await;
+        assert_eq!(never.len(), 2, "no comment, even after an event");
+        let often: Vec<_> = sse(two_events()).keep_alive(Duration::ZERO).collect().await;
+        assert!((1_000..100_000).contains(&often.len()), "{} chunks", often.len());
     }
 
     #[tokio::test(start_paused = true)]
