@@ -1,26 +1,85 @@
-//! An answer on its way to the page, and into the conversation.
+//! An answer on its way to the page and into the conversation.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures::{Stream, StreamExt};
-use payman_sdk::AskStream;
-use payman_sdk::web::ServerEvent;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use payman_sdk::web::{Problem, ServerEvent, Shutdown};
+use payman_sdk::{AskStream, Error};
 use serde_json::json;
 
 use crate::conversation::Ticket;
 
-/// The page leaves by dropping this: the connection to the platform is closed with it, and what came so far is kept.
+/// The response to an ask. It begins at once with the event `turn`, long before the agent says anything.
+///
+/// When the page goes away, this is dropped: the connection to the platform is closed, and what came so
+/// far is kept in the conversation.
 pub struct Answering {
-    /// `None` after the end.
-    events: Option<AskStream>,
+    stage: Stage,
     ticket: Ticket,
-    begun: bool,
+    shutdown: BoxFuture<'static, ()>,
+}
+
+enum Stage {
+    New(BoxFuture<'static, Result<AskStream, Error>>),
+    Connecting(BoxFuture<'static, Result<AskStream, Error>>),
+    Streaming(AskStream),
+    Over,
 }
 
 impl Answering {
-    pub fn new(events: AskStream, ticket: Ticket) -> Self {
-        Self { events: Some(events), ticket, begun: false }
+    pub fn new(
+        answer: impl Future<Output = Result<AskStream, Error>> + Send + 'static,
+        ticket: Ticket,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self { stage: Stage::New(answer.boxed()), ticket, shutdown: shutdown.begun().boxed() }
+    }
+
+    /// Polls for the next event of the answer; the flag is true for the last.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<(ServerEvent, bool)> {
+        loop {
+            match &mut self.stage {
+                Stage::New(answer) | Stage::Connecting(answer) => {
+                    match ready!(answer.poll_unpin(cx)) {
+                        Ok(events) => self.stage = Stage::Streaming(events),
+                        Err(error) => {
+                            self.ticket.fail(&error);
+                            let problem = Problem::from(error);
+                            return Poll::Ready((ServerEvent::problem(&problem), true));
+                        }
+                    }
+                }
+                Stage::Streaming(events) => match ready!(events.poll_next_unpin(cx)) {
+                    Some(Ok(event)) => {
+                        if let Some(event) = ServerEvent::of(&event) {
+                            return Poll::Ready((event, false));
+                        }
+                    }
+                    Some(Err(error)) => {
+                        self.ticket.note(&events.reply_so_far());
+                        self.ticket.fail(&error);
+                        let problem = Problem::from(error);
+                        return Poll::Ready((ServerEvent::problem(&problem), true));
+                    }
+                    None => {
+                        let reply = events.reply_so_far();
+                        self.ticket.note(&reply);
+                        return Poll::Ready((ServerEvent::done(&reply), true));
+                    }
+                },
+                Stage::Over => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Keeps what came so far, without an end.
+    fn leave(&mut self) {
+        if let Stage::Streaming(events) = &self.stage {
+            self.ticket.note(&events.reply_so_far());
+        }
+        self.stage = Stage::Over;
     }
 }
 
@@ -28,45 +87,35 @@ impl Stream for Answering {
     type Item = ServerEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
-        if !self.begun {
-            self.begun = true;
-            return Poll::Ready(Some(ServerEvent::new(
-                "turn",
-                &json!({ "id": self.ticket.turn() }),
-            )));
-        }
         let this = &mut *self;
-        let Some(events) = &mut this.events else {
-            return Poll::Ready(None);
-        };
-        loop {
-            let last = match ready!(events.poll_next_unpin(cx)) {
-                Some(Ok(event)) => match ServerEvent::of(&event) {
-                    Some(event) => return Poll::Ready(Some(event)),
-                    None => continue,
-                },
-                Some(Err(error)) => {
-                    tracing::warn!(?error, "an answer failed on its way");
-                    this.ticket.note(&events.reply_so_far());
-                    this.ticket.fail(&error);
-                    ServerEvent::error(&error)
-                }
-                None => {
-                    let reply = events.reply_so_far();
-                    this.ticket.note(&reply);
-                    ServerEvent::done(&reply)
-                }
-            };
-            this.events = None;
-            return Poll::Ready(Some(last));
+        match std::mem::replace(&mut this.stage, Stage::Over) {
+            Stage::Over => return Poll::Ready(None),
+            Stage::New(answer) => {
+                this.stage = Stage::Connecting(answer);
+                let turn = json!({ "id": this.ticket.turn() });
+                return Poll::Ready(Some(ServerEvent::new("turn", &turn)));
+            }
+            stage => this.stage = stage,
+        }
+        let shuts_down = this.shutdown.poll_unpin(cx).is_ready();
+        match this.poll_answer(cx) {
+            Poll::Ready((last, true)) => {
+                this.stage = Stage::Over;
+                Poll::Ready(Some(last))
+            }
+            // The agent goes on, and the page looks for its answer when the server is back.
+            _ if shuts_down => {
+                this.leave();
+                Poll::Ready(Some(ServerEvent::problem(&Problem::shutting_down())))
+            }
+            Poll::Ready((event, false)) => Poll::Ready(Some(event)),
+            Poll::Pending => Poll::Pending,
         }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if let Some(events) = &self.events {
-            self.ticket.note(&events.reply_so_far());
-        }
+        self.leave();
     }
 }

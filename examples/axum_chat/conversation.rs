@@ -1,4 +1,4 @@
-//! What was said with one visitor, and how each answer stands.
+//! One visitor's conversation: what was said, and the state of each answer.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,31 +7,33 @@ use payman_sdk::web::Problem;
 use payman_sdk::{Ask, Error, Reply, SessionId, TaskId, TaskState, Timestamp};
 use serde::Serialize;
 
-/// How many exchanges the page keeps; older ones are forgotten here, though not by the agent.
+/// How many exchanges the page keeps. Older ones are removed here; the agent still knows them.
 const MAX_TURNS: usize = 50;
-/// How many bytes of text they may have together.
+/// How many bytes of text the exchanges may have together.
 const MAX_TEXT: usize = 256 * 1024;
 /// How many bytes one answer may have on the wire.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// One exchange.
+/// One exchange: what the visitor said, and the answer.
 #[derive(Clone, Serialize)]
 pub struct Turn {
     id: u64,
     asked: String,
     text: String,
-    /// What the agent says of the state.
+    /// The agent's message about the state.
     note: String,
     state: String,
+    /// The agent asked back, and the visitor has answered.
+    answered: bool,
     /// What went wrong, if anything did.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
     #[serde(skip)]
     task_id: TaskId,
-    /// Where the task stood before this was said, if it continues one.
+    /// The reply that this answers, if it continues a task.
     #[serde(skip)]
     continues: Option<Reply>,
-    /// It is not known yet how this ends.
+    /// The end of the answer is not known yet.
     #[serde(skip)]
     open: bool,
     /// The answer is on its way to a page.
@@ -44,16 +46,24 @@ impl Turn {
         self.attached || (self.open && (self.state == "submitted" || self.state == "working"))
     }
 
-    fn take_in(&mut self, reply: &Reply) {
+    fn update(&mut self, reply: &Reply) {
         self.text = if reply.artifacts().is_empty() { String::new() } else { reply.text() };
         self.note = reply.status_message().unwrap_or_default().to_owned();
         self.state = reply.state().as_str().to_owned();
         self.open = !(reply.state().is_terminal() || reply.state().is_waiting_for_user());
     }
 
-    /// Open, but no longer in the way of what is said next.
-    fn lose_sight(&mut self) {
+    /// A lookup showed nothing. The turn stays open, but the visitor can go on, and keeps being told that
+    /// it may have been done, whatever the lookup itself failed of.
+    fn mark_unknown(&mut self) {
         self.state = TaskState::Unknown.as_str().to_owned();
+        if !self.problem.as_ref().is_some_and(Problem::is_outcome_unknown) {
+            self.problem = Some(Problem::outcome_unknown(&self.task_id));
+        }
+    }
+
+    fn asks_back(&self) -> bool {
+        self.state == "input-required"
     }
 
     fn since(&self) -> Option<&Timestamp> {
@@ -61,7 +71,8 @@ impl Turn {
     }
 }
 
-struct Said {
+/// Everything behind the lock.
+struct ConversationState {
     session: SessionId,
     turns: VecDeque<Turn>,
     next_id: u64,
@@ -69,36 +80,40 @@ struct Said {
     waiting: Option<Reply>,
 }
 
-/// A visitor's conversation; clones are the same.
+/// A visitor's conversation. Clones share it.
 #[derive(Clone)]
-pub struct Conversation(Arc<Mutex<Said>>);
+pub struct Conversation(Arc<Mutex<ConversationState>>);
 
 impl Conversation {
     pub fn new() -> Self {
-        let said =
-            Said { session: SessionId::new(), turns: VecDeque::new(), next_id: 1, waiting: None };
-        Self(Arc::new(Mutex::new(said)))
+        let state = ConversationState {
+            session: SessionId::new(),
+            turns: VecDeque::new(),
+            next_id: 1,
+            waiting: None,
+        };
+        Self(Arc::new(Mutex::new(state)))
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
+    fn lock(&self) -> MutexGuard<'_, ConversationState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn turns(&self) -> Vec<Turn> {
-        self.said().turns.iter().cloned().collect()
+        self.lock().turns.iter().cloned().collect()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.said().turns.is_empty()
+        self.lock().turns.is_empty()
     }
 
     pub fn is_running(&self) -> bool {
-        self.said().turns.iter().any(Turn::is_running)
+        self.lock().turns.iter().any(Turn::is_running)
     }
 
-    /// The task under way.
+    /// Returns the task under way.
     pub fn running_task(&self) -> Option<TaskId> {
-        self.said()
+        self.lock()
             .turns
             .iter()
             .rev()
@@ -106,9 +121,9 @@ impl Conversation {
             .map(|turn| turn.task_id.clone())
     }
 
-    /// The tasks of which it is not known how they end, the newest first.
+    /// Returns the tasks whose end is not known yet, the newest first.
     pub fn open_tasks(&self) -> Vec<TaskId> {
-        self.said()
+        self.lock()
             .turns
             .iter()
             .rev()
@@ -117,90 +132,95 @@ impl Conversation {
             .collect()
     }
 
-    /// Forgets all that was said, and starts a session of its own. `false` while the agent is at work.
+    /// Removes all that was said and starts a new session. Returns false while the agent is at work.
     pub fn start_over(&self) -> bool {
-        let mut said = self.said();
-        if said.turns.iter().any(Turn::is_running) {
+        let mut state = self.lock();
+        if state.turns.iter().any(Turn::is_running) {
             return false;
         }
-        *said = Said {
+        *state = ConversationState {
             session: SessionId::new(),
             turns: VecDeque::new(),
-            next_id: said.next_id,
+            next_id: state.next_id,
             waiting: None,
         };
         true
     }
 
-    /// Writes down what is going to be asked, **before it is asked**: whatever happens, its task can be looked at.
+    /// Records what is going to be asked, **before it is asked**: whatever happens, its task can be looked
+    /// up.
     ///
-    /// Where the agent waits for an answer, this is the answer. `None` while the agent is at work.
+    /// Where the agent waits for an answer, this is the answer. Returns `None` while the agent is at work.
     pub fn begin(&self, text: &str) -> Option<(Ask, Ticket)> {
-        let mut said = self.said();
-        if said.turns.iter().any(Turn::is_running) {
+        let mut state = self.lock();
+        if state.turns.iter().any(Turn::is_running) {
             return None;
         }
-        let continues = said.waiting.take();
+        let continues = state.waiting.take();
         let ask = match &continues {
             Some(reply) => reply.answer(text),
             None => Ask::new(text),
         };
-        let ask = ask.session(said.session.clone()).max_reply_bytes(MAX_ANSWER);
-        let id = said.next_id;
-        said.next_id += 1;
-        said.turns.push_back(Turn {
+        let ask = ask.session(state.session.clone()).max_reply_bytes(MAX_ANSWER);
+        if continues.is_some() {
+            state.set_answered(true);
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        state.turns.push_back(Turn {
             id,
             asked: text.to_owned(),
             text: String::new(),
             note: String::new(),
             state: TaskState::Submitted.as_str().to_owned(),
+            answered: false,
             problem: None,
             task_id: ask.task_id().clone(),
             continues,
             open: true,
             attached: true,
         });
-        said.forget_the_oldest();
+        state.forget_the_oldest();
         Some((ask, Ticket { conversation: self.clone(), id }))
     }
 
-    /// Takes in what a look at the platform showed.
-    pub fn looked(&self, id: &TaskId, looked: Result<Reply, Error>) {
-        let mut said = self.said();
-        let Some(turn) = said.turns.iter_mut().rev().find(|turn| turn.open && turn.task_id == *id)
+    /// Applies the result of a lookup.
+    pub fn apply_lookup(&self, id: &TaskId, result: Result<Reply, Error>) {
+        let mut state = self.lock();
+        let Some(turn) = state.turns.iter_mut().rev().find(|turn| turn.open && turn.task_id == *id)
         else {
             return; // It has ended meanwhile.
         };
-        match looked {
-            // A continued task that stands where it stood: the platform has not begun with what was said.
+        match result {
+            // A continued task in its earlier state: the platform has not begun with what was said.
             Ok(reply) if turn.continues.is_some() && reply.timestamp() == turn.since() => {}
             Ok(reply) => {
-                turn.take_in(&reply);
+                turn.update(&reply);
                 turn.problem = None;
-                said.note_waiting(&reply);
+                state.note_waiting(&reply);
             }
             Err(_) if turn.attached => {}
-            // It stays open, and is looked at again when the page is loaded again.
+            // It stays open, and is looked up again when the page is loaded again.
             Err(error) => {
-                turn.lose_sight();
-                turn.problem = Some(error.into());
+                tracing::warn!(task_id = %id, ?error, "a lookup failed");
+                turn.mark_unknown();
             }
         }
     }
 
-    /// A look took too long: it showed nothing.
-    pub fn lost_sight(&self, id: &TaskId) {
-        let mut said = self.said();
-        let lost = said
+    /// Records that a lookup took too long.
+    pub fn lookup_timed_out(&self, id: &TaskId) {
+        let mut state = self.lock();
+        let lost = state
             .turns
             .iter_mut()
             .rev()
             .find(|turn| turn.open && !turn.attached && turn.task_id == *id);
-        lost.into_iter().for_each(Turn::lose_sight);
+        lost.into_iter().for_each(Turn::mark_unknown);
     }
 }
 
-impl Said {
+impl ConversationState {
     fn forget_the_oldest(&mut self) {
         let mut text: usize =
             self.turns.iter().map(|turn| turn.asked.len() + turn.text.len()).sum();
@@ -211,6 +231,13 @@ impl Said {
         }
     }
 
+    /// Marks the agent's last question as answered, or as open again.
+    fn set_answered(&mut self, answered: bool) {
+        if let Some(question) = self.turns.iter_mut().rev().find(|turn| turn.asks_back()) {
+            question.answered = answered;
+        }
+    }
+
     fn note_waiting(&mut self, reply: &Reply) {
         if *reply.state() == TaskState::InputRequired {
             self.waiting = Some(reply.clone());
@@ -218,7 +245,8 @@ impl Said {
     }
 }
 
-/// The right to write down how one turn goes on. Dropped, it leaves the turn as it is: to be looked at.
+/// The right to record how one turn goes on. When it is dropped, the turn stays as it is and is looked up
+/// later.
 pub struct Ticket {
     conversation: Conversation,
     id: u64,
@@ -230,24 +258,24 @@ impl Ticket {
     }
 
     fn with_turn(&self, change: impl FnOnce(&mut Turn)) {
-        let mut said = self.conversation.said();
-        if let Some(turn) = said.turns.iter_mut().find(|turn| turn.id == self.id) {
+        let mut state = self.conversation.lock();
+        if let Some(turn) = state.turns.iter_mut().find(|turn| turn.id == self.id) {
             change(turn);
         }
     }
 
-    /// What has come so far, or all.
+    /// Records what has come so far, or everything.
     pub fn note(&self, reply: &Reply) {
-        // A look may have been faster.
+        // A lookup may have been faster.
         self.with_turn(|turn| {
             if turn.open {
-                turn.take_in(reply);
+                turn.update(reply);
             }
         });
-        self.conversation.said().note_waiting(reply);
+        self.conversation.lock().note_waiting(reply);
     }
 
-    /// No more comes. Where the outcome is unknown, the turn stays open.
+    /// Records that the answer failed. Where the outcome is unknown, the turn stays open.
     pub fn fail(&self, error: &Error) {
         let mut restored = None;
         self.with_turn(|turn| {
@@ -264,7 +292,9 @@ impl Ticket {
         });
         // The question was not answered.
         if let Some(reply) = restored {
-            self.conversation.said().waiting.get_or_insert(reply);
+            let mut state = self.conversation.lock();
+            state.waiting.get_or_insert(reply);
+            state.set_answered(false);
         }
     }
 }

@@ -1,20 +1,26 @@
-//! A chat page: each visitor talks with the Payman agent, and sees the answer grow.
+//! A chat page: each visitor talks with the Payman agent and sees the answer grow.
 //!
 //! ```sh
 //! cargo run --example axum_chat                # with play money, on the emulator
-//! cargo run --example axum_chat -- --live      # as the environment (or .env) says: PAYMAN_CLIENT_ID, PAYMAN_CLIENT_SECRET
+//! cargo run --example axum_chat -- --live      # PAYMAN_CLIENT_ID, PAYMAN_CLIENT_SECRET from .env
 //! cargo run --example axum_chat -- --port 8080 # or PORT=8080; 0 for a free one
+//! cargo run --example axum_chat -- --origin https://chat.example # its address behind a proxy
 //! ```
 //!
 //! * `visitors.rs`: who is who, each with a conversation; bounded
-//! * `conversation.rs`: what was said, and how each answer stands
-//! * `answering.rs`: an answer on its way to the page, and into the conversation
-//! * `routes.rs`: the page and what it asks of the server
+//! * `conversation.rs`: what was said, and the state of each answer
+//! * `answering.rs`: an answer on its way to the page and into the conversation
+//! * `routes.rs`: the page and what it requests
 //! * `page/`: the page; no build step
+//! * `../support/site.rs`, `serving.rs`: whose requests are accepted; how the server shuts down
 
 mod answering;
 mod conversation;
 mod routes;
+#[path = "../support/serving.rs"]
+mod serving;
+#[path = "../support/site.rs"]
+mod site;
 #[cfg(test)]
 mod tests;
 mod visitors;
@@ -24,19 +30,23 @@ use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use payman_sdk::web::Shutdown;
 use payman_sdk::{Client, Emulator};
 use tokio::net::TcpListener;
 
-const USAGE: &str = "usage: axum_chat [--live] [--port PORT]";
+use site::Site;
+
+const USAGE: &str = "usage: axum_chat [--live] [--port PORT] [--origin ORIGIN]";
 
 struct Options {
     live: bool,
     port: u16,
+    origin: Option<String>,
 }
 
 impl Options {
     fn read() -> Result<Self, Box<dyn Error>> {
-        let mut options = Self { live: false, port: 3000 };
+        let mut options = Self { live: false, port: 3000, origin: None };
         if let Ok(port) = env::var("PORT") {
             options.port = port.parse().map_err(|_| format!("PORT is no port: {port:?}"))?;
         }
@@ -48,6 +58,7 @@ impl Options {
                     options.port =
                         arguments.next().and_then(|port| port.parse().ok()).ok_or(USAGE)?
                 }
+                "--origin" => options.origin = Some(arguments.next().ok_or(USAGE)?),
                 _ => return Err(USAGE.into()),
             }
         }
@@ -64,22 +75,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Kept until the end: an emulator stops when it is dropped.
     let (client, _emulator) = if options.live { (live()?, None) } else { emulated().await? };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
-    println!(
-        "Chat with {} on http://{}",
-        if options.live { "Payman" } else { "the emulator" },
-        listener.local_addr()?
-    );
-    axum::serve(listener, routes::router(client)).await?;
+    let address = listener.local_addr()?;
+    let with = if options.live { "Payman" } else { "the emulator" };
+    println!("Chat with {with} on http://{address}");
+
+    // Ctrl-C and SIGTERM end open streams; then the client finishes what it does with its token.
+    let (site, shutdown) = (Site::new(address.port(), options.origin), Shutdown::new());
+    let router = routes::router(client.clone(), site, shutdown.clone());
+    serving::serve(listener, router, shutdown).await?;
     Ok(())
 }
 
 fn live() -> payman_sdk::Result<Client> {
-    // No .env file is no error: the variables may be set already.
+    // A missing .env file is no error: the variables may be set already.
     let _ = dotenvy::dotenv();
     Client::from_env()
 }
 
-/// An agent who thinks and speaks at a pace that one can watch.
+/// Starts an emulator that thinks and speaks slowly enough to be watched.
 async fn emulated() -> payman_sdk::Result<(Client, Option<Emulator>)> {
     let payman = Emulator::builder()
         .agent_delay(Duration::from_millis(600))

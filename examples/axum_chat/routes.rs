@@ -1,4 +1,4 @@
-//! The page, and what it asks of the server.
+//! The routes: the page, and what it requests.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::future::join_all;
-use payman_sdk::web::{Problem, SseBody, sse};
+use payman_sdk::web::{Problem, Shutdown, SseBody, detach, sse};
 use payman_sdk::{Client, Reply};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,22 +18,26 @@ use tokio::time::timeout;
 
 use crate::answering::Answering;
 use crate::conversation::Conversation;
+use crate::serving::guarded;
+use crate::site::Site;
 use crate::visitors::Visitors;
 
 /// How many characters one may say at once.
 const MAX_SAID: usize = 2000;
-/// How many unfinished answers are looked at when the page is loaded, and for how long.
-const MAX_LOOKS: usize = 3;
-const LOOK: Duration = Duration::from_secs(10);
+/// How many unfinished answers are looked up when the page is loaded, and for how long.
+const MAX_LOOKUPS: usize = 3;
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct App {
     client: Client,
     visitors: Visitors,
+    shutdown: Shutdown,
 }
 
-pub fn router(client: Client) -> Router {
-    Router::new()
+pub fn router(client: Client, site: Site, shutdown: Shutdown) -> Router {
+    let visitors = Visitors::new(site.clone());
+    let router = Router::new()
         .route("/", get(page))
         .route("/chat.css", get(|| file("text/css; charset=utf-8", include_str!("page/chat.css"))))
         .route(
@@ -45,14 +49,15 @@ pub fn router(client: Client) -> Router {
         .route("/stop", post(stop))
         .route("/new", post(start_over))
         .layer(DefaultBodyLimit::max(16 * 1024))
-        .with_state(App { client, visitors: Visitors::new() })
+        .with_state(App { client, visitors, shutdown });
+    guarded(router, site)
 }
 
 async fn file(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-/// The page; whoever comes without a cookie that is known gets one.
+/// Serves the page. Whoever comes without a known cookie gets one.
 async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -73,35 +78,33 @@ async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pr
     Ok(response)
 }
 
-/// What was said. Answers of which it is not known how they end are looked at first.
+/// Returns what was said, after looking up the answers whose end is not known.
 async fn conversation(State(app): State<App>, conversation: Conversation) -> Json<Value> {
-    let looks = conversation.open_tasks().into_iter().take(MAX_LOOKS).map(|id| {
-        let look = app.client.get_task(id.clone());
-        async { (id, timeout(LOOK, look).await) }
+    let lookups = conversation.open_tasks().into_iter().take(MAX_LOOKUPS).map(|id| {
+        let lookup = app.client.get_task(id.clone());
+        async { (id, timeout(LOOKUP_LIMIT, lookup).await) }
     });
-    for (id, looked) in join_all(looks).await {
-        match looked {
-            Ok(looked) => conversation.looked(&id, looked.map(Reply::from)),
-            Err(_) => conversation.lost_sight(&id),
+    for (id, result) in join_all(lookups).await {
+        match result {
+            Ok(result) => conversation.apply_lookup(&id, result.map(Reply::from)),
+            Err(_) => conversation.lookup_timed_out(&id),
         }
     }
     Json(json!({ "running": conversation.is_running(), "turns": conversation.turns() }))
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct Question {
     text: String,
 }
 
-/// The answer to what the visitor says, event by event.
-///
-/// Taken only as `application/json`: no other site's form can send that.
+/// Asks the agent, and streams its answer event by event. The response begins at once.
 async fn ask(
     State(app): State<App>,
     conversation: Conversation,
-    said: Result<Json<Said>, JsonRejection>,
+    question: Result<Json<Question>, JsonRejection>,
 ) -> Result<SseBody<Answering>, Problem> {
-    let Json(Said { text }) = said.map_err(|error| {
+    let Json(Question { text }) = question.map_err(|error| {
         Problem::new(error.status().as_u16(), "unreadable", "Unreadable", error.body_text())
     })?;
     if text.trim().is_empty() || text.chars().count() > MAX_SAID {
@@ -109,16 +112,12 @@ async fn ask(
         return Err(Problem::new(400, "invalid-input", "Bad input", detail));
     }
     let (ask, ticket) = conversation.begin(text.trim()).ok_or_else(busy)?;
-    match app.client.ask_stream(ask).await {
-        Ok(events) => Ok(sse(Answering::new(events, ticket))),
-        Err(error) => {
-            ticket.fail(&error);
-            Err(error.into())
-        }
-    }
+    // Detached, so that a page that leaves at once does not leave it open whether the ask was sent.
+    let answer = detach(app.client.ask_stream(ask));
+    Ok(sse(Answering::new(answer, ticket, &app.shutdown)))
 }
 
-/// Cancels what the visitor's own agent is at. What it has done by then is done.
+/// Cancels the visitor's own task. What the agent has done by then is done.
 async fn stop(State(app): State<App>, conversation: Conversation) -> Result<Json<Value>, Problem> {
     let id = conversation.running_task().ok_or_else(|| {
         Problem::new(409, "nothing-to-stop", "Nothing to stop", "The agent is not at work.")
@@ -127,12 +126,17 @@ async fn stop(State(app): State<App>, conversation: Conversation) -> Result<Json
     Ok(Json(json!({ "state": task.state().as_str() })))
 }
 
-/// A conversation of its own: the agent does not remember the one before.
-async fn start_over(conversation: Conversation) -> Result<Json<Value>, Problem> {
+/// Starts a new conversation, of which the agent remembers nothing, under a new cookie.
+async fn start_over(
+    State(app): State<App>,
+    conversation: Conversation,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     if !conversation.start_over() {
         return Err(busy());
     }
-    Ok(Json(json!({ "turns": [] })))
+    let cookie = app.visitors.rotate(&headers).map(|cookie| [(header::SET_COOKIE, cookie)]);
+    Ok((cookie, Json(json!({ "turns": [] }))).into_response())
 }
 
 fn busy() -> Problem {
@@ -144,7 +148,7 @@ fn busy() -> Problem {
     )
 }
 
-/// The conversation of whoever asks.
+/// Finds the conversation of whoever sent the request.
 impl FromRequestParts<App> for Conversation {
     type Rejection = Problem;
 

@@ -1,34 +1,47 @@
-//! The routes, as a browser uses them: over sockets, with cookies.
-
-#[expect(dead_code, reason = "shared with the integration tests, which use the rest")]
-#[path = "../../tests/common/raw.rs"]
-mod raw;
+//! The routes as a browser uses them: over sockets, with cookies.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode as Status;
+use axum::response::IntoResponse;
+use axum::routing::post;
+use axum::{Json, Router};
+use futures::{StreamExt, stream};
 use payman_sdk::emulator::{Fault, Operation};
+use payman_sdk::web::Shutdown;
 use payman_sdk::{Client, Config, Emulator, EmulatorBuilder, RetryPolicy, TaskState, TokenInfo};
-use raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
-use reqwest::header::{CONTENT_TYPE, COOKIE, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, COOKIE, HOST, HeaderMap, ORIGIN, SET_COOKIE};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::site::Site;
 
 async fn site(client: Client) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, crate::routes::router(client)).await });
-    url
+    serve(client, Shutdown::new()).await.0
 }
 
-/// One that speaks slowly enough to be interrupted.
+async fn serve(client: Client, shutdown: Shutdown) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let site = Site::new(address.port(), None);
+    let router = crate::routes::router(client, site, shutdown.clone());
+    let server = tokio::spawn(async move {
+        crate::serving::serve(listener, router, shutdown).await.unwrap();
+    });
+    (format!("http://{address}"), server)
+}
+
+/// An emulator that speaks slowly enough to be interrupted.
 fn slow() -> EmulatorBuilder {
     Emulator::builder().chunk_chars(3).chunk_delay(Duration::from_millis(30))
 }
 
-/// A client that gives up looking soon.
+/// A client that soon gives up lookups.
 fn impatient(url: &str) -> Client {
     let config = Config::new("id")
         .base_url(url)
@@ -67,7 +80,7 @@ impl Browser {
         Answer { response, pending: String::new() }
     }
 
-    /// Says something, and gives all events of the answer.
+    /// Says something and returns all events of the answer.
     async fn hear(&self, text: &str) -> Vec<(String, Value)> {
         self.say(text).await.rest().await
     }
@@ -80,7 +93,15 @@ impl Browser {
         serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
     }
 
-    /// The conversation, once nothing runs any more.
+    /// Starts a new conversation, which has a new cookie.
+    async fn start_over(&mut self) {
+        let response = self.post("/new", "").await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let cookie = response.headers()[SET_COOKIE].to_str().unwrap();
+        self.cookie = cookie.split(';').next().unwrap().to_owned();
+    }
+
+    /// Waits until nothing runs any more and returns the conversation.
     async fn settled(&self) -> Value {
         for _ in 0..200 {
             let now = self.conversation().await;
@@ -233,11 +254,15 @@ async fn a_question_that_was_surely_not_answered_still_waits() {
     let browser = Browser::open(&site(payman.client()).await).await;
     browser.hear("Pay Tyllen $50").await;
     payman.fault(Fault::status(400).on(Operation::SendSubscribe));
-    let (status, body) =
-        problem(browser.post("/ask", json!({"text": "yes"}).to_string()).await).await;
-    assert_eq!((status, &body["safeToAskAgain"]), (502, &json!(true)));
+    assert_eq!(browser.conversation().await["turns"][0]["answered"], false);
+    let events = browser.hear("yes").await;
+    let (name, data) = events.last().unwrap();
+    assert_eq!((name.as_str(), &data["status"]), ("error", &json!(502)));
+    assert_eq!(data["safeToAskAgain"], true, "{data}");
+    assert_eq!(browser.conversation().await["turns"][0]["answered"], false, "it still waits");
     browser.hear("yes").await;
     assert_eq!((payman.state().tasks.len(), payman.state().payments.len()), (1, 1));
+    assert_eq!(browser.conversation().await["turns"][0]["answered"], true);
 }
 
 #[tokio::test]
@@ -258,49 +283,86 @@ async fn whoever_leaves_finds_the_answer_on_reload() {
     assert!(state.sends.values().all(|sends| *sends == 1), "{:?}", state.sends);
 }
 
-fn event(id: &str, result: Value) -> String {
-    let mut result = result;
+fn event(id: &str, mut result: Value) -> String {
     result["id"] = json!(id);
     format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result}))
 }
 
-fn first_words(id: &str) -> Step {
-    let working = event(id, json!({"status": {"state": "WORKING"}}));
-    let words = event(id, json!({"artifact": {"parts": [{"type": "text", "text": "Paying"}]}}));
-    Step::Say([working, words].concat().into_bytes())
+/// Counts when it is dropped: the connection was closed.
+struct CountsDrop(Arc<AtomicUsize>);
+
+impl Drop for CountsDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
-/// An agent that says a word and then `then`; a look finds `task`.
-async fn agent(then: fn() -> Vec<Step>, task: fn(&str) -> Vec<Step>) -> RawServer {
-    serve(move |asked: Asked| match asked.path.rsplit('/').next() {
-        Some("sendSubscribe") => {
-            let mut steps = vec![events_head(), first_words(asked.task_id())];
-            steps.extend(then());
-            steps
-        }
-        Some("get") => task(asked.task_id()),
-        _ => not_found(),
-    })
-    .await
+/// What a platform does after the first word of an answer.
+#[derive(Clone, Copy)]
+enum Then {
+    Stall,
+    Cut,
+}
+
+/// A platform that says a word and then nothing more.
+struct Platform {
+    url: String,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Platform {
+    /// Lookups find `task`, or no task.
+    async fn start(then: Then, task: Option<Value>) -> Self {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&closed);
+        let subscribe = move |Json(request): Json<Value>| {
+            let id = request["params"]["id"].as_str().unwrap().to_owned();
+            let word = json!({"artifact": {"parts": [{"type": "text", "text": "Paying"}]}});
+            let working = json!({"status": {"state": "WORKING"}});
+            let first = event(&id, working) + &event(&id, word);
+            let counts = CountsDrop(Arc::clone(&counter));
+            async move {
+                let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(first))]);
+                let body = match then {
+                    Then::Cut => Body::from_stream(first),
+                    Then::Stall => {
+                        Body::from_stream(first.chain(stream::pending()).map(move |chunk| {
+                            let _ = &counts;
+                            chunk
+                        }))
+                    }
+                };
+                ([("content-type", "text/event-stream")], body)
+            }
+        };
+        let get = move |Json(request): Json<Value>| {
+            let found = task.clone().map(|mut task| {
+                task["id"] = request["params"]["id"].clone();
+                Json(json!({"jsonrpc": "2.0", "id": "r", "result": task})).into_response()
+            });
+            async move { found.unwrap_or_else(|| Status::NOT_FOUND.into_response()) }
+        };
+        let router = Router::new()
+            .route("/api/a2a/tasks/sendSubscribe", post(subscribe))
+            .route("/api/a2a/tasks/get", post(get));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, closed }
+    }
 }
 
 #[tokio::test]
 async fn leaving_closes_the_stream_upstream() {
-    let upstream = agent(
-        || vec![Step::Stall],
-        |id| {
-            let artifacts = json!([{"parts": [{"type": "text", "text": "Paid."}]}]);
-            let task = json!({"id": id, "status": {"state": "COMPLETED"}, "artifacts": artifacts});
-            vec![json_reply(&json!({"jsonrpc": "2.0", "id": "r", "result": task}))]
-        },
-    )
-    .await;
+    let artifacts = json!([{"parts": [{"type": "text", "text": "Paid."}]}]);
+    let task = json!({"status": {"state": "COMPLETED"}, "artifacts": artifacts});
+    let upstream = Platform::start(Then::Stall, Some(task)).await;
     let browser = Browser::open(&site(impatient(&upstream.url)).await).await;
     let mut answer = browser.say("Pay Tyllen $50").await;
     assert_eq!(answer.until("artifact").await["text"], "Paying");
-    assert_eq!(upstream.left.load(Ordering::SeqCst), 0);
+    assert_eq!(upstream.closed.load(Ordering::SeqCst), 0);
     drop(answer);
-    let left = Arc::clone(&upstream.left);
+    let left = Arc::clone(&upstream.closed);
     let closed = async {
         while left.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -318,7 +380,7 @@ async fn leaving_closes_the_stream_upstream() {
 
 #[tokio::test]
 async fn a_cut_is_told_with_the_task_and_the_doubt() {
-    let upstream = agent(Vec::new, |_| not_found()).await;
+    let upstream = Platform::start(Then::Cut, None).await;
     let browser = Browser::open(&site(impatient(&upstream.url)).await).await;
     let events = browser.hear("Pay Tyllen $50").await;
     let (name, data) = events.last().unwrap();
@@ -334,7 +396,9 @@ async fn a_cut_is_told_with_the_task_and_the_doubt() {
         (&json!("unknown"), &json!("Paying"))
     );
     assert_eq!(kept["running"], false);
-    assert!(kept["turns"][0]["problem"]["code"].is_string(), "{kept}");
+    // The lookup failed, and what is unknown stays so: never "nothing was done".
+    assert_eq!(kept["turns"][0]["problem"]["code"], "outcome-unknown", "{kept}");
+    assert_eq!(browser.conversation().await, kept);
 }
 
 #[tokio::test]
@@ -352,12 +416,6 @@ async fn errors_have_sensible_statuses() {
     }
     assert!(payman.state().tasks.is_empty());
 
-    let form = browser
-        .http
-        .post(format!("{}/ask", browser.url))
-        .header(COOKIE, &browser.cookie)
-        .body("text=Pay");
-    assert_eq!(form.send().await.unwrap().status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let stranger =
         Browser { cookie: "visitor=00000000-0000-4000-8000-000000000000".to_owned(), ..browser };
     let (status, body) =
@@ -378,11 +436,13 @@ async fn a_platform_that_is_not_there_is_a_503_and_nothing_was_done() {
     let url = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
     let browser = Browser::open(&site(impatient(&url)).await).await;
-    let (status, body) =
-        problem(browser.post("/ask", json!({"text": "hi"}).to_string()).await).await;
+    let events = browser.hear("hi").await;
+    let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["turn", "error"]);
+    let body = &events[1].1;
     assert_eq!(
-        (status, &body["code"], &body["safeToAskAgain"]),
-        (503, &json!("unreachable"), &json!(true))
+        (&body["status"], &body["code"], &body["safeToAskAgain"]),
+        (&json!(503), &json!("unreachable"), &json!(true))
     );
     assert!(!body.to_string().contains(&url));
     let kept = browser.conversation().await;
@@ -392,12 +452,88 @@ async fn a_platform_that_is_not_there_is_a_503_and_nothing_was_done() {
 #[tokio::test]
 async fn a_new_conversation_is_forgotten_by_the_agent_too() {
     let payman = Emulator::start().await.unwrap();
-    let browser = Browser::open(&site(payman.client()).await).await;
+    let mut browser = Browser::open(&site(payman.client()).await).await;
     browser.hear("List all wallets").await;
-    assert_eq!(browser.post("/new", "").await.status(), StatusCode::OK);
+    browser.start_over().await;
     assert_eq!(browser.conversation().await["turns"], json!([]));
     let recalled = words(&browser.hear("What did we talk about earlier?").await);
     assert!(recalled.contains("not talked"), "{recalled}");
+}
+
+#[tokio::test]
+async fn a_new_conversation_has_a_new_cookie() {
+    let payman = Emulator::start().await.unwrap();
+    let mut browser = Browser::open(&site(payman.client()).await).await;
+    let old = browser.cookie.clone();
+    browser.start_over().await;
+    let mut other = Browser::open(&browser.url).await;
+    other.cookie = old.clone();
+    let worthless = problem(other.post("/stop", "").await).await;
+    assert_eq!(worthless.0, 403);
+    assert_ne!(browser.cookie, old);
+    assert_eq!(problem(browser.post("/stop", "").await).await.0, 409);
+}
+
+#[tokio::test]
+async fn requests_of_other_sites_are_refused() {
+    let payman = Emulator::start().await.unwrap();
+    let browser = Browser::open(&site(payman.client()).await).await;
+    let headers = |pairs: &[(reqwest::header::HeaderName, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap()));
+        pairs.collect::<HeaderMap>()
+    };
+    let json = "application/json";
+    for path in ["/ask", "/stop", "/new"] {
+        for (sent, status) in [
+            (headers(&[(CONTENT_TYPE, json), (ORIGIN, "http://evil.example")]), 403),
+            (headers(&[(CONTENT_TYPE, json), (ORIGIN, "null")]), 403),
+            (headers(&[(CONTENT_TYPE, json), (HOST, "evil.example")]), 403),
+            (headers(&[(CONTENT_TYPE, "text/plain")]), 415),
+            (headers(&[(CONTENT_TYPE, "application/x-www-form-urlencoded")]), 415),
+            (headers(&[]), 415),
+        ] {
+            let request = browser.http.post(format!("{}{path}", browser.url));
+            let request = request.header(COOKIE, &browser.cookie).headers(sent.clone());
+            let refused = request.body(json!({"text": "List all payees"}).to_string()).send();
+            assert_eq!(problem(refused.await.unwrap()).await.0, status, "{path} {sent:?}");
+        }
+    }
+    for path in ["/", "/conversation", "/chat.js"] {
+        let request = browser.http.get(format!("{}{path}", browser.url));
+        let refused = request.header(HOST, "evil.example:80").send().await.unwrap();
+        assert!(!refused.headers().contains_key(SET_COOKIE), "{path}");
+        assert_eq!(problem(refused).await.0, 403, "{path}");
+    }
+    assert!(payman.state().tasks.is_empty());
+    let own = browser.http.post(format!("{}/ask", browser.url)).header(COOKIE, &browser.cookie);
+    let own = own.header(CONTENT_TYPE, json).header(ORIGIN, &browser.url);
+    let own = own.body(json!({"text": "List all payees"}).to_string()).send().await.unwrap();
+    assert_eq!(own.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_response_begins_while_the_agent_thinks() {
+    let payman = Emulator::builder().agent_delay(Duration::from_secs(3600)).start().await.unwrap();
+    let browser = Browser::open(&site(payman.client()).await).await;
+    let begun = async { browser.say("Pay Tyllen $50").await.until("turn").await };
+    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the response begins");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_open_answers_and_says_so() {
+    let upstream = Platform::start(Then::Stall, None).await;
+    let shutdown = Shutdown::new();
+    let (url, server) = serve(impatient(&upstream.url), shutdown.clone()).await;
+    let browser = Browser::open(&url).await;
+    let mut answer = browser.say("Pay Tyllen $50").await;
+    answer.until("artifact").await;
+    shutdown.begin();
+    let rest = tokio::time::timeout(Duration::from_secs(10), answer.rest()).await;
+    let (name, data) = rest.expect("the stream ends").pop().unwrap();
+    assert_eq!((name.as_str(), &data["code"]), ("error", &json!("shutting-down")));
+    assert_eq!(data["outcomeUnknown"], true);
+    let ended = tokio::time::timeout(Duration::from_secs(10), server).await;
+    ended.expect("the server ends").unwrap();
 }
 
 #[tokio::test]

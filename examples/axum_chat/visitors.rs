@@ -4,54 +4,59 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use uuid::Uuid;
 
 use crate::conversation::Conversation;
+use crate::serving::cookies;
+use crate::site::Site;
 
-/// How many visitors are known at once; beyond that, whoever was away longest is forgotten.
+/// How many visitors are known at once. Beyond that, the one who was away longest is removed.
 const MAX_VISITORS: usize = 500;
 const COOKIE: &str = "visitor";
+const WEEK: u32 = 7 * 24 * 60 * 60;
 
 struct Visitor {
     conversation: Conversation,
     seen: Instant,
 }
 
-/// Clones are the same.
+/// The visitors that the server knows. Clones share them.
 #[derive(Clone)]
 pub struct Visitors {
+    site: Site,
     all: Arc<Mutex<HashMap<Uuid, Visitor>>>,
     limit: usize,
 }
 
 impl Visitors {
-    pub fn new() -> Self {
-        Self::with_limit(MAX_VISITORS)
+    pub fn new(site: Site) -> Self {
+        Self::with_limit(site, MAX_VISITORS)
     }
 
-    pub fn with_limit(limit: usize) -> Self {
-        Self { all: Arc::default(), limit }
+    pub fn with_limit(site: Site, limit: usize) -> Self {
+        Self { site, all: Arc::default(), limit }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<Uuid, Visitor>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Visitor>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The conversation of whoever sent these headers; `None` for one who is not known (any more).
+    /// Finds the conversation of whoever sent these headers; `None` for an unknown visitor.
     pub fn find(&self, headers: &HeaderMap) -> Option<Conversation> {
-        let id = id_in(headers)?;
-        let mut all = self.all();
+        let id = self.id_in(headers)?;
+        let mut all = self.lock();
         let visitor = all.get_mut(&id)?;
         visitor.seen = Instant::now();
         Some(visitor.conversation.clone())
     }
 
-    /// Welcomes somebody new: the cookie to set. `None` while there is no room: everyone's agent is at work.
+    /// Adds a new visitor and returns the cookie to set. `None` while there is no room because everyone's
+    /// agent is at work.
     ///
-    /// The id is always minted here. One that a browser brings along and that is not known is never taken over.
+    /// The id is always created here. An unknown one that a browser sends is never adopted.
     pub fn welcome(&self) -> Option<String> {
-        let mut all = self.all();
+        let mut all = self.lock();
         if all.len() >= self.limit {
             let idle = all.iter().filter(|(_, visitor)| !visitor.conversation.is_running());
             // Whoever never said anything goes first.
@@ -62,23 +67,32 @@ impl Visitors {
         }
         let id = Uuid::new_v4();
         all.insert(id, Visitor { conversation: Conversation::new(), seen: Instant::now() });
-        // Behind TLS, add `; Secure`.
-        Some(format!("{COOKIE}={id}; HttpOnly; SameSite=Lax; Path=/; Max-Age=604800"))
+        Some(self.cookie(id))
     }
-}
 
-fn id_in(headers: &HeaderMap) -> Option<Uuid> {
-    let cookies =
-        headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE)?.1.parse().ok()
+    /// Gives a known visitor a new id and returns the cookie to set: whoever knew the old one is out.
+    pub fn rotate(&self, headers: &HeaderMap) -> Option<String> {
+        let old = self.id_in(headers)?;
+        let mut all = self.lock();
+        let visitor = all.remove(&old)?;
+        let id = Uuid::new_v4();
+        all.insert(id, visitor);
+        Some(self.cookie(id))
+    }
+
+    fn cookie(&self, id: Uuid) -> String {
+        self.site.set_cookie(COOKIE, &id.to_string(), WEEK)
+    }
+
+    fn id_in(&self, headers: &HeaderMap) -> Option<Uuid> {
+        self.site.cookie(cookies(headers), COOKIE)?.parse().ok()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header;
 
     fn with_cookie(cookie: &str) -> HeaderMap {
         let pair = cookie.split(';').next().unwrap();
@@ -87,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_longest_silent_visitor_makes_room() {
-        let visitors = Visitors::with_limit(2);
+        let visitors = Visitors::with_limit(Site::new(1, None), 2);
         let (first, second) = (visitors.welcome().unwrap(), visitors.welcome().unwrap());
         let (_, ticket) = visitors.find(&with_cookie(&first)).unwrap().begin("hi").unwrap();
         let third = visitors.welcome().unwrap();
@@ -99,11 +113,21 @@ mod tests {
 
     #[test]
     fn an_id_from_outside_is_not_taken_over() {
-        let visitors = Visitors::new();
+        let visitors = Visitors::new(Site::new(1, None));
         let foreign = format!("visitor={}", Uuid::new_v4());
         assert!(visitors.find(&with_cookie(&foreign)).is_none());
         let cookie = visitors.welcome().unwrap();
         assert!(!cookie.contains(&foreign));
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"));
+    }
+
+    #[test]
+    fn an_id_that_was_replaced_is_worth_nothing() {
+        let visitors = Visitors::new(Site::new(1, None));
+        let old = visitors.welcome().unwrap();
+        let new = visitors.rotate(&with_cookie(&old)).unwrap();
+        assert!(visitors.find(&with_cookie(&old)).is_none());
+        assert!(visitors.find(&with_cookie(&new)).is_some());
+        assert!(visitors.rotate(&with_cookie(&old)).is_none());
     }
 }

@@ -1,55 +1,72 @@
-// The page. Whatever was said goes in by textContent: words are never markup.
+// The page. All text goes in by textContent: it is never markup.
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const [log, welcome, scroll, form, input, send, stop, fresh, toast, awaiting, presence] =
-  ["log", "welcome", "scroll", "form", "text", "send", "stop", "new", "toast", "awaiting", "presence"].map(at);
+const IDS = ["log", "welcome", "scroll", "form", "text", "send", "stop", "new", "toast", "awaiting",
+  "presence", "announcer"];
+const [log, welcome, scroll, form, input, send, stop, fresh, toast, awaiting, presence, announcer] = IDS.map(at);
 
-const WORDS = {
+// "completed" has no color of success: it says that the agent has finished talking, not what was done.
+const LABELS = {
   "submitted": "Sent",
   "working": "Working",
   "input-required": "Needs your answer",
-  "auth-required": "Needs your authorisation",
-  "completed": "Done",
+  "auth-required": "Needs your authorization",
+  "completed": "Finished",
   "canceled": "Stopped",
   "failed": "Failed",
   "rejected": "Declined",
   "unknown": "Outcome unknown",
 };
-const RUNS = ["submitted", "working"];
+const RUNNING = ["submitted", "working"];
 const ENDED_BADLY = ["canceled", "failed", "rejected", "unknown"];
+const UNREACHABLE = "The server cannot be reached. Trying again…";
+const MAYBE_DONE = "It may have been done all the same. Do not ask again before you have seen what became of it.";
 
+const turns = new Map(); // by id
 let running = false;
+let offline = !navigator.onLine;
 let polling = 0;
 
 // One exchange on the page.
 class Turn {
-  constructor({ asked, text = "", note = "", state = "submitted", problem = null }) {
-    Object.assign(this, { text, note, state, problem, artifacts: new Map() });
+  constructor(asked) {
+    Object.assign(this, { id: null, text: "", note: "", state: "submitted", answered: false, problem: null });
+    this.artifacts = new Map(); // text by index, in the order of first appearance
     this.element = element("article", "turn");
-    this.element.append(element("p", "asked", asked));
+    this.asked = this.element.appendChild(element("p", "asked", asked));
     this.answer = this.element.appendChild(element("div", "answer"));
     this.parts = { text: element("p", "text"), note: element("p", "note"), state: element("span", "state") };
     this.answer.append(...Object.values(this.parts));
     log.append(this.element);
+  }
+
+  // The turn as the server knows it.
+  update({ id, text, note, state, answered, problem = null }) {
+    Object.assign(this, { id, text, note, state, answered, problem });
     this.draw();
   }
 
-  // Takes in an event; true for the last one.
-  take({ name, data }) {
-    if (name === "artifact") {
+  // Applies an event of the answer; true for the last one.
+  apply({ name, data }) {
+    if (name === "turn") {
+      this.id = data.id;
+      turns.set(data.id, this);
+    } else if (name === "artifact") {
       const before = data.append ? this.artifacts.get(data.index) ?? "" : "";
       this.artifacts.set(data.index, before + data.text);
-      this.text = [...this.artifacts.values()].join("\n");
+      this.state = data.state ?? this.state;
     } else if (name === "status") {
       [this.state, this.note] = [data.state, data.text ?? ""];
-    } else if (name === "task") {
-      [this.state, this.text] = [data.state, data.text ?? ""];
+    } else if (name === "task") { // the whole task as of now
+      [this.state, this.note] = [data.state, data.message ?? ""];
+      this.artifacts = new Map((data.artifacts ?? []).map(({ index, text }) => [index, text]));
     } else if (name === "error") {
       this.fail(data);
     } else if (name === "done") {
       this.state = data.state;
     }
+    this.text = [...this.artifacts.values()].filter(Boolean).join("\n");
     this.draw();
     return name === "done" || name === "error";
   }
@@ -59,31 +76,62 @@ class Turn {
     this.state = problem.outcomeUnknown ? "unknown" : "failed";
   }
 
+  get label() {
+    return this.answered && this.state === "input-required" ? "Answered" : LABELS[this.state] ?? this.state;
+  }
+
+  get shown() {
+    return this.text || (RUNNING.includes(this.state) ? "" : this.note);
+  }
+
+  get detail() {
+    const detail = this.state === "unknown" ? this.problem?.detail ?? MAYBE_DONE : this.problem?.detail ?? this.note;
+    const wanted = RUNNING.includes(this.state) ? !this.shown : ENDED_BADLY.includes(this.state);
+    return wanted && detail !== this.shown ? detail : "";
+  }
+
   draw() {
-    const ended = !RUNS.includes(this.state);
-    const text = this.text || (ended ? this.note : "");
-    const note = this.problem?.detail ?? this.note;
-    const showsNote = note !== text && (!ended ? !text : ENDED_BADLY.includes(this.state));
     const follow = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
     this.element.dataset.state = this.state;
-    this.parts.text.textContent = text;
-    this.parts.note.textContent = showsNote ? note : "";
-    this.parts.state.textContent = WORDS[this.state] ?? this.state;
+    this.element.toggleAttribute("data-answered", this.answered);
+    setText(this.parts.text, this.shown);
+    setText(this.parts.note, this.detail);
+    setText(this.parts.state, this.label);
     this.offerToLookAgain(this.state === "unknown");
-    presence.textContent = RUNS.includes(this.state) ? "The agent is at work…" : "Ready";
-    awaiting.hidden = this.state !== "input-required";
-    input.placeholder = awaiting.hidden ? "Ask the agent…" : "Answer the agent…";
+    drawStatus();
     if (follow) scroll.scrollTop = scroll.scrollHeight;
   }
 
   offerToLookAgain(wanted) {
     if (wanted && !this.again) {
       this.again = this.answer.appendChild(element("button", "again", "Look again"));
-      this.again.addEventListener("click", load);
-    } else if (!wanted) {
-      this.again?.remove();
+      this.again.type = "button";
+      this.again.addEventListener("click", () => this.lookAgain());
+    } else if (!wanted && this.again) {
+      const focused = document.activeElement === this.again;
+      this.again.remove();
       this.again = null;
+      if (focused) input.focus();
     }
+  }
+
+  async lookAgain() {
+    if (running) return;
+    complain("");
+    this.again.setAttribute("aria-disabled", "true");
+    await load();
+    this.again?.removeAttribute("aria-disabled");
+    this.announce();
+  }
+
+  // Once, for screen readers: what came, and how it ended.
+  announce() {
+    announcer.textContent = [`${this.label}:`, this.shown, this.detail].filter(Boolean).join(" ");
+  }
+
+  remove() {
+    this.element.remove();
+    if (this.id !== null) turns.delete(this.id);
   }
 }
 
@@ -94,6 +142,24 @@ function element(kind, name, text = "") {
   return made;
 }
 
+// Appends where the text only grew: a selection stays.
+function setText(node, text) {
+  const before = node.textContent;
+  if (text === before) return;
+  if (before && text.startsWith(before)) node.firstChild.appendData(text.slice(before.length));
+  else node.textContent = text;
+}
+
+function waits() {
+  return [...turns.values()].some((turn) => turn.state === "input-required" && !turn.answered);
+}
+
+function drawStatus() {
+  presence.textContent = offline ? "Offline" : running ? "The agent is at work…" : "Ready";
+  awaiting.hidden = running || !waits();
+  input.placeholder = waits() ? "Answer the agent…" : "Ask the agent…";
+}
+
 function setRunning(now) {
   running = now;
   send.hidden = now;
@@ -101,6 +167,12 @@ function setRunning(now) {
   stop.disabled = false;
   fresh.disabled = now;
   send.disabled = !input.value.trim();
+  drawStatus();
+}
+
+function setOffline(now) {
+  offline = now;
+  drawStatus();
 }
 
 function complain(text) {
@@ -108,7 +180,7 @@ function complain(text) {
   toast.hidden = !text;
 }
 
-// Once: a browser that keeps no cookies would do it for ever.
+// Only once: a browser that keeps no cookies would reload for ever.
 function meetAgain() {
   if (location.hash === "#again") return complain("This page needs a cookie, to know which conversation is yours.");
   location.hash = "again";
@@ -135,36 +207,66 @@ async function* eventsOf(response) {
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    const frames = (pending + value).split("\n\n");
-    pending = frames.pop();
-    for (const frame of frames) {
-      const field = (name) => frame.split("\n").find((line) => line.startsWith(name))?.slice(name.length);
+    const blocks = (pending + value).split("\n\n");
+    pending = blocks.pop();
+    for (const block of blocks) {
+      const field = (name) => block.split("\n").find((line) => line.startsWith(name))?.slice(name.length);
       const data = field("data: ");
       if (data) yield { name: field("event: "), data: JSON.parse(data) };
     }
   }
 }
 
+function giveBack(text) {
+  if (!input.value) [input.value, send.disabled] = [text, false];
+}
+
 async function say(text) {
+  if (offline) {
+    giveBack(text);
+    return complain("You are offline. Nothing was sent.");
+  }
   clearTimeout(polling);
   complain("");
   welcome.hidden = true;
+  for (const turn of turns.values()) {
+    if (turn.state !== "input-required" || turn.answered) continue;
+    turn.answered = true;
+    turn.draw();
+  }
+  const turn = new Turn(text);
   setRunning(true);
-  const turn = new Turn({ asked: text });
+  turn.draw();
   scroll.scrollTop = scroll.scrollHeight;
-  let whole = false;
+  announcer.textContent = "The agent is at work.";
+  let ended = false;
   try {
-    for await (const event of eventsOf(await call("/ask", { text }))) whole = turn.take(event);
+    for await (const event of eventsOf(await call("/ask", { text }))) ended = turn.apply(event);
   } catch (error) {
     if (error.problem) {
       complain(error.message);
-      if (error.problem.safeToAskAgain && !input.value) [input.value, send.disabled] = [text, false];
+      turn.fail(error.problem);
     }
   }
+  if (!ended && !turn.problem) { // cut on its way to this page
+    turn.fail({ outcomeUnknown: true, detail: MAYBE_DONE });
+    turn.draw();
+  }
+  if (turn.problem?.safeToAskAgain) giveBack(text);
   setRunning(false);
-  // An answer is whole only after its last event; what became of any other, the server knows or finds out.
-  if (!whole) await load();
-  input.focus();
+  // An answer is complete only after its last event. The server knows, or finds out, what became of any
+  // other, and whether a question still waits after an answer that failed.
+  if (!ended || turn.problem) await load();
+  const last = [...turns.values()].at(-1);
+  if (turn.element.isConnected) {
+    turn.announce();
+  } else if (turn.id === null && last?.asked.textContent !== text) { // the server never got it
+    giveBack(text);
+    if (!toast.textContent) complain("That was not sent.");
+  } else {
+    last.announce();
+  }
+  if (!running) input.focus({ preventScroll: true });
 }
 
 async function load() {
@@ -172,21 +274,35 @@ async function load() {
   const response = await fetch("/conversation").catch(() => null);
   if (response?.status === 403) return meetAgain();
   if (!response?.ok) {
-    complain("The server cannot be reached. Trying again…");
+    setOffline(true);
+    complain(UNREACHABLE);
     polling = setTimeout(load, 3000);
     return;
   }
   const now = await response.json();
+  setOffline(!navigator.onLine);
   if (location.hash) history.replaceState(null, "", location.pathname);
-  if (!toast.hidden && toast.textContent.startsWith("The server cannot")) complain("");
-  log.replaceChildren();
-  now.turns.forEach((turn) => new Turn(turn));
-  welcome.hidden = now.turns.length > 0;
-  if (!now.turns.length) [presence.textContent, awaiting.hidden] = ["Ready", true];
-  scroll.scrollTop = scroll.scrollHeight;
+  if (toast.textContent === UNREACHABLE) complain("");
+  show(now.turns);
   setRunning(now.running);
-  // Still at it, though not to this page: its end is looked for.
+  // The agent is still at it, though not for this page: its end is looked for.
   if (now.running) polling = setTimeout(load, 1000);
+}
+
+// Keeps what is on the page already, so that neither focus nor selection is lost.
+function show(known) {
+  const first = turns.size === 0;
+  const ids = new Set(known.map((turn) => turn.id));
+  for (const turn of [...turns.values()]) if (!ids.has(turn.id)) turn.remove();
+  for (const shown of [...log.children]) {
+    if (![...turns.values()].some((turn) => turn.element === shown)) shown.remove(); // not known there
+  }
+  for (const turn of known) {
+    if (!turns.has(turn.id)) turns.set(turn.id, new Turn(turn.asked));
+    turns.get(turn.id).update(turn);
+  }
+  welcome.hidden = known.length > 0;
+  if (first) scroll.scrollTop = scroll.scrollHeight;
 }
 
 form.addEventListener("submit", (event) => {
@@ -202,6 +318,7 @@ stop.addEventListener("click", async () => {
   stop.disabled = true;
   await call("/stop").catch((error) => complain(error.message));
   stop.disabled = false;
+  input.focus();
 });
 
 fresh.addEventListener("click", async () => {
@@ -227,7 +344,13 @@ input.addEventListener("keydown", (event) => {
   form.requestSubmit();
 });
 
-document.querySelectorAll(".idea").forEach((idea) => idea.addEventListener("click", () => running || say(idea.textContent)));
+addEventListener("offline", () => setOffline(true));
+// A running answer goes on by itself; loading would replace it by what the server has kept so far.
+addEventListener("online", () => (running ? setOffline(false) : load()));
+
+document.querySelectorAll(".idea").forEach((idea) => {
+  idea.addEventListener("click", () => running || say(idea.textContent));
+});
 
 setRunning(false);
 load();
