@@ -100,5 +100,6 @@ async fn emulated() -> payman_sdk::Result<(Client, Option<Emulator>)> {
         .chunk_delay(Duration::from_millis(50))
         .start()
         .await?;
+    eprintln!("the emulator is at {}", payman.base_url());
     Ok((payman.client(), Some(payman)))
 }

@@ -1,8 +1,10 @@
 """Uses the chat page as people do. Run by tests/browser/run."""
 
+import json
 import signal
 import sys
 import time
+import urllib.request
 
 from webdriver import ENTER, Driver, wait_for
 
@@ -13,9 +15,35 @@ TURNS = """return [...document.querySelectorAll("#log .turn")].map((turn) => ({
   note: turn.querySelector(".note").textContent,
   label: turn.querySelector(".state").textContent,
 }))"""
-# `hidden` and what the style sheet makes of it, not only what the page says of itself.
+# Whether an element is really visible: `hidden` and the style sheet together.
 SHOWN = "return document.querySelector(arguments[0]).checkVisibility()"
 LONG = "What can you do?"
+# Everything a screen reader is made to read out: the text of live regions, each time that it changes.
+LISTEN = """window.heard = "";
+const live = '[aria-live="polite"], [aria-live="assertive"], [role=status], [role=log], [role=alert]';
+new MutationObserver((changes) => {
+  for (const change of changes) {
+    const near = change.target.nodeType === 1 ? change.target : change.target.parentElement;
+    const region = near?.closest(live);
+    if (!region || region.getAttribute("aria-live") === "off") continue;
+    if (change.type === "characterData") window.heard += change.target.data + "\\n";
+    for (const node of change.addedNodes) window.heard += node.textContent + "\\n";
+  }
+}).observe(document.body, { subtree: true, childList: true, characterData: true });"""
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+AXE = """const done = arguments[arguments.length - 1];
+axe.run(document, { runOnly: arguments[0] }).then(
+  (found) => done(found.violations.map((one) => one.id + ": " +
+    one.nodes.map((node) => node.html + " " + node.failureSummary).join("; "))),
+  (error) => done(["axe: " + error]));"""
+SMALL = """const kinds = "button, a, textarea, input, summary";
+return [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility())
+  .map((one) => [one.outerHTML.slice(0, 60), one.getBoundingClientRect()])
+  .filter(([, box]) => box.width < 44 || box.height < 44)
+  .map(([html, box]) => `${html} ${box.width}x${box.height}`)"""
+CHIP = """const chips = document.querySelectorAll("#log .turn .state");
+const style = getComputedStyle(chips[arguments[0] < 0 ? chips.length + arguments[0] : arguments[0]]);
+return [style.backgroundColor, style.color].map((color) => color.match(/[0-9.]+/g).map(Number))"""
 
 
 def check(true, what):
@@ -62,7 +90,7 @@ class Visitor:
 
 
 def growth(visitor):
-    """The different texts that the last answer had while it came."""
+    """Returns the different texts that the last answer had while it came."""
     seen = []
     while True:
         last = visitor.last()
@@ -81,7 +109,7 @@ def an_answer_grows(one):
     check(len(steps) >= 3, f"the answer grew in several steps: {steps}")
     check(all(later.startswith(earlier) for earlier, later in zip(steps, steps[1:])), f"it only grew: {steps}")
     check("$1,000,000.00" in steps[-1], steps[-1])
-    check(one.last()["state"] == "completed" and one.last()["label"] == "Done", one.last())
+    check(one.last()["state"] == "completed" and one.last()["label"] == "Finished", one.last())
     wait_for("the send button", lambda: one.shows("#send") and not one.shows("#stop"))
     return f"grew in {len(steps)} steps"
 
@@ -152,24 +180,179 @@ def visitors_do_not_mix(one, two):
     check("Tyllen" in recalled["text"], recalled)
 
 
-def pictures(one, out):
-    scroll = "document.getElementById('scroll').scrollTop = arguments[0]"
-    one.browser.run(scroll, 0)
-    one.browser.screenshot(f"{out}/chat.png")
-    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
-    one.browser.devtools("Emulation.setEmulatedMedia", features=dark)
-    one.browser.screenshot(f"{out}/chat-dark.png")
-    one.browser.devtools("Emulation.setDeviceMetricsOverride", width=390, height=760, deviceScaleFactor=2, mobile=True)
-    width = one.browser.run("return document.documentElement.scrollWidth")
-    check(width <= 390, f"a phone's page does not scroll sideways: {width}")
-    one.browser.run(scroll, 0)
-    one.browser.screenshot(f"{out}/chat-phone.png")
+def media(browser, **features):
+    named = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    browser.devtools("Emulation.setEmulatedMedia", features=named)
 
 
-def main(url, out):
+def phone(browser, on):
+    size = {"width": 390, "height": 760, "deviceScaleFactor": 2, "mobile": True}
+    if on:
+        browser.devtools("Emulation.setDeviceMetricsOverride", **size)
+    else:
+        browser.devtools("Emulation.clearDeviceMetricsOverride")
+
+
+def is_grey(color):
+    return max(color[:3]) - min(color[:3]) <= 16
+
+
+def accessible(one, axe, out, name):
+    """In light and dark, on a screen and a phone: no violation, no small target, nothing too wide."""
+    for small in (False, True):
+        phone(one.browser, small)
+        for scheme in ("light", "dark"):
+            media(one.browser, prefers_color_scheme=scheme)
+            one.browser.screenshot(f"{out}/{name}-{'phone' if small else 'desktop'}-{scheme}.png")
+            one.browser.run(axe)
+            found = one.browser.run_async(AXE, RULES)
+            check(not found, f"{name}, {scheme}, phone {small}: {found}")
+            targets = one.browser.run(SMALL)
+            check(not targets, f"{name}, phone {small}: targets under 44 px: {targets}")
+            wide = "return document.documentElement.scrollWidth - innerWidth"
+            check(one.browser.run(wide) <= 0, f"{name}: the page scrolls sideways")
+    phone(one.browser, False)
+    media(one.browser)
+
+
+def an_answer_is_announced_once(one):
+    one.browser.run(LISTEN)
+    text = one.ask("How much money do I have in my wallet?")["text"]
+    wait_for("the announcement", lambda: text in one.browser.run("return window.heard"))
+    heard = one.browser.run("return window.heard")
+    check(heard.count(text) == 1, heard)
+    check(len(heard) <= len(text) + 100, f"{len(heard)} characters for an answer of {len(text)}")
+    return f"{len(heard)} characters for an answer of {len(text)}"
+
+
+def finished_is_no_success(one):
+    check(one.ask(LONG)["label"] == "Finished", one.last())
+    colors = one.browser.run(CHIP, -1)
+    check(all(is_grey(color) for color in colors), f"the chip has a color of success: {colors}")
+    hint = one.browser.run("return document.querySelector('.hint').textContent")
+    check("not that money has moved" in hint, hint)
+
+
+def an_answered_question_is_grey(one):
+    asked = one.ask("Pay Grete $5", "input-required")
+    check(asked["label"] == "Needs your answer", asked)
+    check(not is_grey(one.browser.run(CHIP, -1)[0]), "a question stands out")
+    one.ask("no")
+    for reloaded in (False, True):
+        question = one.turns()[-2]
+        check(question["label"] == "Answered", f"reloaded {reloaded}: {question}")
+        colors = one.browser.run(CHIP, -2)
+        check(all(is_grey(color) for color in colors), f"reloaded {reloaded}: {colors}")
+        one.browser.reload()
+        one.loaded()
+
+
+def a_doubt_stays(one, emulator):
+    """After "look again" finds nothing, the page still says that it may have been done."""
+    one.ask("Create a payee named Tyllen")
+    faults = [{"on": "sendSubscribe", "when": "after", "close": True},
+              {"on": "get", "times": 1000, "status": 404},
+              {"on": "resubscribe", "times": 1000, "status": 404}]
+    emulator("POST", faults)
+    one.say("Pay Tyllen $50")
+    doubt = one.until("unknown", 60)
+    check("may have been done" in doubt["note"], doubt)
+    check("othing was done" not in doubt["note"], doubt)
+    emulator("DELETE")
+    emulator("POST", [{"on": "get", "times": 1000, "status": 503}])
+    one.browser.click(".again")
+    looking = "return document.querySelector('.again')?.ariaDisabled"
+    wait_for("the lookup", lambda: one.browser.run(looking) != "true", 60)
+    still = one.last()
+    check(still["state"] == "unknown" and "may have been done" in still["note"], still)
+    check("othing was done" not in still["note"], still)
+    return still["note"]
+
+
+def what_is_known_later_is_shown(one, emulator):
+    emulator("DELETE")
+    one.browser.click(".again")
+    check("Paid $50.00 to Tyllen" in one.until("completed")["text"], one.last())
+
+
+def an_absent_network_is_shown(one):
+    presence = "return document.querySelector('#presence').textContent"
+    check(one.browser.run(presence) == "Ready", one.browser.run(presence))
+    none = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    one.browser.devtools("Network.enable")
+    one.browser.devtools("Network.emulateNetworkConditions", **none)
+    wait_for("Offline", lambda: one.browser.run(presence) == "Offline")
+    turns = len(one.turns())
+    one.browser.type("#text", "Pay Tyllen $1" + ENTER)
+    check(len(one.turns()) == turns, "nothing is sent")
+    kept = "return document.querySelector('#text').value"
+    check(one.browser.run(kept) == "Pay Tyllen $1", "what was written stays")
+    again = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    one.browser.devtools("Network.emulateNetworkConditions", **again)
+    wait_for("Ready", lambda: one.browser.run(presence) == "Ready")
+    one.browser.run("document.querySelector('#text').value = ''")
+
+
+def a_keyboard_reaches_everything(one):
+    one.browser.reload()
+    one.loaded()
+    one.browser.type("#text", "x")
+    one.browser.run("document.activeElement.blur(); scrollTo(0, 0)")
+    reached = []
+    for _ in range(12):
+        key = {"key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+        one.browser.devtools("Input.dispatchKeyEvent", type="keyDown", **key)
+        one.browser.devtools("Input.dispatchKeyEvent", type="keyUp", **key)
+        reached.append(one.browser.run("return document.activeElement.id"))
+    check({"new", "scroll", "text", "send"} <= set(reached), reached)
+    one.browser.run("document.querySelector('#scroll').focus()")
+    top = "return document.querySelector('#scroll').scrollTop"
+    before = one.browser.run(top)
+    check(before > 0, "the conversation is longer than the screen")
+    key = {"key": "PageUp", "code": "PageUp", "windowsVirtualKeyCode": 33}
+    one.browser.devtools("Input.dispatchKeyEvent", type="rawKeyDown", **key)
+    one.browser.devtools("Input.dispatchKeyEvent", type="keyUp", **key)
+    wait_for("the keyboard to scroll", lambda: one.browser.run(top) < before, 5)
+
+
+def nothing_moves_for_those_who_ask(one):
+    media(one.browser, prefers_reduced_motion="reduce")
+    one.say(LONG)
+    wait_for("the first words", lambda: len(one.last()["text"]) > 10)
+    moving = """return [...document.querySelectorAll("*")].flatMap((one) => ["", "::before", "::after"]
+      .map((pseudo) => getComputedStyle(one, pseudo).animationName)).filter((name) => name !== "none")"""
+    check(one.browser.run(moving) == [], "something moves")
+    one.until("completed")
+    media(one.browser)
+
+
+def scripts_off_is_said(url):
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url) as page:
+        html = page.read().decode()
+    check("<noscript>" in html and "JavaScript" in html, "the page says that it needs JavaScript")
+
+
+def control(emulator):
+    """Returns a function that adds faults to the emulator, or removes them."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def call(method, faults=None):
+        data = None if faults is None else json.dumps(faults).encode()
+        headers = {"content-type": "application/json"}
+        url = emulator + "/_emulator/faults"
+        with opener.open(urllib.request.Request(url, data, headers, method=method)) as response:
+            return json.load(response)
+
+    return call
+
+
+def main(url, emulator, axe, out):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with open(axe) as file:
+        axe = file.read()
+    emulator = control(emulator)
     driver = Driver(f"{out}/driver.log")
-    browsers = []
+    browsers, failures = [], []
 
     def visitor():
         browsers.append(driver.browser())
@@ -177,33 +360,47 @@ def main(url, out):
 
     def step(test, *arguments):
         started = time.monotonic()
-        told = test(*arguments)
-        name = test.__name__.replace("_", " ")
-        print(f"browser: ok: {name}{f' ({told})' if told else ''}, {time.monotonic() - started:.1f} s", flush=True)
+        names = [argument for argument in arguments if isinstance(argument, str) and argument.isalpha()]
+        name = " ".join([test.__name__.replace("_", " "), *names])
+        try:
+            told = test(*arguments)
+        except (AssertionError, RuntimeError, OSError) as error:
+            failures.append(name)
+            print(f"browser: FAILED: {name}: {str(error)[:2000]}", flush=True)
+            for place, browser in enumerate(browsers):
+                browser.screenshot(f"{out}/failure-{len(failures)}-{place}.png")
+            return
+        seconds = time.monotonic() - started
+        print(f"browser: ok: {name}{f' ({told})' if told else ''}, {seconds:.1f} s", flush=True)
 
     try:
         one = visitor()
+        step(scripts_off_is_said, url)
+        step(accessible, one, axe, out, "welcome")
         step(an_answer_grows, one)
         step(stop_stops, one)
         step(a_question_is_answered, one)
         step(a_reload_keeps, one)
-        step(pictures, one, out)
+        step(an_answer_is_announced_once, one)
+        step(accessible, one, axe, out, "chat")
         two = visitor()
-        two.browser.screenshot(f"{out}/welcome.png")
         step(leaving_loses_nothing, two)
         two.browser.click("#new")
         wait_for("a new conversation", lambda: two.shows("#welcome"))
         step(visitors_do_not_mix, one, two)
         step(words_are_never_markup, two)
-    except BaseException as error:
-        for place, browser in enumerate(browsers):
-            try:
-                browser.screenshot(f"{out}/failure{place or ''}.png")
-            except Exception:  # the browser is what failed
-                pass
-        if isinstance(error, (AssertionError, RuntimeError, OSError)):
-            sys.exit(f"browser: {error}")
-        raise
+        step(finished_is_no_success, two)
+        step(an_answered_question_is_grey, two)
+        three = visitor()
+        three.ask("Pay Grete $5", "input-required")
+        step(accessible, three, axe, out, "question")
+        three.ask("no")
+        step(nothing_moves_for_those_who_ask, three)
+        step(a_doubt_stays, three, emulator)
+        step(accessible, three, axe, out, "doubt")
+        step(what_is_known_later_is_shown, three, emulator)
+        step(an_absent_network_is_shown, three)
+        step(a_keyboard_reaches_everything, three)
     finally:
         for browser in browsers:
             try:
@@ -211,6 +408,8 @@ def main(url, out):
             except Exception:  # it is ended with the driver
                 pass
         driver.end()
+    if failures:
+        sys.exit(f"browser: {len(failures)} failed: {'; '.join(failures)}")
 
 
 if __name__ == "__main__":

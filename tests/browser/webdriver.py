@@ -1,4 +1,7 @@
-"""As much of the WebDriver protocol (https://www.w3.org/TR/webdriver2/) as the test needs, with nothing but Python's own library."""
+"""The part of the WebDriver protocol (https://www.w3.org/TR/webdriver2/) that the test needs.
+
+Only Python's own library is used.
+"""
 
 import base64
 import json
@@ -17,11 +20,11 @@ ENTER = "\ue007"
 
 
 class Driver:
-    """A running chromedriver, and every browser that it started; all end with it."""
+    """A running chromedriver and the browsers that it started. All end with it."""
 
     def __init__(self, log):
         self.log = open(log, "w+")
-        # A group of their own: it can be ended as a whole, by its id.
+        # A process group of its own can be ended as a whole, by its id.
         self.process = subprocess.Popen(
             [shutil.which("chromedriver"), "--port=0", "--allowed-ips=127.0.0.1"],
             stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -41,8 +44,9 @@ class Driver:
         profile = tempfile.mkdtemp(prefix="chat-profile-")
         self.profiles.append(profile)
         arguments = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--window-size=1000,1180",
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--no-proxy-server", "--window-size=1000,1180",
             f"--user-data-dir={profile}",
         ]
         options = {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}
@@ -51,8 +55,9 @@ class Driver:
 
     def call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"}, method=method)
-        # No proxy of the environment stands between this and loopback.
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        # Ignores a proxy of the environment: this is loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=60) as response:
@@ -85,8 +90,12 @@ class Browser:
         self.call("POST", "/refresh", {})
 
     def run(self, script, *arguments):
-        """What a function with this body returns on the page."""
+        """Runs a function with this body on the page and returns its result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def run_async(self, script, *arguments):
+        """As `run`; the last argument of the function is the callback that takes its result."""
+        return self.call("POST", "/execute/async", {"script": script, "args": list(arguments)})
 
     def element(self, css):
         found = self.call("POST", "/element", {"using": "css selector", "value": css})
@@ -113,7 +122,7 @@ class Browser:
 
 
 def wait_for(what, condition, seconds=15):
-    """What the condition gives, once it is true."""
+    """Waits until the condition is true and returns its value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
