@@ -1,22 +1,23 @@
 //! Who is at the browser. A random cookie stands in for your service's own sign-in.
-//!
-//! Where the service is on https, as it should be anywhere but here, add `Secure`.
 
 use std::convert::Infallible;
 
-use axum::extract::{FromRequestParts, Request};
-use axum::http::HeaderMap;
-use axum::http::header::{COOKIE, HeaderName, SET_COOKIE};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use uuid::Uuid;
+
+use crate::serving::cookies;
+use crate::site::Site;
 
 /// The `state` of a connection that was begun.
 pub const STATE: &str = "connect_state";
 const USER: &str = "user";
 const YEAR: u32 = 365 * 24 * 60 * 60;
 
+/// A user of the service, known by a cookie.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User(Uuid);
 
@@ -25,27 +26,38 @@ impl User {
         Self(Uuid::new_v4())
     }
 
-    /// For the store's key: the store holds no cookie that would let its reader in.
+    /// Returns the name in the token store. It cannot be turned back into the cookie, so that the store
+    /// lets nobody in who reads it.
     pub fn id(&self) -> String {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.0.as_bytes()).to_string()
     }
+
+    /// Returns the `Set-Cookie` value.
+    pub fn cookie(&self, site: &Site) -> String {
+        site.set_cookie(USER, &self.0.to_string(), YEAR)
+    }
 }
 
-/// From the cookie; else a new user.
-pub async fn with_user(mut request: Request, next: Next) -> Response {
-    let known = get(request.headers(), USER).and_then(|text| text.parse().ok());
+/// Identifies the user by the cookie, or gives a new user one.
+pub async fn with_user(State(site): State<Site>, mut request: Request, next: Next) -> Response {
+    let known = get(&site, request.headers(), USER).and_then(|text| text.parse().ok());
     let user = known.map_or_else(User::new, User);
     request.extensions_mut().insert(user.clone());
-    let response = next.run(request).await;
-    if known.is_some() {
-        return response;
+    let mut response = next.run(request).await;
+    if known.is_none() {
+        add_cookie(&mut response, &user.cookie(&site));
     }
-    // `append`: the response may set a cookie of its own.
-    let (mut parts, body) = response.into_parts();
-    for (name, value) in set(USER, &user.0.to_string(), "/", YEAR).into_response().headers() {
-        parts.headers.append(name, value.clone());
+    response
+}
+
+/// Adds a cookie, unless the response sets that one already.
+pub fn add_cookie(response: &mut Response, cookie: &str) {
+    let name = |cookie: &str| cookie.split('=').next().map(str::to_owned);
+    let set = response.headers().get_all(header::SET_COOKIE);
+    let is_set = set.into_iter().any(|value| value.to_str().ok().and_then(name) == name(cookie));
+    if let (false, Ok(value)) = (is_set, HeaderValue::from_str(cookie)) {
+        response.headers_mut().append(header::SET_COOKIE, value);
     }
-    Response::from_parts(parts, body)
 }
 
 impl<S: Sync> FromRequestParts<S> for User {
@@ -56,22 +68,12 @@ impl<S: Sync> FromRequestParts<S> for User {
     }
 }
 
-/// 122 random bits.
+/// Returns 122 random bits.
 pub fn random() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
-/// No script reads it, and no other site's form sends it.
-pub fn set(name: &str, value: &str, path: &str, seconds: u32) -> [(HeaderName, String); 1] {
-    [(
-        SET_COOKIE,
-        format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax"),
-    )]
-}
-
-pub fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs =
-        cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+/// Returns the value of a cookie.
+pub fn get<'a>(site: &Site, headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    site.cookie(cookies(headers), name)
 }

@@ -1,4 +1,5 @@
-//! A client per user: all on one connection pool, no more than so many at a time, and each to be made again from the store.
+//! A client per user: all share one connection pool, only so many are kept, and each can be created again
+//! from the token store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use payman_sdk::{AuthCode, Client, Config, Result, TokenInfo, TokenStore};
 
 use crate::cookies::User;
 
-/// How many users' clients are kept ready.
+/// How many users' clients are kept.
 const READY: usize = 1_000;
 
 pub struct Users {
@@ -17,13 +18,13 @@ pub struct Users {
 
 impl Users {
     pub fn new(config: Config, store: Arc<dyn TokenStore>) -> Result<Self> {
-        // Never asked: it lends its connections to the users' clients.
+        // Never asks anything: it provides the connections of the users' clients.
         let pool = Client::with_credentials(config.clone())?;
         let config = config.token_store(store).share_connections(&pool);
         Ok(Self { config, ready: Mutex::new(Ready::new(READY)) })
     }
 
-    /// The user's client. Whether they are connected shows when it is used: the store knows.
+    /// Returns the user's client. Whether they are connected is known to the store, and shows on use.
     pub fn client(&self, user: &User) -> Result<Client> {
         if let Some(client) = self.ready().get(user) {
             return Ok(client);
@@ -32,7 +33,7 @@ impl Users {
         Ok(self.ready().put(user, client))
     }
 
-    /// The user comes back from the consent page.
+    /// Exchanges the code that the user brought back from the consent page.
     pub async fn sign_in(&self, user: &User, code: AuthCode) -> Result<()> {
         let client = Client::with_auth_code(self.config_of(user), code).await?;
         let mut ready = self.ready();
@@ -41,7 +42,7 @@ impl Users {
         Ok(())
     }
 
-    /// Forgets the user's token, in this process and in the store.
+    /// Removes the user's token, in this process and in the store.
     pub async fn sign_out(&self, user: &User) -> Result<()> {
         self.client(user)?.sign_out().await?;
         self.ready().remove(user);
@@ -57,7 +58,7 @@ impl Users {
     }
 }
 
-/// The clients last used. One that is dropped costs nothing but its session: the token is in the store.
+/// The clients used last. Dropping one loses its session only: the token is in the store.
 pub struct Ready {
     most: usize,
     clients: HashMap<User, (Client, u64)>,
@@ -76,7 +77,7 @@ impl Ready {
         Some(client.clone())
     }
 
-    /// Keeps a client; where another request was quicker, that one's.
+    /// Keeps a client, or returns the one that another request added first.
     pub fn put(&mut self, user: &User, client: Client) -> Client {
         if let Some(client) = self.get(user) {
             return client;

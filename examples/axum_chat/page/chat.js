@@ -34,7 +34,10 @@ class Turn {
     Object.assign(this, { id: null, text: "", note: "", state: "submitted", answered: false, problem: null });
     this.artifacts = new Map(); // text by index, in the order of first appearance
     this.element = element("article", "turn");
+    // Headings for screen readers, to tell who speaks and to go from one to the next.
+    this.element.append(element("h2", "unseen", "You"));
     this.asked = this.element.appendChild(element("p", "asked", asked));
+    this.element.append(element("h2", "unseen", "Agent"));
     this.answer = this.element.appendChild(element("div", "answer"));
     this.parts = { text: element("p", "text"), note: element("p", "note"), state: element("span", "state") };
     this.answer.append(...Object.values(this.parts));
