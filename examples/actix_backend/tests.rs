@@ -1,10 +1,9 @@
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
 use payman_sdk::emulator::{Fault, Operation};
-use payman_sdk::{Emulator, TaskState};
+use payman_sdk::{Config, Emulator, RetryPolicy, TaskState};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -12,40 +11,34 @@ use tokio::time::sleep;
 use super::*;
 
 /// The backend on a free port, with an actix system and workers of its own.
-struct Backend {
+struct Running {
     address: SocketAddr,
+    shutdown: Shutdown,
     handle: ServerHandle,
     thread: std::thread::JoinHandle<()>,
 }
 
-/// For the tests: which worker serves this connection.
-#[get("/worker")]
-async fn worker() -> String {
-    format!("{:?}", std::thread::current().id())
-}
-
-impl Backend {
+impl Running {
     async fn start(client: &Client, workers: usize) -> Self {
-        let client = web::Data::new(client.clone());
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let site = Site::new(address.port(), None);
+        let backend = Backend::new(client.clone(), site, shutdown.clone());
         let (tell, told) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let app =
-                    move || App::new().app_data(client.clone()).configure(routes).service(worker);
-                let server = HttpServer::new(app).workers(workers).bind(("127.0.0.1", 0)).unwrap();
-                let address = server.addrs()[0];
-                let server = server.run();
-                tell.send((address, server.handle())).ok();
+                let server = server(listener, backend, workers).unwrap();
+                tell.send(server.handle()).ok();
                 server.await.unwrap();
             });
         });
-        let (address, handle) = told.await.unwrap();
-        Self { address, handle, thread }
+        Self { address, shutdown, handle: told.await.unwrap(), thread }
     }
 
     /// The server, its workers and their runtimes are gone once this returns.
     async fn stop(self) {
-        self.handle.stop(true).await;
+        stop(&self.shutdown, &self.handle).await;
         tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
     }
 
@@ -54,7 +47,7 @@ impl Backend {
     }
 }
 
-/// One connection, kept: one worker serves it.
+/// A client with one connection, which one worker serves.
 fn connection() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
@@ -76,18 +69,12 @@ async fn json_of(response: reqwest::Response) -> Value {
 #[tokio::test]
 async fn all_workers_share_one_token_request() {
     let emulator = Emulator::start().await.unwrap();
-    let backend = Backend::start(&emulator.client(), 4).await;
-    let mut workers = HashSet::new();
-    let mut asks = Vec::new();
+    let backend = Running::start(&emulator.client(), 4).await;
     // Connections go to the workers in turn.
-    for _ in 0..16 {
-        let http = connection();
-        workers
-            .insert(http.get(backend.url("/worker")).send().await.unwrap().text().await.unwrap());
-        let url = backend.url("/ask");
-        asks.push(async move { post(&http, url, json!({"text": "List all wallets"})).await });
-    }
-    assert_eq!(workers.len(), 4);
+    let asks = (0..16).map(|_| {
+        let (http, url) = (connection(), backend.url("/ask"));
+        async move { post(&http, url, json!({"text": "List all wallets"})).await }
+    });
     for answer in futures::future::join_all(asks).await {
         assert_eq!(answer.status(), 200);
         assert_eq!(json_of(answer).await["status"], "COMPLETED");
@@ -97,36 +84,90 @@ async fn all_workers_share_one_token_request() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_and_others_do_not_see_it() {
+async fn a_session_belongs_to_its_visitor_and_stays_on_the_server() {
     let emulator = Emulator::start().await.unwrap();
-    let backend = Backend::start(&emulator.client(), 2).await;
+    let backend = Running::start(&emulator.client(), 2).await;
     let http = connection();
-    let first =
-        json_of(post(&http, backend.url("/ask"), json!({"text": "List all payees"})).await).await;
-    let again = json!({"text": "What did we talk about earlier?", "session": first["sessionId"]});
-    let same = json_of(post(&http, backend.url("/ask"), again).await).await;
-    assert!(
-        same["artifacts"][0]["content"].as_str().unwrap().contains("List all payees"),
-        "{same}"
-    );
-    let new = json_of(
-        post(&http, backend.url("/ask"), json!({"text": "What did we talk about earlier?"})).await,
-    )
-    .await;
-    assert!(!new["artifacts"][0]["content"].as_str().unwrap().contains("List all payees"), "{new}");
+    let first = post(&http, backend.url("/ask"), json!({"text": "List all payees"})).await;
+    let cookie = first.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
+    let first = json_of(first).await;
+    assert!(!first.to_string().contains("ses-"), "{first}");
+
+    let recall = || json!({"text": "What did we talk about earlier?"});
+    for path in ["/ask", "/stream"] {
+        let request = http.post(backend.url(path)).header("content-type", "application/json");
+        let same = request.header("cookie", cookie.split(';').next().unwrap());
+        let same = same.body(recall().to_string()).send().await.unwrap().text().await.unwrap();
+        assert!(same.contains("payees") && !same.contains("ses-"), "{path}: {same}");
+        let other = post(&http, backend.url(path), recall()).await.text().await.unwrap();
+        assert!(!other.contains("payees"), "{path}: {other}");
+    }
     backend.stop().await;
+}
+
+#[tokio::test]
+async fn requests_of_other_sites_are_refused() {
+    let emulator = Emulator::start().await.unwrap();
+    let backend = Running::start(&emulator.client(), 1).await;
+    let http = connection();
+    let body = json!({"text": "Create payee Mallory"}).to_string();
+    for path in ["/ask", "/stream"] {
+        for (name, value) in [
+            ("origin", "http://evil.example"),
+            ("sec-fetch-site", "cross-site"),
+            ("host", "evil.example"),
+        ] {
+            let request = http.post(backend.url(path)).header("content-type", "application/json");
+            let refused = request.header(name, value).body(body.clone()).send().await.unwrap();
+            assert_eq!(refused.status(), 403, "{path} {name}");
+        }
+        let plain = http.post(backend.url(path)).body(body.clone()).send().await.unwrap();
+        assert_eq!(plain.status(), 415, "{path}");
+    }
+    let garbled = http.post(backend.url("/ask")).header("content-type", "application/json");
+    let garbled = garbled.body("{").send().await.unwrap();
+    assert_eq!(garbled.status(), 400);
+    assert_eq!(json_of(garbled).await["code"], "unreadable");
+    assert!(emulator.state().tasks.is_empty());
+    backend.stop().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_open_streams_and_waits_for_asks() {
+    let delay = Duration::from_millis(500);
+    let emulator = Emulator::builder().agent_delay(delay).start().await.unwrap();
+    let backend = Running::start(&emulator.client(), 1).await;
+    let mut stream =
+        post(&connection(), backend.url("/stream"), json!({"text": "List all wallets"})).await;
+    let first = stream.chunk().await.unwrap().unwrap();
+    assert_eq!(first, ":\n\n", "the response begins while the agent thinks");
+    let url = backend.url("/ask");
+    let asked = tokio::spawn(async move {
+        json_of(post(&connection(), url, json!({"text": "List all wallets"})).await).await
+    });
+    while emulator.state().sends.len() < 2 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    backend.stop().await;
+    let rest = stream.text().await.unwrap();
+    assert!(rest.contains("event: error\n") && rest.contains("\"shutting-down\""), "{rest}");
+    assert_eq!(asked.await.unwrap()["status"], "COMPLETED");
 }
 
 #[tokio::test]
 async fn streams_are_server_sent_events_and_errors_are_problems() {
     let emulator = Emulator::start().await.unwrap();
-    let backend = Backend::start(&emulator.client(), 1).await;
+    // A client that soon gives up lookups.
+    let retry = RetryPolicy::default().recovery_timeout(Duration::from_millis(200));
+    let config = Config::new("id").client_secret("s").base_url(emulator.base_url()).retry(retry);
+    let backend = Running::start(&Client::with_credentials(config).unwrap(), 1).await;
     let http = connection();
     let answer = post(&http, backend.url("/stream"), json!({"text": "List all wallets"})).await;
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
     let events = answer.text().await.unwrap();
     assert!(
-        events.starts_with("event: status\n") && events.matches("event: artifact\n").count() > 1,
+        events.contains("event: status\n") && events.matches("event: artifact\n").count() > 1,
         "{events}"
     );
     assert!(events.ends_with("\n\n") && events.contains("event: done\n"), "{events}");
@@ -138,9 +179,8 @@ async fn streams_are_server_sent_events_and_errors_are_problems() {
     emulator.fault(Fault::status(500).on(Operation::SendSubscribe));
     emulator.fault(Fault::status(404).on(Operation::Get).always());
     let lost = post(&http, backend.url("/stream"), json!({"text": "List all wallets"})).await;
-    assert_eq!(lost.status(), 502);
-    let problem = json_of(lost).await;
-    assert_eq!(problem["outcomeUnknown"], true, "{problem}");
+    let lost = lost.text().await.unwrap();
+    assert!(lost.contains("event: error\n") && lost.contains("\"outcomeUnknown\":true"), "{lost}");
     backend.stop().await;
 }
 
@@ -148,7 +188,7 @@ async fn streams_are_server_sent_events_and_errors_are_problems() {
 async fn an_ask_outlives_its_visitor() {
     let emulator =
         Emulator::builder().agent_delay(Duration::from_millis(300)).start().await.unwrap();
-    let backend = Backend::start(&emulator.client(), 1).await;
+    let backend = Running::start(&emulator.client(), 1).await;
     let leaving = connection().post(backend.url("/ask")).header("content-type", "application/json");
     let leaving = leaving
         .body(json!({"text": "Create payee Tyllen"}).to_string())
@@ -162,7 +202,8 @@ async fn an_ask_outlives_its_visitor() {
     assert_eq!(emulator.state().payees.len(), 1);
 }
 
-/// The background task lives on the runtime of whoever came first. When that worker is gone, another takes over.
+/// The background task runs on the runtime of the first caller. When that worker is gone, another
+/// takes over.
 #[tokio::test]
 async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
     let emulator =
@@ -170,12 +211,12 @@ async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
     let client = emulator.client();
     let question = || json!({"text": "List all wallets"});
 
-    let first = Backend::start(&client, 1).await;
+    let first = Running::start(&client, 1).await;
     assert_eq!(post(&connection(), first.url("/ask"), question()).await.status(), 200);
     first.stop().await;
     let requests = emulator.state().token_requests;
 
-    // With the worker's runtime gone nothing renews the token any more, and it expires.
+    // Without the worker's runtime nothing renews the token, and it expires.
     let expired = Instant::now();
     while !client.is_access_token_expired() {
         assert!(expired.elapsed() < Duration::from_secs(10), "it does not expire");
@@ -183,7 +224,7 @@ async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
     }
     assert_eq!(emulator.state().token_requests, requests);
 
-    let second = Backend::start(&client, 1).await;
+    let second = Running::start(&client, 1).await;
     assert_eq!(post(&connection(), second.url("/ask"), question()).await.status(), 200);
     assert_eq!(emulator.state().token_requests, requests + 1);
 

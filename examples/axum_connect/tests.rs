@@ -230,7 +230,7 @@ async fn a_sign_in_that_the_platform_ended_leads_to_connect_again() {
     assert!(emulator.state().payees.is_empty());
     alice.connect(&service).await;
     let created = alice.ask(&service, "Create payee <b>Tyllen</b>").await.text;
-    assert!(created.contains("b>Tyllen</b>") && !created.contains("ses-"), "{created}");
+    assert!(created.contains("b>Tyllen</b") && !created.contains("ses-"), "{created}");
     let blank = alice.ask(&service, "").await;
     assert_eq!(blank.status, 400);
     service.stop().await;
