@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
@@ -133,6 +132,7 @@ mod tests {
     use super::*;
     use crate::ids::TaskId;
     use crate::wire::Metadata;
+    use crate::wire::state::TaskState;
     use crate::wire::task::TaskStatus;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
