@@ -13,6 +13,9 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, SessionId, TaskId};
+use crate::journal::{
+    self, JournalEntry, JournalKey, KeyedAsk, SessionChoice, StoredAsk, StoredLimits, StoredOrigin,
+};
 use crate::policy::Limits;
 use crate::wire::Metadata;
 use crate::wire::jsonrpc::Request;
@@ -60,6 +63,7 @@ pub struct Ask {
     sent: SentFlag,
     /// The first bad input, reported when the ask is sent.
     problem: Option<String>,
+    journal_key: Option<JournalKey>,
 }
 
 /// Where the task id of an ask comes from, and so what a lookup of that id proves.
@@ -162,6 +166,7 @@ impl Ask {
             headers: HeaderMap::new(),
             sent: SentFlag::default(),
             problem: None,
+            journal_key: None,
         }
     }
 
@@ -304,6 +309,22 @@ impl Ask {
     /// Sets the largest size of the reply in bytes, instead of the client's limit.
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.max_reply_bytes = Some(bytes);
+        self
+    }
+
+    /// Names the ask by an idempotency key: whoever asks with the same key again, in this or another
+    /// process, gets the reply to the first ask, and nothing is sent. See [`journal`](crate::journal).
+    ///
+    /// The client needs a [`Config::journal`](crate::Config::journal). A key has 1 to 255 bytes and no
+    /// control characters, which is checked when the ask is sent.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("Pay Tyllen $50").idempotency_key("order-4711");
+    /// ```
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.journal_key = Some(JournalKey::Given(key.into()));
         self
     }
 
@@ -495,5 +516,101 @@ impl Ask {
             ..**limits
         };
         if own == **limits { Arc::clone(limits) } else { Arc::new(own) }
+    }
+}
+
+/// An ask in a journal.
+impl Ask {
+    /// Returns what a journal records of the ask; `None` without a key.
+    pub(crate) fn keyed(&self) -> Result<Option<KeyedAsk>> {
+        let (key, claimed) = match &self.journal_key {
+            None => return Ok(None),
+            Some(JournalKey::Given(key)) => (key.clone(), None),
+            Some(JournalKey::Claimed { entry, max_attempts }) => {
+                (entry.key().to_owned(), Some((entry.clone(), *max_attempts)))
+            }
+        };
+        journal::check_key(&key)?;
+        let stored = self.to_stored();
+        Ok(Some(KeyedAsk { key, stored, task_id: self.task_id.clone(), claimed }))
+    }
+
+    /// Returns what `reserve` records, checked as when it is sent.
+    pub(crate) fn checked_for_reserve(self) -> Result<KeyedAsk> {
+        let Some(keyed) = self.keyed()? else {
+            return Err(Error::invalid_input(
+                "only an ask with an idempotency key can be reserved: Ask::idempotency_key",
+            ));
+        };
+        let limits = Arc::new(Limits::default());
+        self.prepare(crate::wire::request::method::SEND, &SessionId::new(), &limits)?;
+        Ok(keyed)
+    }
+
+    pub(crate) fn to_stored(&self) -> StoredAsk {
+        let header = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        StoredAsk {
+            text: self.text.clone(),
+            origin: match &self.origin {
+                Origin::Minted => StoredOrigin::Minted,
+                Origin::Chosen => StoredOrigin::Chosen,
+                Origin::Continued { since } => StoredOrigin::Continued { since: since.clone() },
+            },
+            session: match &self.session {
+                Session::Client => SessionChoice::Client,
+                Session::New => SessionChoice::New,
+                Session::Given(id) => SessionChoice::Given(id.clone()),
+            },
+            metadata: self.metadata.clone(),
+            message_metadata: self.message_metadata.clone(),
+            part_metadata: self.part_metadata.clone(),
+            headers: self.headers.iter().map(header).collect(),
+            limits: StoredLimits {
+                reply_timeout: StoredLimits::millis(self.reply_timeout),
+                idle_timeout: StoredLimits::millis(self.idle_timeout),
+                deadline: StoredLimits::millis(self.deadline),
+                max_event_bytes: self.max_event_bytes,
+                max_reply_bytes: self.max_reply_bytes,
+            },
+        }
+    }
+
+    pub(crate) fn from_stored(stored: StoredAsk, task_id: TaskId) -> Self {
+        let mut ask = Self::new(stored.text);
+        ask.task_id = task_id;
+        ask.origin = match stored.origin {
+            StoredOrigin::Minted => Origin::Minted,
+            StoredOrigin::Chosen => Origin::Chosen,
+            StoredOrigin::Continued { since } => Origin::Continued { since },
+        };
+        ask.session = match stored.session {
+            SessionChoice::Client => Session::Client,
+            SessionChoice::New => Session::New,
+            SessionChoice::Given(id) => Session::Given(id),
+        };
+        ask.metadata = stored.metadata;
+        ask.message_metadata = stored.message_metadata;
+        ask.part_metadata = stored.part_metadata;
+        ask.reply_timeout = stored.limits.reply_timeout.map(Duration::from_millis);
+        ask.idle_timeout = stored.limits.idle_timeout.map(Duration::from_millis);
+        ask.deadline = stored.limits.deadline.map(Duration::from_millis);
+        ask.max_event_bytes = stored.limits.max_event_bytes;
+        ask.max_reply_bytes = stored.limits.max_reply_bytes;
+        for (name, value) in stored.headers {
+            ask = ask.header(name, value);
+        }
+        ask
+    }
+
+    /// Returns the ask of an entry that a worker took.
+    pub(crate) fn claimed(entry: JournalEntry, max_attempts: u32) -> Self {
+        let mut ask = Self::from_stored(entry.ask.clone(), entry.task_id.clone());
+        if let Some(session) = &entry.session_id {
+            ask.session = Session::Given(session.clone());
+        }
+        ask.journal_key = Some(JournalKey::Claimed { entry: Box::new(entry), max_attempts });
+        ask
     }
 }

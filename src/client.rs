@@ -19,6 +19,7 @@ use crate::delivery::{ExpectedResponse, Platform, Response, TaskSnapshot};
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, TaskId};
+use crate::journal::{self, Begun, ClientJournal};
 use crate::observe::{AskKind, AskObserver};
 use crate::reply::{RawReply, Reply};
 use crate::stream::{AskStream, Driver, RawStream};
@@ -52,6 +53,7 @@ struct ClientInner {
     platform: Arc<Platform>,
     name: Option<Arc<str>>,
     session: SessionId,
+    journal: Option<ClientJournal>,
 }
 
 /// Making a client.
@@ -160,9 +162,13 @@ impl Client {
     }
 
     fn assemble(config: Config, base: &BaseUrl, http: Http, tokens: TokenManager) -> Self {
+        let journal = config.journal.map(|journal| {
+            ClientJournal::new(journal, &config.client_id, base.as_str(), config.subject.as_deref())
+        });
         let platform =
             Platform::new(http, tokens, config.limits, config.retry, base, config.on_ask_completed);
         Self(Arc::new(ClientInner {
+            journal,
             platform: Arc::new(platform),
             name: config.name.map(Arc::from),
             session: config.session_id.unwrap_or_default(),
@@ -171,6 +177,10 @@ impl Client {
 
     pub(crate) fn platform(&self) -> &Arc<Platform> {
         &self.0.platform
+    }
+
+    pub(crate) fn journal(&self) -> Option<&ClientJournal> {
+        self.0.journal.as_ref()
     }
 
     pub(crate) fn http(&self) -> &Http {
@@ -278,7 +288,11 @@ impl Client {
         into_reply: fn(TaskSnapshot, &AskContext) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(self.platform());
-        let ask = match ask.prepare(method::SEND, &self.0.session, &platform.limits) {
+        let keyed = match journal::keyed(&ask, self.journal(), method::SEND) {
+            Ok(keyed) => keyed,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let mut ask = match ask.prepare(method::SEND, &self.0.session, &platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -288,6 +302,23 @@ impl Client {
             let span = observer.span();
             let deadline = platform.reply_deadline(&ask.context.limits);
             let expected = ExpectedResponse::Reply;
+            let sending = match keyed {
+                None => None,
+                Some(keyed) => {
+                    let begin = keyed.begin(&platform, &mut ask, deadline);
+                    match Box::pin(begin).instrument(span.clone()).await {
+                        Ok(Begun::Send(sending)) => Some(sending),
+                        Ok(Begun::Stored(found)) => {
+                            observer.end_answered(found.task.state());
+                            return into_reply(*found, &ask.context);
+                        }
+                        Err(error) => {
+                            observer.end_failed(&error);
+                            return Err(error);
+                        }
+                    }
+                }
+            };
             let asking = async {
                 match platform.deliver(&ask, expected, deadline, &mut observer).await? {
                     Response::Task(found) => {
@@ -303,7 +334,11 @@ impl Client {
                     }
                 }
             };
-            match asking.instrument(span).await {
+            let result = asking.instrument(span).await;
+            if let Some(sending) = sending {
+                Box::pin(sending.settle(result.as_ref())).await;
+            }
+            match result {
                 Ok(found) => {
                     observer.end_answered(found.task.state());
                     into_reply(found, &ask.context)
@@ -372,7 +407,11 @@ impl Client {
         into_stream: fn(Driver) -> S,
     ) -> BoxFuture<'static, Result<S>> {
         let platform = Arc::clone(self.platform());
-        let ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.0.session, &platform.limits) {
+        let keyed = match journal::keyed(&ask, self.journal(), method::SEND_SUBSCRIBE) {
+            Ok(keyed) => keyed,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let mut ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.0.session, &platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -382,13 +421,35 @@ impl Client {
             let span = observer.span();
             let deadline = ask.context.limits.deadline.map(instant_after);
             let setup = platform.setup_deadline(deadline);
+            let sending = match keyed {
+                None => None,
+                Some(keyed) => {
+                    let begin = keyed.begin(&platform, &mut ask, setup);
+                    match Box::pin(begin).instrument(span.clone()).await {
+                        Ok(Begun::Send(sending)) => Some(sending),
+                        Ok(Begun::Stored(found)) => {
+                            let (ask, stored) = (ask.context, Response::Task(*found));
+                            let driver = Driver::new(platform, ask, stored, deadline, observer);
+                            return Ok(into_stream(driver));
+                        }
+                        Err(error) => {
+                            observer.end_failed(&error);
+                            return Err(error);
+                        }
+                    }
+                }
+            };
             let delivering = platform.deliver(&ask, ExpectedResponse::Events, setup, &mut observer);
             match delivering.instrument(span).await {
                 Ok(response) => {
                     let ask = ask.context;
-                    Ok(into_stream(Driver::new(platform, ask, response, deadline, observer)))
+                    let driver = Driver::new(platform, ask, response, deadline, observer);
+                    Ok(into_stream(driver.recorded_by(sending)))
                 }
                 Err(error) => {
+                    if let Some(sending) = sending {
+                        Box::pin(sending.settle_error(&error)).await;
+                    }
                     observer.end_failed(&error);
                     Err(error)
                 }
@@ -511,6 +572,7 @@ impl Client {
             platform: Arc::clone(self.platform()),
             name: self.0.name.clone(),
             session: id.into(),
+            journal: self.0.journal.clone(),
         }))
     }
 

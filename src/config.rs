@@ -11,6 +11,7 @@ use crate::auth::store::TokenStore;
 use crate::endpoint::{BaseUrl, Environment};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
+use crate::journal::Journal;
 use crate::observe::{AskHook, AskSummary};
 use crate::policy::{Limits, RetryPolicy};
 use crate::transport::{ConfigureHttp, Http};
@@ -46,6 +47,7 @@ pub struct Config {
     pub(crate) retry: RetryPolicy,
     pub(crate) lost_refresh_retries: u32,
     pub(crate) token_store: Option<Arc<dyn TokenStore>>,
+    pub(crate) journal: Option<Arc<dyn Journal>>,
     pub(crate) configure_http: Option<ConfigureHttp>,
     pub(crate) on_ask_completed: Option<AskHook>,
     pub(crate) shared: Option<Http>,
@@ -66,6 +68,7 @@ impl Config {
             retry: RetryPolicy::default(),
             lost_refresh_retries: 1,
             token_store: None,
+            journal: None,
             configure_http: None,
             on_ask_completed: None,
             shared: None,
@@ -176,6 +179,13 @@ impl Config {
     /// Where tokens outlive the process, and are shared with its replicas. Default: memory.
     pub fn token_store(mut self, store: impl TokenStore) -> Self {
         self.token_store = Some(Arc::new(store));
+        self
+    }
+
+    /// Keeps the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an ask
+    /// with a key is [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    pub fn journal(mut self, journal: impl Journal) -> Self {
+        self.journal = Some(Arc::new(journal));
         self
     }
 

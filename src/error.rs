@@ -93,6 +93,11 @@ pub enum ErrorKind {
     TaskNotCompleted,
     /// The token store failed.
     TokenStore,
+    /// The idempotency key belongs to another ask, or to another client id, platform or subject. Nothing was sent by
+    /// this call.
+    IdempotencyConflict,
+    /// The journal of idempotency keys failed, or has no reply yet. Nothing was sent by this call.
+    Journal,
 }
 
 /// What is known of the ask that an error belongs to.
@@ -504,6 +509,71 @@ impl Error {
     fn with_redirect_failure(mut self, failure: RedirectFailure) -> Self {
         Arc::make_mut(&mut self.0).redirect = Some(failure);
         self
+    }
+}
+
+/// Idempotency keys and their journal.
+impl Error {
+    /// An error of a [`Journal`](crate::Journal) implementation, with what kept the journal from its work.
+    #[must_use]
+    pub fn journal(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
+        Self::new(ErrorKind::Journal, Outcome::Settled, "the journal failed").with_source(source)
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn database(source: impl Into<Source>) -> Self {
+        let message = "the database cannot be used";
+        Self::new(ErrorKind::Journal, Outcome::Settled, message).with_source(source)
+    }
+
+    pub(crate) fn idempotency_other_content() -> Self {
+        Self::new(
+            ErrorKind::IdempotencyConflict,
+            Outcome::NotDone,
+            "the idempotency key belongs to an ask with another content",
+        )
+    }
+
+    pub(crate) fn idempotency_other_identity() -> Self {
+        Self::new(
+            ErrorKind::IdempotencyConflict,
+            Outcome::NotDone,
+            "the idempotency key belongs to another client id, platform or subject",
+        )
+    }
+
+    pub(crate) fn stored_reply_unreadable(id: &TaskId) -> Self {
+        let message = "the journal holds a reply that this version cannot read";
+        Self::new(ErrorKind::Journal, Outcome::Unknown, message).with_task_id(id)
+    }
+
+    pub(crate) fn keyed_task_not_known(id: &TaskId) -> Self {
+        let message = "an ask was begun under this idempotency key, and the platform does not \
+                       know its task: it may have been done";
+        Self::new(ErrorKind::TaskNotFound, Outcome::Unknown, message).with_task_id(id)
+    }
+
+    pub(crate) fn keyed_outcome_unknown(id: &TaskId, cause: Option<Self>) -> Self {
+        let message = "an ask was begun under this idempotency key, and its task could not be \
+                       looked up: it may have been done";
+        let kind = cause.as_ref().map_or(ErrorKind::Interrupted, Self::kind);
+        let error = Self::new(kind, Outcome::Unknown, message).with_task_id(id);
+        match cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+
+    pub(crate) fn keyed_ask_in_progress(id: &TaskId) -> Self {
+        let message = "the deadline passed while the ask with this idempotency key was in progress";
+        Self::new(ErrorKind::Timeout, Outcome::Unknown, message).with_task_id(id)
+    }
+
+    /// The attempt that a caller waited for was surely not done.
+    pub(crate) fn keyed_attempt_not_done(id: &TaskId, why: Option<&str>) -> Self {
+        let why = why.unwrap_or("it was released");
+        let message = format!("the ask in progress under this idempotency key was not done: {why}");
+        Self::new(ErrorKind::Journal, Outcome::NotDone, message).with_task_id(id)
     }
 }
 

@@ -238,6 +238,11 @@ impl MintedRequest {
     pub(crate) fn id(self) -> RequestId {
         RequestId(minted("req-", self.0))
     }
+
+    /// Reads back an id that was minted here.
+    pub(crate) fn parse(id: &RequestId) -> Option<Self> {
+        Uuid::parse_str(id.as_str().strip_prefix("req-")?).ok().map(Self)
+    }
 }
 
 impl fmt::Display for MintedRequest {

@@ -17,9 +17,12 @@ mod error;
 mod event;
 mod ids;
 mod inline_str;
+pub mod journal;
 mod observe;
 mod policy;
 mod reply;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 mod stream;
 mod time;
 mod transport;
@@ -43,11 +46,21 @@ pub use endpoint::Environment;
 pub use error::{Error, ErrorKind, Result};
 pub use event::Event;
 pub use ids::{RequestId, SessionId, TaskId};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "sqlite", feature = "postgres"))))]
+pub use journal::sql::{JournalTransaction, SqlJournal};
+pub use journal::{
+    Journal, JournalClaim, JournalEntry, JournalFilter, JournalRelease, JournalSaved, JournalState,
+    JournalWorker, MemoryJournal,
+};
 pub use observe::{AskKind, AskOutcome, AskSummary};
 pub use policy::RetryPolicy;
 pub use reply::{RawReply, Reply};
 pub use reqwest;
 pub use secrecy;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "sqlite", feature = "postgres"))))]
+pub use sql::SqlPool;
 pub use stream::{AskStream, RawStream, TextStream};
 pub use wire::Metadata;
 pub use wire::jsonrpc::RpcError;

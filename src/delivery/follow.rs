@@ -95,7 +95,7 @@ pub(super) enum Reconciled {
 
 /// What one lookup means for the task that is followed.
 #[expect(clippy::large_enum_variant, reason = "short-lived, one at a time")]
-enum Observation {
+pub(crate) enum Observation {
     /// The task as of now.
     Seen(TaskSnapshot),
     /// An answer that does not show that the ask was received.
@@ -369,6 +369,11 @@ impl Follower {
             return Ok(Change::CannotFollow(last));
         }
         Err(Error::lookups_unanswered(&self.ask.task_id).with_source(last))
+    }
+
+    /// Looks the task up, once.
+    pub(crate) async fn look_once(&mut self) -> Observation {
+        self.observe(&Window::new(self)).await
     }
 
     /// Looks the task up, once, and judges what the answer means.

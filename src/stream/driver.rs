@@ -18,6 +18,7 @@ use crate::delivery::follow::{FollowStart, Follower};
 use crate::delivery::{ArtifactsField, Platform, Response, TaskSnapshot};
 use crate::error::{Error, Outcome, Result};
 use crate::event::Event;
+use crate::journal::{Sending, StreamEnd, StreamRecorder};
 use crate::observe::AskObserver;
 use crate::reply::Reply;
 use crate::time::instant_after;
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     deadline: Option<Instant>,
     opened: Instant,
     observer: AskObserver,
+    /// Of an ask with an idempotency key: the journal is told how the answer ends.
+    recorder: Option<Box<StreamRecorder<Delivery>>>,
 }
 
 /// Where a stream stands.
@@ -94,6 +97,7 @@ impl Driver {
             deadline,
             opened: Instant::now(),
             observer,
+            recorder: None,
         };
         driver.state = match response {
             Response::Events(response) => StreamState::Live {
@@ -105,8 +109,16 @@ impl Driver {
         driver
     }
 
-    /// Keeps only the status of what comes.
+    pub(crate) fn recorded_by(mut self, sending: Option<Sending>) -> Self {
+        self.recorder = sending.map(|sending| Box::new(StreamRecorder::new(sending)));
+        self
+    }
+
+    /// Keeps only the status of what comes, unless the journal needs the rest.
     pub(super) fn without_content(mut self) -> Self {
+        if self.recorder.is_some() {
+            return self;
+        }
         self.accumulated = TaskAccumulator::new(Keeps::Status);
         self
     }
@@ -128,7 +140,47 @@ impl Driver {
             .finish_non_exhaustive()
     }
 
+    /// The next event. The end of an ask with a key is recorded before the event that brings it is
+    /// handed out.
     pub(super) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        let Some(mut recorder) = self.recorder.take() else {
+            return self.poll_unrecorded(cx);
+        };
+        let polled = match recorder.poll_waiting(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(next)) => Poll::Ready(next),
+            Poll::Ready(None) => match self.poll_unrecorded(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(next) => {
+                    let end = self.end_shown_by(next.as_ref());
+                    recorder.poll_record(cx, end, next)
+                }
+            },
+        };
+        self.recorder = Some(recorder);
+        polled
+    }
+
+    /// What the next item means for the journal.
+    fn end_shown_by(&self, next: Option<&Result<Delivery>>) -> StreamEnd {
+        let has_ended = match next {
+            Some(Err(error)) => return StreamEnd::Failed(error.clone()),
+            Some(Ok(_)) => {
+                matches!(self.state, StreamState::Draining(_) | StreamState::Following(_))
+            }
+            None => matches!(self.state, StreamState::Completed),
+        };
+        let state = self.accumulated.state();
+        match has_ended && (state.is_terminal() || state.is_waiting_for_user()) {
+            true => {
+                let task = self.accumulated.to_task(self.ask.task_id.clone());
+                StreamEnd::Task(Box::new(task))
+            }
+            false => StreamEnd::None,
+        }
+    }
+
+    fn poll_unrecorded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         for _ in 0..SKIPS_A_POLL {
             let next = match &mut self.state {
                 StreamState::Live { events, progress } => {

@@ -1,0 +1,359 @@
+//! One key's entry in a journal, and what a list of entries is filtered by.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::stored_ask::StoredAsk;
+use crate::error::{Error, Result};
+use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
+use crate::reply::Reply;
+use crate::wire::state::TaskState;
+use crate::wire::task::Task;
+use crate::wire::update::{MessageContent, decode_message};
+
+/// The state of an entry; the [module's table](crate::journal#states) lists the transitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JournalState {
+    /// Recorded and not sent, or surely not done: it may be sent.
+    Reserved,
+    /// It may have been sent: it is only looked up, never sent.
+    Sending,
+    /// The task ended, in whatever state; the reply is stored.
+    Settled,
+    /// The task waits for the user; the reply with the question is stored.
+    AwaitingInput,
+}
+
+impl JournalState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Reserved, Self::Sending, Self::Settled, Self::AwaitingInput];
+
+    /// The state's name, as [`Display`](fmt::Display), JSON and the SQL column have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Sending => "sending",
+            Self::Settled => "settled",
+            Self::AwaitingInput => "awaiting_input",
+        }
+    }
+}
+
+impl fmt::Display for JournalState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for JournalState {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            Error::invalid_input(
+                "unknown journal state; there are reserved, sending, settled and awaiting_input",
+            )
+        })
+    }
+}
+
+/// A person's decision that a key may be asked again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct JournalRelease {
+    /// The reason given.
+    pub reason: String,
+    /// When it was released.
+    #[serde(with = "unix_millis")]
+    pub at: SystemTime,
+    /// The state that the entry was in.
+    pub from: JournalState,
+    /// The task of the attempt that was given up.
+    pub task_id: TaskId,
+}
+
+/// An idempotency key and what is known of its ask.
+///
+/// An entry holds the text that was asked and the reply; `Debug` shows neither. To store one, use
+/// its JSON: `JournalEntry` implements [`Serialize`] and [`Deserialize`] for [`Journal`](crate::Journal)
+/// implementations, and unknown fields are skipped.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalEntry {
+    pub(crate) key: String,
+    pub(crate) revision: u64,
+    pub(crate) state: JournalState,
+    /// Client id, platform and subject; `None` until the first attempt of a reserved ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+    pub(crate) fingerprint: String,
+    pub(crate) ask: StoredAsk,
+    pub(crate) task_id: TaskId,
+    /// A random id of the call that began the present attempt; blank before the first one.
+    #[serde(default)]
+    pub(crate) attempt: String,
+    #[serde(default)]
+    pub(crate) attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session_id: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<RequestId>,
+    /// The JSON-RPC response with the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_error: Option<String>,
+    /// Written by `reserve`: workers may send it.
+    #[serde(default)]
+    pub(crate) outbox: bool,
+    /// When a worker has something to do with it: send it, or look it up.
+    #[serde(default, with = "opt_unix_millis", skip_serializing_if = "Option::is_none")]
+    pub(crate) due_at: Option<SystemTime>,
+    #[serde(default)]
+    pub(crate) releases: Vec<JournalRelease>,
+    #[serde(with = "unix_millis")]
+    pub(crate) created_at: SystemTime,
+    #[serde(default, with = "opt_unix_millis", skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<SystemTime>,
+    #[serde(with = "unix_millis")]
+    pub(crate) updated_at: SystemTime,
+}
+
+impl JournalEntry {
+    /// The idempotency key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Counts the writes to the entry, from 1.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn state(&self) -> JournalState {
+        self.state
+    }
+
+    /// The task of the latest attempt; of a reserved ask the id that it will be sent with.
+    #[must_use]
+    pub fn task_id(&self) -> &TaskId {
+        &self.task_id
+    }
+
+    /// How many attempts to send were begun.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.ask.text
+    }
+
+    /// The stored reply, if the state is [`Settled`](JournalState::Settled) or
+    /// [`AwaitingInput`](JournalState::AwaitingInput).
+    #[must_use]
+    pub fn reply(&self) -> Option<Reply> {
+        let task = self.stored_task()?;
+        let session = self.session_id.clone().unwrap_or_default();
+        Some(match self.request_id.as_ref().and_then(MintedRequest::parse) {
+            Some(request) => Reply::new(task, request, &session),
+            None => Reply::from(task),
+        })
+    }
+
+    /// The state of the task in the stored reply.
+    #[must_use]
+    pub fn task_state(&self) -> Option<TaskState> {
+        self.stored_task().map(|task| task.state().clone())
+    }
+
+    /// Why the latest attempt was surely not done.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// The decisions that it may be asked again, the oldest first.
+    #[must_use]
+    pub fn releases(&self) -> &[JournalRelease] {
+        &self.releases
+    }
+
+    /// When the key was first recorded.
+    #[must_use]
+    pub fn created_at(&self) -> SystemTime {
+        self.created_at
+    }
+
+    /// When the latest attempt began.
+    #[must_use]
+    pub fn started_at(&self) -> Option<SystemTime> {
+        self.started_at
+    }
+
+    /// When the entry was last written.
+    #[must_use]
+    pub fn updated_at(&self) -> SystemTime {
+        self.updated_at
+    }
+
+    /// When a worker will send it or look it up; `None` where none will.
+    #[must_use]
+    pub fn due_at(&self) -> Option<SystemTime> {
+        self.due_at
+    }
+
+    pub(crate) fn stored_task(&self) -> Option<Task> {
+        match decode_message(self.response.as_ref()?.as_bytes()) {
+            Ok(MessageContent::Result(payload)) => payload.into_task(&self.task_id),
+            _ => None,
+        }
+    }
+}
+
+/// Leaves out what was asked and answered.
+impl fmt::Debug for JournalEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalEntry")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .field("state", &self.state)
+            .field("task_id", &self.task_id)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Journal::list`](crate::Journal::list) returns: the least recently written entries first.
+///
+/// ```
+/// use payman_sdk::{JournalFilter, JournalState};
+/// use std::time::Duration;
+///
+/// // Outcomes that are unknown for ten minutes or longer.
+/// let filter = JournalFilter::new()
+///     .state(JournalState::Sending)
+///     .older_than(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct JournalFilter {
+    pub(crate) states: Vec<JournalState>,
+    pub(crate) before: Option<SystemTime>,
+    pub(crate) limit: u32,
+    pub(crate) offset: u64,
+}
+
+impl JournalFilter {
+    /// All entries, 1,000 at most.
+    pub fn new() -> Self {
+        Self { states: Vec::new(), before: None, limit: 1000, offset: 0 }
+    }
+
+    /// Only entries in this state. Repeated: in any of these.
+    pub fn state(mut self, state: JournalState) -> Self {
+        self.states.push(state);
+        self
+    }
+
+    /// Only entries that were last written so long ago or longer.
+    pub fn older_than(mut self, age: Duration) -> Self {
+        self.before = SystemTime::now().checked_sub(age);
+        self
+    }
+
+    /// Only entries that were last written before this time.
+    pub fn before(mut self, time: SystemTime) -> Self {
+        self.before = Some(time);
+        self
+    }
+
+    /// So many at most.
+    pub fn limit(mut self, entries: u32) -> Self {
+        self.limit = entries;
+        self
+    }
+
+    /// Leaves out the first so many, to read the list by pages.
+    pub fn skip(mut self, entries: u64) -> Self {
+        self.offset = entries;
+        self
+    }
+
+    /// True for an entry that the filter lets through.
+    #[must_use]
+    pub fn matches(&self, entry: &JournalEntry) -> bool {
+        (self.states.is_empty() || self.states.contains(&entry.state))
+            && self.before.is_none_or(|before| entry.updated_at < before)
+    }
+}
+
+impl Default for JournalFilter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<JournalState> for JournalFilter {
+    fn from(state: JournalState) -> Self {
+        Self::new().state(state)
+    }
+}
+
+/// Milliseconds since 1970, which is what the journal stores of a time.
+pub(crate) fn to_millis(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn from_millis(millis: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_millis(millis))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+mod unix_millis {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(at: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_u64(super::to_millis(*at))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SystemTime, D::Error> {
+        u64::deserialize(d).map(super::from_millis)
+    }
+}
+
+mod opt_unix_millis {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &Option<SystemTime>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        at.map(super::to_millis).serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        Ok(Option::<u64>::deserialize(d)?.map(super::from_millis))
+    }
+}

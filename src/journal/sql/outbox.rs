@@ -1,0 +1,286 @@
+//! The transactional outbox: asks that are reserved in the caller's transaction, and taken by workers.
+
+use super::{
+    Error, INSERT, JournalClaim, JournalEntry, Pool, Result, Row, SqlJournal, UPDATE, bind_row,
+    now, read, signed, to_millis,
+};
+use crate::ask::Ask;
+use crate::journal::keyed::check_same;
+use crate::journal::state;
+
+#[cfg(feature = "postgres")]
+pub(super) use postgres::Listener;
+
+/// A transaction that an ask can be reserved in: `sqlx::Transaction` of SQLite or PostgreSQL, or such a
+/// connection. It cannot be implemented elsewhere.
+pub trait JournalTransaction: sealed::Sealed + Send {}
+
+mod sealed {
+    pub trait Sealed {
+        fn connection(&mut self) -> Connection<'_>;
+    }
+
+    #[derive(Debug)]
+    pub enum Connection<'c> {
+        #[cfg(feature = "sqlite")]
+        Sqlite(&'c mut sqlx::SqliteConnection),
+        #[cfg(feature = "postgres")]
+        Postgres(&'c mut sqlx::PgConnection),
+    }
+}
+
+use sealed::Connection;
+
+macro_rules! transaction {
+    ($variant:ident: $($type:ty),*) => {$(
+        impl JournalTransaction for $type {}
+
+        impl sealed::Sealed for $type {
+            fn connection(&mut self) -> Connection<'_> {
+                Connection::$variant(&mut *self)
+            }
+        }
+    )*};
+}
+
+#[cfg(feature = "sqlite")]
+transaction!(Sqlite: sqlx::Transaction<'_, sqlx::Sqlite>, sqlx::SqliteConnection, sqlx::pool::PoolConnection<sqlx::Sqlite>);
+#[cfg(feature = "postgres")]
+transaction!(Postgres: sqlx::Transaction<'_, sqlx::Postgres>, sqlx::PgConnection, sqlx::pool::PoolConnection<sqlx::Postgres>);
+
+impl SqlJournal {
+    /// Reserves an ask in your own transaction: it is sent by a [`JournalWorker`](crate::JournalWorker) if, and only if, the
+    /// transaction commits.
+    ///
+    /// The transaction is one of the journal's own database. The ask's [task id](Ask::task_id) is the one that it
+    /// will first be sent with. Reserved again with the same content, nothing changes.
+    ///
+    /// ```
+    /// # async fn f(pool: sqlx::SqlitePool, journal: payman_sdk::SqlJournal) -> Result<(), Box<dyn std::error::Error>> {
+    /// use payman_sdk::Ask;
+    ///
+    /// let mut tx = pool.begin().await?;
+    /// sqlx::query("INSERT INTO orders (id, payee, amount) VALUES (4711, 'Tyllen', '50')").execute(&mut *tx).await?;
+    /// journal.reserve(&mut tx, Ask::new("Pay Tyllen $50").idempotency_key("order-4711")).await?;
+    /// tx.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an ask without a key, one that cannot be sent, or a transaction of
+    /// the other kind of database; [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict) if the key belongs to
+    /// another ask; [`Journal`](crate::ErrorKind::Journal) if the database fails.
+    pub async fn reserve<T: JournalTransaction + ?Sized>(
+        &self,
+        tx: &mut T,
+        ask: impl Into<Ask>,
+    ) -> Result<()> {
+        let ask = ask.into().checked_for_reserve()?;
+        let entry = state::reserve(ask.key, ask.stored, &ask.task_id, now());
+        let row = Row::new(&entry)?;
+        const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
+        let stored: Option<String> = match (tx.connection(), &self.0.pool.0) {
+            #[cfg(feature = "sqlite")]
+            (Connection::Sqlite(connection), Pool::Sqlite(_)) => {
+                if !self.0.tables.are_ready() {
+                    self.0.tables.migrate_sqlite(connection).await.map_err(Error::journal)?;
+                }
+                let done = bind_row!(sqlx::query(INSERT), row)
+                    .execute(&mut *connection)
+                    .await
+                    .map_err(Error::journal)?;
+                match done.rows_affected() {
+                    0 => sqlx::query_scalar(GET)
+                        .bind(&entry.key)
+                        .fetch_optional(&mut *connection)
+                        .await
+                        .map_err(Error::journal)?,
+                    _ => None,
+                }
+            }
+            #[cfg(feature = "postgres")]
+            (Connection::Postgres(connection), Pool::Postgres(_)) => {
+                if !self.0.tables.are_ready() {
+                    self.0.tables.migrate_postgres(connection).await.map_err(Error::journal)?;
+                }
+                // In one round trip; the notification is sent when the transaction commits.
+                let insert = format!(
+                    "WITH reserved AS ({INSERT} RETURNING key) \
+                     SELECT pg_notify('{}', '') FROM reserved",
+                    postgres::CHANNEL
+                );
+                let done = bind_row!(sqlx::query(&insert), row)
+                    .fetch_optional(&mut *connection)
+                    .await
+                    .map_err(Error::journal)?;
+                match done {
+                    None => sqlx::query_scalar(GET)
+                        .bind(&entry.key)
+                        .fetch_optional(&mut *connection)
+                        .await
+                        .map_err(Error::journal)?,
+                    Some(_) => None,
+                }
+            }
+            #[cfg(all(feature = "sqlite", feature = "postgres"))]
+            _ => {
+                return Err(Error::invalid_input(
+                    "the transaction is of another kind of database than the journal",
+                ));
+            }
+        };
+        if let Some(stored) = stored {
+            return check_same(&read(&stored)?, &entry.fingerprint);
+        }
+        // Workers of this process look soon, and more often for a while: the commit is still to come.
+        self.0.reserved.notify_one();
+        Ok(())
+    }
+
+    /// Takes the row that is due longest and that no other worker is taking.
+    pub(super) async fn claim_row(&self, claim: &JournalClaim) -> Result<Option<JournalEntry>> {
+        match self.ready().await? {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => {
+                // A read first: workers with nothing to do leave the lock for writing alone.
+                let due = "SELECT entry FROM payman_journal WHERE state = $1 AND due_at <= $2 \
+                           AND (identity IS NULL OR identity = $3) ORDER BY due_at LIMIT 1";
+                let bind = || {
+                    sqlx::query_scalar::<_, String>(due)
+                        .bind(claim.state().as_str())
+                        .bind(signed(to_millis(claim.now())))
+                        .bind(claim.identity())
+                };
+                if bind().fetch_optional(pool).await.map_err(Error::journal)?.is_none() {
+                    return Ok(None);
+                }
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.map_err(Error::journal)?;
+                let found = bind().fetch_optional(&mut *tx).await.map_err(Error::journal)?;
+                let Some(found) = found else {
+                    return Ok(None);
+                };
+                let claimed = claim.apply(read(&found)?);
+                let row = Row::new(&claimed)?;
+                bind_row!(sqlx::query(UPDATE), row)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(Error::journal)?;
+                self.committed(tx.commit().await, claimed).await
+            }
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(pool) => {
+                let due = "SELECT entry FROM payman_journal WHERE state = $1 AND due_at <= $2 \
+                           AND (identity IS NULL OR identity = $3) \
+                           ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED";
+                let mut tx = pool.begin().await.map_err(Error::journal)?;
+                let found: Option<String> = sqlx::query_scalar(due)
+                    .bind(claim.state().as_str())
+                    .bind(signed(to_millis(claim.now())))
+                    .bind(claim.identity())
+                    .fetch_optional(&mut *tx)
+                    .await
+                    .map_err(Error::journal)?;
+                let Some(found) = found else {
+                    return Ok(None);
+                };
+                let claimed = claim.apply(read(&found)?);
+                let row = Row::new(&claimed)?;
+                bind_row!(sqlx::query(UPDATE), row)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(Error::journal)?;
+                self.committed(tx.commit().await, claimed).await
+            }
+        }
+    }
+
+    /// A commit whose answer was lost may have been done: then the row holds this very claim.
+    async fn committed(
+        &self,
+        result: Result<(), sqlx::Error>,
+        claimed: JournalEntry,
+    ) -> Result<Option<JournalEntry>> {
+        let Err(error) = result else {
+            return Ok(Some(claimed));
+        };
+        for wait in [100, 400, 1600] {
+            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+            match self.load(&claimed.key).await {
+                Ok(stored) if stored.as_ref() == Some(&claimed) => return Ok(Some(claimed)),
+                Ok(_) => break,
+                Err(_) => {}
+            }
+        }
+        Err(Error::journal(error))
+    }
+
+    pub(super) async fn wait_for_reserved(&self) {
+        let here = self.0.reserved.notified();
+        #[cfg(feature = "postgres")]
+        if let Pool::Postgres(pool) = &self.0.pool.0 {
+            tokio::select! {
+                () = here => {}
+                () = self.0.listener.notified(pool) => {}
+            }
+            return;
+        }
+        here.await;
+    }
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
+
+    use sqlx::PgPool;
+    use sqlx::postgres::PgListener;
+    use tracing::debug;
+
+    pub(super) const CHANNEL: &str = "payman_journal";
+    const RETRY: Duration = Duration::from_secs(5);
+
+    /// The connection that is told of reserved asks; made when it is first needed, and again when it broke.
+    #[derive(Default)]
+    pub(in crate::journal::sql) struct Listener(Mutex<Option<PgListener>>);
+
+    impl Listener {
+        /// Completes at the next notification; it may complete for none.
+        pub(super) async fn notified(&self, pool: &PgPool) {
+            // A pool of one connection would be left with none.
+            if pool.options().get_max_connections() < 2 {
+                std::future::pending::<()>().await;
+            }
+            loop {
+                let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let listener = match kept {
+                    Some(listener) => Ok(listener),
+                    None => listen(pool).await,
+                };
+                let result = match listener {
+                    Ok(mut listener) => listener.recv().await.map(|_| listener),
+                    Err(error) => Err(error),
+                };
+                match result {
+                    Ok(mut listener) => {
+                        while listener.next_buffered().is_some() {}
+                        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+                        return;
+                    }
+                    Err(error) => {
+                        debug!(%error, "no notifications from PostgreSQL: polling");
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+}

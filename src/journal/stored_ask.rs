@@ -1,0 +1,208 @@
+//! An ask as a journal stores it, and the hash that a key is bound to.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::ask::{Continuation, TaskOrigin};
+use crate::ids::{SessionId, TaskId};
+use crate::wire::Metadata;
+use crate::wire::timestamp::Timestamp;
+
+/// All of an ask that is needed to send it later, or to recognize its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct StoredAsk {
+    pub(crate) text: String,
+    #[serde(default)]
+    pub(crate) origin: StoredOrigin,
+    #[serde(default)]
+    pub(crate) session: SessionChoice,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) message_metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) part_metadata: Metadata,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "StoredLimits::is_default")]
+    pub(crate) limits: StoredLimits,
+}
+
+/// Where the task id of an ask comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum StoredOrigin {
+    #[default]
+    Minted,
+    Chosen,
+    /// The ask continues the task with its task id.
+    Continued {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Timestamp>,
+    },
+}
+
+/// The session that an ask names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum SessionChoice {
+    /// The session of the client that sends it.
+    #[default]
+    Client,
+    New,
+    Given(SessionId),
+}
+
+/// The ask's own limits; durations in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct StoredLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reply_timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_event_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_reply_bytes: Option<usize>,
+}
+
+impl StoredLimits {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub(crate) fn millis(limit: Option<Duration>) -> Option<u64> {
+        limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl StoredAsk {
+    pub(crate) fn is_continuation(&self) -> bool {
+        matches!(self.origin, StoredOrigin::Continued { .. })
+    }
+
+    pub(crate) fn task_origin(&self) -> TaskOrigin {
+        match &self.origin {
+            StoredOrigin::Minted => TaskOrigin::Minted,
+            StoredOrigin::Chosen => TaskOrigin::Chosen,
+            StoredOrigin::Continued { since } => {
+                let (text, since) = (self.text.clone(), since.clone());
+                TaskOrigin::Continued(Box::new(Continuation { text, since }))
+            }
+        }
+    }
+
+    /// The hash of what is asked: text, metadata, session choice, and the task where one is continued.
+    ///
+    /// Headers, limits and a new task's id are not part of it: they differ from call to call.
+    pub(crate) fn fingerprint(&self, task_id: &TaskId) -> String {
+        let content = json!({
+            "text": self.text,
+            "continues": self.is_continuation().then_some(task_id),
+            "session": self.session,
+            "metadata": self.metadata,
+            "messageMetadata": self.message_metadata,
+            "partMetadata": self.part_metadata,
+        });
+        let mut canonical = String::new();
+        write_canonical(&content, &mut canonical);
+        let mut hash = String::from("1:");
+        for byte in Sha256::digest(canonical.as_bytes()) {
+            let _ = write!(hash, "{byte:02x}");
+        }
+        hash
+    }
+}
+
+/// JSON with sorted keys, whatever order `serde_json`'s features keep.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            let mut keys: Vec<_> = fields.iter().collect();
+            keys.sort_unstable_by_key(|(key, _)| *key);
+            out.push('{');
+            for (position, (key, value)) in keys.into_iter().enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                let _ = write!(out, "{}:", Value::from(key.as_str()));
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (position, item) in items.iter().enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => {
+            let _ = write!(out, "{scalar}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ask;
+
+    fn fingerprint(ask: &Ask) -> String {
+        ask.to_stored().fingerprint(ask.task_id())
+    }
+
+    #[test]
+    fn the_hash_covers_content_and_nothing_else() {
+        let ask =
+            || Ask::new("Pay Tyllen $50").metadata("b", 1).metadata("a", json!({"y":1,"x":2}));
+        let same = [
+            ask(),
+            Ask::new("Pay Tyllen $50").metadata("a", json!({"x":2,"y":1})).metadata("b", 1),
+            ask().deadline(Duration::from_secs(1)),
+            ask().idempotency_key("another"),
+        ];
+        for other in &same {
+            assert_eq!(fingerprint(&ask()), fingerprint(other));
+        }
+        let different = [
+            Ask::new("Pay Tyllen $50"),
+            Ask::new("Pay Tyllen $60").metadata("b", 1).metadata("a", json!({"y":1,"x":2})),
+            ask().new_session(),
+            ask().session("ses-1"),
+            ask().message_metadata("c", 1),
+            ask().part_metadata("c", 1),
+            ask().continue_task("tsk-1"),
+        ];
+        for (position, other) in different.iter().enumerate() {
+            assert_ne!(fingerprint(&ask()), fingerprint(other), "{position}");
+        }
+    }
+
+    #[test]
+    fn an_ask_survives_storage() -> Result<(), serde_json::Error> {
+        let ask = Ask::new("yes")
+            .continue_task("tsk-1")
+            .session("ses-1")
+            .metadata("a", 1)
+            .deadline(Duration::from_secs(3));
+        let stored = ask.to_stored();
+        let read: StoredAsk = serde_json::from_str(&serde_json::to_string(&stored)?)?;
+        assert_eq!(read, stored);
+        let again = Ask::from_stored(read, TaskId::from("tsk-1"));
+        assert_eq!(again.to_stored(), stored);
+        assert_eq!(again.task_id(), "tsk-1");
+        Ok(())
+    }
+}

@@ -1,0 +1,325 @@
+//! Sends reserved asks: any number of workers share a journal.
+
+use std::fmt;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::entry::JournalEntry;
+use super::keyed::{ClientJournal, Sending};
+use super::{ClaimPurpose, JournalClaim, lookup};
+use crate::ask::Ask;
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::time::instant_after;
+use crate::wire::request::method;
+
+/// Sends the asks that were reserved in a journal, and looks up those whose outcome is unknown.
+///
+/// Any number of workers, in any number of processes, share a journal: each reserved ask is taken by one of them. A worker
+/// that dies leaves its asks in [`Sending`](crate::JournalState::Sending); the others look them up, and never send them
+/// again. What was surely not done goes back to [`Reserved`](crate::JournalState::Reserved) and is sent again later, with
+/// growing waits; what no repetition can mend stays there, with its [last error](crate::JournalEntry::last_error),
+/// until it is [released](crate::Journal::release).
+///
+/// A reserved ask that names no session is asked in a session of its own.
+///
+/// ```no_run
+/// # async fn f(client: payman_sdk::Client, shutdown: tokio::sync::oneshot::Receiver<()>) -> payman_sdk::Result<()> {
+/// use payman_sdk::JournalWorker;
+///
+/// JournalWorker::new(client).concurrency(8).run(async { drop(shutdown.await) }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a worker does nothing until it runs"]
+pub struct JournalWorker {
+    client: Client,
+    concurrency: usize,
+    interval: Option<Duration>,
+    poll_interval: Duration,
+    max_attempts: u32,
+    drain: Duration,
+}
+
+/// The first wait after the journal had nothing to do; doubled up to the poll interval.
+const FIRST_IDLE: Duration = Duration::from_millis(10);
+/// One claim in so many looks for unknown outcomes before it looks for reserved asks.
+const LOOKUP_TURN: u32 = 16;
+/// How long one lookup may take.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
+
+impl JournalWorker {
+    /// A worker that asks with this client, and shares its journal.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            concurrency: 4,
+            interval: None,
+            poll_interval: Duration::from_secs(1),
+            max_attempts: 20,
+            drain: Duration::from_secs(60),
+        }
+    }
+
+    /// Sets how many asks are in progress at most. Default 4; at least 1.
+    pub fn concurrency(mut self, asks: usize) -> Self {
+        self.concurrency = asks.max(1);
+        self
+    }
+
+    /// Sets how many asks are sent in a minute at most, evenly spaced. Default: no limit. 0 counts as 1.
+    pub fn per_minute(mut self, asks: u32) -> Self {
+        self.interval = Some(Duration::from_secs(60) / asks.max(1));
+        self
+    }
+
+    /// Sets how long the worker waits, where nothing wakes it, before it looks for reserved asks. Default 1 s.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.poll_interval = interval.max(FIRST_IDLE);
+        self
+    }
+
+    /// Sets how often an ask is tried that was surely not done. Default 20.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// Sets how long asks in progress may take after the shutdown signal. Default 60 s.
+    ///
+    /// What is still in progress then stays in [`Sending`](crate::JournalState::Sending), and is looked up later.
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.drain = limit;
+        self
+    }
+
+    /// Works until `shutdown` completes; then begins nothing, and ends when the asks in progress have ended, or their
+    /// [time](Self::drain_timeout) is up.
+    ///
+    /// A journal or platform that fails does not end it: it waits and tries again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client without a journal.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
+        let Some(journal) = self.client.journal().cloned() else {
+            return Err(Error::invalid_input("a worker needs a journal: Config::journal"));
+        };
+        let mut run = Run {
+            worker: &self,
+            journal: &journal,
+            steps: FuturesUnordered::new(),
+            in_progress: 0,
+            claim: ClaimStep::Due,
+            idle: FIRST_IDLE,
+            claims: 0,
+            next_send: Instant::now(),
+        };
+        let mut shutdown = pin!(shutdown);
+        let mut woken = journal.journal().reserved();
+        loop {
+            run.start_claim();
+            let due = run.claim_due();
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(step) = run.steps.next(), if !run.steps.is_empty() => run.take(step),
+                () = &mut woken => {
+                    run.wake();
+                    woken = journal.journal().reserved();
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    run.claim = ClaimStep::Due;
+                }
+            }
+        }
+        drop(woken);
+        run.drain().await;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for JournalWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalWorker")
+            .field("client", &self.client)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that the worker waits for. A claim is never dropped half-way: it may have been stored.
+enum Step {
+    Claimed(Result<Option<Claimed>>),
+    Done,
+}
+
+enum Claimed {
+    ToSend(JournalEntry),
+    ToLookUp(JournalEntry),
+}
+
+enum ClaimStep {
+    /// The next claim may begin.
+    Due,
+    InProgress,
+    /// There was nothing to do.
+    IdleUntil(Instant),
+}
+
+struct Run<'w> {
+    worker: &'w JournalWorker,
+    journal: &'w ClientJournal,
+    steps: FuturesUnordered<BoxFuture<'w, Step>>,
+    in_progress: usize,
+    claim: ClaimStep,
+    idle: Duration,
+    claims: u32,
+    next_send: Instant,
+}
+
+impl<'w> Run<'w> {
+    fn start_claim(&mut self) {
+        let has_room = self.in_progress < self.worker.concurrency;
+        if !has_room || !matches!(self.claim, ClaimStep::Due) {
+            return;
+        }
+        self.claims = self.claims.wrapping_add(1);
+        self.claim = ClaimStep::InProgress;
+        let (worker, journal) = (self.worker, self.journal);
+        let may_send = Instant::now() >= self.next_send;
+        let lookups_first = self.claims % LOOKUP_TURN == 0;
+        self.steps.push(Box::pin(async move {
+            Step::Claimed(claim(worker, journal, may_send, lookups_first).await)
+        }));
+    }
+
+    /// When an idle worker claims again.
+    fn claim_due(&self) -> Option<Instant> {
+        match self.claim {
+            ClaimStep::IdleUntil(due) => Some(due),
+            ClaimStep::Due | ClaimStep::InProgress => None,
+        }
+    }
+
+    fn wake(&mut self) {
+        self.idle = FIRST_IDLE;
+        if let ClaimStep::IdleUntil(_) = self.claim {
+            self.claim = ClaimStep::Due;
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Done => self.in_progress = self.in_progress.saturating_sub(1),
+            Step::Claimed(Ok(Some(claimed))) => {
+                self.claim = ClaimStep::Due;
+                self.idle = FIRST_IDLE;
+                self.in_progress = self.in_progress.saturating_add(1);
+                if let (Claimed::ToSend(_), Some(interval)) = (&claimed, self.worker.interval) {
+                    self.next_send = instant_after(interval);
+                }
+                self.steps.push(Box::pin(handle(self.worker, self.journal, claimed)));
+            }
+            Step::Claimed(nothing) => {
+                if let Err(error) = nothing {
+                    warn!(%error, "the journal's worker cannot go on, and tries again");
+                }
+                let mut due = instant_after(self.idle);
+                if self.next_send > Instant::now() {
+                    due = due.min(self.next_send);
+                }
+                self.claim = ClaimStep::IdleUntil(due);
+                self.idle = self.idle.saturating_mul(2).min(self.worker.poll_interval);
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        let mut limit = pin!(tokio::time::sleep(self.worker.drain));
+        while !self.steps.is_empty() {
+            let step = tokio::select! {
+                biased;
+                step = self.steps.next() => step,
+                () = &mut limit => {
+                    warn!(asks = self.in_progress, "the journal's worker ends with asks in progress");
+                    return;
+                }
+            };
+            // What was taken last was not sent: others may have it.
+            if let Some(Step::Claimed(Ok(Some(Claimed::ToSend(entry))))) = step {
+                let journal = self.journal;
+                self.steps.push(Box::pin(async move {
+                    Sending::new(journal, entry, Some(u32::MAX)).give_back().await;
+                    Step::Done
+                }));
+            }
+        }
+    }
+}
+
+async fn claim(
+    worker: &JournalWorker,
+    journal: &ClientJournal,
+    may_send: bool,
+    lookups_first: bool,
+) -> Result<Option<Claimed>> {
+    // Without a token nothing can be sent: what is not taken needs no lookup later.
+    worker.client.access_token().await?;
+    let send = async || {
+        if !may_send {
+            return Ok(None);
+        }
+        let claim = JournalClaim::new(ClaimPurpose::Send, journal.identity().clone());
+        Ok(journal.journal().claim(&claim).await?.map(Claimed::ToSend))
+    };
+    let look_up = async || {
+        let claim = JournalClaim::new(ClaimPurpose::LookUp, journal.identity().clone());
+        Ok::<_, Error>(journal.journal().claim(&claim).await?.map(Claimed::ToLookUp))
+    };
+    if lookups_first {
+        return match look_up().await? {
+            Some(claimed) => Ok(Some(claimed)),
+            None => send().await,
+        };
+    }
+    match send().await? {
+        Some(claimed) => Ok(Some(claimed)),
+        None => look_up().await,
+    }
+}
+
+async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: Claimed) -> Step {
+    match claimed {
+        Claimed::ToSend(entry) => {
+            let task_id = entry.task_id.clone();
+            let ask = Ask::claimed(entry, worker.max_attempts);
+            match worker.client.ask(ask).await {
+                Ok(reply) => {
+                    debug!(%task_id, state = %reply.state(), "a reserved ask was answered")
+                }
+                Err(error) => warn!(%task_id, %error, "a reserved ask was not answered"),
+            }
+        }
+        Claimed::ToLookUp(entry) => {
+            let ask = Ask::from_stored(entry.ask.clone(), entry.task_id.clone());
+            let platform = worker.client.platform();
+            let session = worker.client.session_id();
+            match ask.prepare(method::SEND, &session, &platform.limits) {
+                Ok(mut ask) => {
+                    let until = instant_after(LOOKUP_LIMIT);
+                    lookup::check(platform, journal, entry, &mut ask.context, until).await;
+                }
+                Err(error) => warn!(%error, "the journal holds an ask that cannot be looked up"),
+            }
+        }
+    }
+    Step::Done
+}

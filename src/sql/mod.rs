@@ -1,0 +1,297 @@
+//! What the journal and the token store share: a pool of either database, and embedded migrations.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::error::{Error, Result};
+
+#[cfg(feature = "postgres")]
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+#[cfg(feature = "sqlite")]
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
+
+/// How long a call waits for a connection of a pool made here.
+const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
+/// How long SQLite waits for another process that writes.
+#[cfg(feature = "sqlite")]
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+
+/// A pool of connections to SQLite or PostgreSQL, as the SDK takes it: made from a `sqlx` pool.
+#[derive(Clone)]
+pub struct SqlPool(pub(crate) Pool);
+
+#[derive(Clone)]
+pub(crate) enum Pool {
+    #[cfg(feature = "sqlite")]
+    Sqlite(SqlitePool),
+    #[cfg(feature = "postgres")]
+    Postgres(PgPool),
+}
+
+#[cfg(feature = "sqlite")]
+impl From<SqlitePool> for SqlPool {
+    fn from(pool: SqlitePool) -> Self {
+        Self(Pool::Sqlite(pool))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<PgPool> for SqlPool {
+    fn from(pool: PgPool) -> Self {
+        Self(Pool::Postgres(pool))
+    }
+}
+
+impl fmt::Debug for SqlPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(_) => "SqlPool(SQLite)",
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(_) => "SqlPool(PostgreSQL)",
+        })
+    }
+}
+
+/// Runs the same code on either pool.
+macro_rules! on_pool {
+    ($pool:expr, $name:ident => $body:expr) => {
+        match $pool {
+            #[cfg(feature = "sqlite")]
+            $crate::sql::Pool::Sqlite($name) => $body,
+            #[cfg(feature = "postgres")]
+            $crate::sql::Pool::Postgres($name) => $body,
+        }
+    };
+}
+pub(crate) use on_pool;
+
+/// Whether the database's file may be read by other users of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileAccess {
+    /// As the process creates files.
+    Default,
+    /// Only the owner, if the file is created here: it holds secrets.
+    OwnerOnly,
+}
+
+impl SqlPool {
+    /// Connects to the database at `url`: `sqlite://path` or `postgres://…`.
+    pub(crate) async fn connect(url: &str, access: FileAccess) -> Result<Self> {
+        let scheme = url.split(':').next().unwrap_or_default();
+        match scheme {
+            "sqlite" => connect_sqlite(url, access).await,
+            "postgres" | "postgresql" => connect_postgres(url).await,
+            _ => Err(Error::invalid_input(
+                "the database's URL is neither sqlite://… nor postgres://…",
+            )),
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+async fn connect_sqlite(url: &str, access: FileAccess) -> Result<SqlPool> {
+    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+    use std::str::FromStr;
+
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|_| Error::invalid_input("the database's URL is no SQLite URL: sqlite://path"))?
+        .create_if_missing(true)
+        .busy_timeout(BUSY_LIMIT)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit survives a loss of power: an ask is recorded before it is sent.
+        .synchronous(SqliteSynchronous::Full);
+    if access == FileAccess::OwnerOnly {
+        create_private(options.get_filename()).map_err(Error::database)?;
+    }
+    let pool = SqlitePoolOptions::new()
+        // SQLite has one writer; and a database in memory belongs to its connection.
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(ACQUIRE_LIMIT.saturating_add(BUSY_LIMIT))
+        .connect_with(options)
+        .await
+        .map_err(Error::database)?;
+    Ok(pool.into())
+}
+
+#[cfg(feature = "sqlite")]
+fn create_private(path: &std::path::Path) -> std::io::Result<()> {
+    let name = path.as_os_str();
+    if name.is_empty() || name == ":memory:" || name.to_string_lossy().starts_with("file:") {
+        return Ok(());
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(feature = "sqlite"))]
+async fn connect_sqlite(_: &str, _: FileAccess) -> Result<SqlPool> {
+    Err(Error::invalid_input("SQLite needs the crate's feature `sqlite`"))
+}
+
+#[cfg(feature = "postgres")]
+async fn connect_postgres(url: &str) -> Result<SqlPool> {
+    use sqlx::postgres::PgConnectOptions;
+    use std::str::FromStr;
+
+    // Without the cause: it may quote the URL, and that may hold a password.
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        Error::invalid_input("the database's URL is no PostgreSQL URL: postgres://user@host/name")
+    })?;
+    let pool = PgPoolOptions::new()
+        .max_connections(8)
+        .acquire_timeout(ACQUIRE_LIMIT)
+        .connect_with(options)
+        .await
+        .map_err(Error::database)?;
+    Ok(pool.into())
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn connect_postgres(_: &str) -> Result<SqlPool> {
+    Err(Error::invalid_input("PostgreSQL needs the crate's feature `postgres`"))
+}
+
+/// The statements that bring a component's tables from one version to the next, in either database's SQL.
+pub(crate) struct Migration {
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "the other database's"))]
+    pub(crate) sqlite: &'static str,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "the other database's"))]
+    pub(crate) postgres: &'static str,
+}
+
+/// The tables of one component, created when they are first needed.
+pub(crate) struct Tables {
+    component: &'static str,
+    migrations: &'static [Migration],
+    ready: Arc<AtomicBool>,
+}
+
+impl Clone for Tables {
+    fn clone(&self) -> Self {
+        Self { ready: Arc::clone(&self.ready), ..*self }
+    }
+}
+
+impl Tables {
+    pub(crate) fn new(component: &'static str, migrations: &'static [Migration]) -> Self {
+        Self { component, migrations, ready: Arc::default() }
+    }
+
+    pub(crate) fn are_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Creates the tables, or brings them up to date. Two processes may do so at once.
+    pub(crate) async fn ensure(&self, pool: &SqlPool) -> Result<(), sqlx::Error> {
+        match &pool.0 {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => {
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                self.migrate_sqlite(&mut tx).await?;
+                tx.commit().await?;
+            }
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                self.migrate_postgres(&mut tx).await?;
+                tx.commit().await?;
+            }
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Within a transaction.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn migrate_sqlite<'a>(
+        &'a self,
+        connection: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            sqlx::Executor::execute(&mut *connection, MIGRATIONS_TABLE).await?;
+            let version: i64 = sqlx::query_scalar(VERSION)
+                .bind(self.component)
+                .fetch_one(&mut *connection)
+                .await?;
+            for (number, migration) in self.after(version) {
+                sqlx::Executor::execute(&mut *connection, migration.sqlite).await?;
+                sqlx::query(RECORD)
+                    .bind(self.component)
+                    .bind(number)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Within a transaction.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn migrate_postgres<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+    ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
+        Box::pin(async move {
+            // A role that may not create tables can use those that are there.
+            let exists: bool =
+                sqlx::query_scalar("SELECT to_regclass('payman_migrations') IS NOT NULL")
+                    .fetch_one(&mut *connection)
+                    .await?;
+            if !exists {
+                // Two processes that start at once: the second waits for the first to commit.
+                sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)")
+                    .execute(&mut *connection)
+                    .await?;
+                sqlx::Executor::execute(&mut *connection, MIGRATIONS_TABLE).await?;
+            }
+            let mut version = self.postgres_version(connection).await?;
+            if !self.after(version).is_empty() {
+                sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)")
+                    .execute(&mut *connection)
+                    .await?;
+                version = self.postgres_version(connection).await?;
+            }
+            for (number, migration) in self.after(version) {
+                sqlx::Executor::execute(&mut *connection, migration.postgres).await?;
+                sqlx::query(RECORD)
+                    .bind(self.component)
+                    .bind(number)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Ok(())
+        })
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn postgres_version(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(VERSION).bind(self.component).fetch_one(&mut *connection).await
+    }
+
+    fn after(&self, version: i64) -> Vec<(i64, &'static Migration)> {
+        (1..).zip(self.migrations).filter(|(number, _)| *number > version).collect()
+    }
+}
+
+const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS payman_migrations (
+    component TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    PRIMARY KEY (component, version)
+)";
+const VERSION: &str =
+    "SELECT COALESCE(MAX(version), 0) FROM payman_migrations WHERE component = $1";
+const RECORD: &str = "INSERT INTO payman_migrations (component, version) VALUES ($1, $2)";

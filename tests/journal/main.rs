@@ -1,0 +1,7 @@
+//! Idempotency keys, their journals and the worker, against the emulator's ledger.
+
+mod chaos;
+mod keys;
+mod streams;
+mod support;
+mod worker;
