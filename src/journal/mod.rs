@@ -45,6 +45,7 @@
 //! a journal need a subject each.
 //!
 //! One ask makes two durable writes: one before its first byte, one with its reply.
+#![cfg_attr(all(feature = "sqlite", feature = "axum", feature = "emulator"), doc = include_str!("handler.md"))]
 
 mod entry;
 mod keyed;
