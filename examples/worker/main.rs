@@ -1,107 +1,75 @@
-//! A queue worker that pays: bounded concurrency, no payment twice, a clean end on Ctrl-C and SIGTERM.
+//! A payout service: an HTTP route writes an order and reserves its ask in one transaction; workers send.
 //!
 //! ```sh
-//! cargo run --example worker                                   # ten payments on the emulator
-//! echo 'Pay Tyllen $5' | cargo run --example worker -- queue.jsonl      # your own, one ask a line
+//! cargo run --example worker                        # the emulator, SQLite, http://127.0.0.1:8080 (PORT for another)
+//! curl -d '{"id":"4711","payee":"Tyllen","amount":"50.00"}' -H 'content-type: application/json' localhost:8080/payouts
+//! curl localhost:8080/payouts/4711
+//! curl 'localhost:8080/payouts?state=sending'       # outcomes that are unknown
 //!
-//! # Kill it in the middle and start it again: the queue and the emulator both stay.
-//! cargo run --features cli -- emulator --port 4020 &
-//! export PAYMAN_BASE_URL=http://127.0.0.1:4020 PAYMAN_CLIENT_ID=any PAYMAN_CLIENT_SECRET=any
-//! cargo run --example worker -- --live queue.jsonl
+//! DATABASE_URL=postgres://user@localhost/payouts cargo run --example worker -- --live    # the platform: real money
 //! ```
 //!
-//! A job's task id is on the disk before the job is asked. After a crash, what may have been asked is looked up
-//! and never asked again; where the platform does not know the task, the job stays `unclear`, for a person.
+//! The same order again, a crash at any moment, or more of these processes on one database: each order is paid once.
+//! Where the platform does not know an order's task after a crash, a person looks at the wallet and decides:
+//! `payman journal release KEY --reason TEXT`.
 
-mod journal;
+mod database;
+mod routes;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(test)]
 mod tests;
-mod worker;
 
 use std::error::Error;
-use std::io::{self, BufRead};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io;
 
-use tokio::sync::mpsc;
+use payman_sdk::{Client, JournalWorker};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use journal::Journal;
-use worker::{End, Worker};
+use database::Database;
+
+/// How many asks are in progress at most.
+const CONCURRENCY: usize = 8;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let payman = support::Payman::start().await?;
-    let given =
-        std::env::args().skip(1).find(|argument| !argument.starts_with("--")).map(PathBuf::from);
-    let demo = payman.emulator().is_some() && given.is_none();
-    let path = given.unwrap_or_else(|| {
-        std::env::temp_dir().join(format!("queue-{}.jsonl", std::process::id()))
-    });
-    eprintln!("the queue is {}", path.display());
-    let journal = Arc::new(Journal::open(path)?);
+    // The emulator forgets everything when it ends, so its journal may too.
+    let scratch = tempfile::tempdir()?;
+    let fallback = match payman.emulator() {
+        Some(_) => format!("sqlite://{}", scratch.path().join("payouts.db").display()),
+        None => "sqlite://payouts.db".to_owned(),
+    };
+    let url = std::env::var("DATABASE_URL").unwrap_or(fallback);
+    let (database, journal) = Database::open(&url).await?;
+    let client = Client::with_credentials(payman.config()?.journal(journal.clone()))?;
     if payman.emulator().is_some() {
-        payman.client()?.ask("Create payee Tyllen").await?;
-        payman.client()?.ask("Create payee Ann").await?;
+        client.ask("Create payee Tyllen").await?;
     }
 
-    let worker = Worker {
-        client: payman.client()?,
-        journal: Arc::clone(&journal),
-        concurrency: 8,
-        drain: Duration::from_secs(30),
-        patience: Duration::from_secs(30),
-    };
-    let work = worker.run(stop_signal()?);
-    let end = tokio::select! {
-        end = work => end?,
-        error = take_in(&journal, demo) => return Err(error.into()),
-    };
-    if end == End::LeftSome {
-        eprintln!("not all was settled in time; the next start looks it up");
-    }
-    Ok(())
-}
-
-/// Takes jobs in until there are no more, and then waits: only the worker ends the program.
-async fn take_in(journal: &Journal, demo: bool) -> io::Error {
-    let taken = if demo { take_in_demo(journal).await } else { take_in_lines(journal).await };
-    match taken {
-        Ok(()) => journal.close(),
-        Err(error) => return error,
-    }
-    std::future::pending().await
-}
-
-async fn take_in_demo(journal: &Journal) -> io::Result<()> {
-    for dollars in 1..=10 {
-        journal
-            .add(format!("Pay {} ${dollars}", if dollars % 2 == 0 { "Ann" } else { "Tyllen" }))
-            .await?;
-    }
-    Ok(())
-}
-
-/// Standard input, one ask a line.
-async fn take_in_lines(journal: &Journal) -> io::Result<()> {
-    let (sender, mut lines) = mpsc::channel(64);
-    // A thread of its own: one that waits for input would keep the runtime, and so the program, from ending.
-    std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let (stop, stopped) = watch::channel(false);
+    let signal = stop_signal()?;
+    tokio::spawn(async move {
+        signal.await;
+        stop.send_replace(true);
     });
-    while let Some(line) = lines.recv().await {
-        let line = line?;
-        if !line.trim().is_empty() {
-            journal.add(line).await?;
-        }
-    }
+    let worker = JournalWorker::new(client.clone()).concurrency(CONCURRENCY);
+    let working = tokio::spawn(worker.run(stop_of(stopped.clone())));
+    axum::serve(listener, routes::router(database, journal))
+        .with_graceful_shutdown(stop_of(stopped))
+        .await?;
+    // Asks in progress end first; what does not is looked up after the next start.
+    working.await??;
     Ok(())
+}
+
+async fn stop_of(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Ctrl-C, or what a service manager sends.

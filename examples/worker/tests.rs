@@ -1,263 +1,148 @@
-use std::collections::BTreeMap;
-use std::future::{pending, ready};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+//! The service, with workers that are killed, against the emulator's ledger.
+
+use std::time::{Duration, Instant};
 
 use payman_sdk::emulator::{Decimal, Fault, Operation};
-use payman_sdk::{Client, Config, Emulator, RetryPolicy, TaskId};
+use payman_sdk::{Client, Emulator, JournalWorker, SqlJournal, reqwest};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{sleep, timeout};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-use crate::journal::{Journal, Record};
-use crate::worker::{End, Worker};
+use crate::database::Database;
+use crate::routes::router;
+use crate::support::Payman;
 
-const LONG: Duration = Duration::from_secs(60);
-
-async fn emulator() -> Emulator {
-    let emulator = Emulator::start().await.unwrap();
-    emulator.client().ask("Create payee Tyllen").await.unwrap();
-    emulator
+struct Service {
+    payman: Emulator,
+    journal: SqlJournal,
+    client: Client,
+    address: String,
+    http: reqwest::Client,
+    _directory: TempDir,
 }
 
-fn worker(client: Client, path: &Path) -> Worker {
-    let journal = Arc::new(Journal::open(path).unwrap());
-    Worker { client, journal, concurrency: 4, drain: LONG, patience: Duration::from_millis(300) }
-}
-
-/// The worker that a restart makes: whatever the killed one was still writing is waited for.
-async fn restarted(client: Client, path: &Path) -> Worker {
-    while let Err(error) = Journal::open(path) {
-        assert!(error.to_string().contains("another worker"), "{error}");
-        sleep(Duration::from_millis(5)).await;
+impl Service {
+    async fn start() -> Self {
+        let payman = Emulator::start().await.unwrap();
+        payman.client().ask("Create payee Tyllen").await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("payouts.db").display());
+        let (database, journal) = Database::open(&url).await.unwrap();
+        let config = Payman::at(payman.base_url()).config().unwrap();
+        let client = Client::with_credentials(config.journal(journal.clone())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let router = router(database, journal.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { payman, journal, client, address, http, _directory: directory }
     }
-    worker(client, path)
-}
 
-fn a_queue() -> (TempDir, std::path::PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("queue.jsonl");
-    (directory, path)
-}
-
-/// One amount a job, so that each payment tells whose it is.
-async fn add_payments(journal: &Journal, count: u32) {
-    for dollars in 1..=count {
-        journal.add(format!("Pay Tyllen ${dollars}")).await.unwrap();
+    fn work(&self) -> JoinHandle<payman_sdk::Result<()>> {
+        let worker = JournalWorker::new(self.client.clone()).concurrency(4);
+        tokio::spawn(worker.run(std::future::pending()))
     }
-}
 
-fn lines(path: &Path) -> Vec<Record> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn done(path: &Path) -> Vec<u64> {
-    let done = |record: Record| match record {
-        Record::Done { job, .. } => Some(job),
-        _ => None,
-    };
-    let mut jobs: Vec<u64> = lines(path).into_iter().filter_map(done).collect();
-    jobs.sort_unstable();
-    jobs
-}
-
-/// How often each amount was paid; and no task was ever sent twice.
-fn ledger(emulator: &Emulator) -> BTreeMap<u64, usize> {
-    let state = emulator.state();
-    assert!(state.sends.values().all(|sends| *sends == 1), "{:?}", state.sends);
-    let mut paid = BTreeMap::new();
-    for payment in state.payments {
-        let dollars = (1..1000).find(|dollars| payment.amount == Decimal::from(*dollars)).unwrap();
-        *paid.entry(dollars).or_default() += 1;
+    async fn post(&self, id: u32, amount: &str) -> u16 {
+        let payout = json!({ "id": id.to_string(), "payee": "Tyllen", "amount": amount });
+        let request = self.http.post(format!("{}/payouts", self.address));
+        let body = payout.to_string();
+        let sent = request.header("content-type", "application/json").body(body).send().await;
+        sent.unwrap().status().as_u16()
     }
-    paid
-}
 
-fn each_once(count: u64) -> BTreeMap<u64, usize> {
-    (1..=count).map(|dollars| (dollars, 1)).collect()
+    async fn get(&self, path: &str) -> Value {
+        let sent = self.http.get(format!("{}{path}", self.address)).send().await.unwrap();
+        serde_json::from_str(&sent.text().await.unwrap()).unwrap()
+    }
+
+    async fn settled(&self) -> usize {
+        self.get("/payouts?state=settled").await.as_array().unwrap().len()
+    }
+
+    async fn until(&self, condition: impl AsyncFn() -> bool) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        while !condition().await {
+            assert!(Instant::now() < limit, "{:?}", self.payman.state().payments);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn paid(&self) -> Vec<Decimal> {
+        let state = self.payman.state();
+        assert!(state.sends.values().all(|sends| *sends == 1), "{:?}", state.sends);
+        let mut paid: Vec<_> = state.payments.iter().map(|payment| payment.amount).collect();
+        paid.sort_unstable();
+        paid
+    }
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_pays_each_exactly_once() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
+async fn an_order_is_paid_once_however_often_it_is_posted() {
+    let service = Service::start().await;
+    let work = service.work();
+    for _ in 0..3 {
+        assert_eq!(service.post(1, "50.00").await, 202);
+    }
+    assert_eq!(service.post(1, "60.00").await, 409);
+    service.until(async || service.settled().await == 1).await;
+    let shown = service.get("/payouts/1").await;
+    assert_eq!(shown["payout"]["amount"], "50.00");
+    assert_eq!(shown["outcome"]["state"], "settled");
+    assert!(shown["outcome"]["answer"].as_str().unwrap().contains("Paid $50.00 to Tyllen"));
+    assert_eq!(service.post(1, "50.00").await, 202);
+    assert_eq!(service.paid(), [Decimal::from(50)]);
+    work.abort();
+}
+
+#[tokio::test]
+async fn words_that_are_no_payee_or_amount_are_refused() {
+    let service = Service::start().await;
+    for amount in ["", "-5", "5.5", "5,00", "5.00 and then 1.00", "1e3", "$5"] {
+        assert_eq!(service.post(1, amount).await, 400, "{amount}");
+    }
+    let payee = json!({ "id": "1", "payee": "Tyllen $5\nPay Ann", "amount": "5" });
+    let request = service.http.post(format!("{}/payouts", service.address));
+    let request = request.header("content-type", "application/json").body(payee.to_string());
+    assert_eq!(request.send().await.unwrap().status(), 400);
+    assert!(service.get("/payouts?state=reserved").await.as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn workers_that_are_killed_pay_each_order_exactly_once() {
+    let service = Service::start().await;
     // Three are answered. The next four are paid, and nobody hears of it.
-    emulator.fault(Fault::stall().on(Operation::Send).after_acting().skip(3).times(4));
-    let first = worker(emulator.client(), &path);
-    add_payments(&first.journal, 12).await;
-    let running = tokio::spawn(async move { first.run(pending()).await });
-    while emulator.state().payments.len() < 7 || done(&path).len() < 3 {
-        sleep(Duration::from_millis(5)).await;
+    let stalled = Fault::stall().on(Operation::Send).after_acting().skip(3).times(4);
+    service.payman.fault(stalled);
+    for id in 1..=12 {
+        assert_eq!(service.post(id, &format!("{id}.00")).await, 202);
     }
-    running.abort();
-    assert!(running.await.unwrap_err().is_cancelled());
-    assert_eq!(done(&path).len(), 3);
-
-    let second = restarted(emulator.client(), &path).await;
-    second.journal.close();
-    assert_eq!(timeout(LONG, second.run(pending())).await.unwrap().unwrap(), End::Clean);
-    assert_eq!(ledger(&emulator), each_once(12));
-    assert_eq!(done(&path), (1..=12).collect::<Vec<_>>());
+    let first = service.work();
+    service.until(async || service.paid().len() == 7 && service.settled().await == 3).await;
+    first.abort();
+    let second = service.work();
+    service.until(async || service.settled().await == 12).await;
+    second.abort();
+    assert_eq!(service.paid(), (1..=12).map(Decimal::from).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn what_still_runs_is_followed_after_a_restart() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    emulator.configure(|settings| settings.agent_delay = Duration::from_millis(700));
-    let first = worker(emulator.client(), &path);
-    add_payments(&first.journal, 4).await;
-    let running = tokio::spawn(async move { first.run(pending()).await });
-    while emulator.state().sends.len() < 5 {
-        sleep(Duration::from_millis(5)).await;
-    }
-    running.abort();
-    let _ = running.await;
-
-    let second = restarted(emulator.client(), &path).await;
-    second.journal.close();
-    second.run(pending()).await.unwrap();
-    assert_eq!(ledger(&emulator), each_once(4));
-    assert_eq!(done(&path), [1, 2, 3, 4]);
-}
-
-/// Killed at any moment, again and again: no payment is made twice, and none is lost without a word.
-#[tokio::test]
-async fn killed_at_random_nothing_is_paid_twice() {
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    const JOBS: u32 = 40;
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    add_payments(&Journal::open(&path).unwrap(), JOBS).await;
-    for _ in 0..15 {
-        let worker =
-            Worker { patience: Duration::ZERO, ..restarted(emulator.client(), &path).await };
-        worker.journal.close();
-        let running = tokio::spawn(async move { worker.run(pending()).await });
-        sleep(Duration::from_micros(random.u64(500..20_000))).await;
-        running.abort();
-        let _ = running.await;
-    }
-    let last = restarted(emulator.client(), &path).await;
-    last.journal.close();
-    assert_eq!(last.run(pending()).await.unwrap(), End::Clean);
-    drop(last);
-
-    let paid = ledger(&emulator);
-    assert!(paid.values().all(|times| *times == 1), "{paid:?}");
-    let done = done(&path);
-    for job in 1..=u64::from(JOBS) {
-        let unclear = lines(&path)
-            .iter()
-            .any(|line| matches!(line, Record::Unclear { job: id, .. } if *id == job));
-        assert!(done.contains(&job) || unclear, "job {job} is forgotten");
-        assert_eq!(paid.contains_key(&job), done.contains(&job), "job {job}");
-    }
-    println!("{} paid and known, {} for a person", paid.len(), JOBS as usize - paid.len());
-}
-
-#[tokio::test]
-async fn what_the_platform_does_not_know_is_left_to_a_person() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    {
-        let journal = Journal::open(&path).unwrap();
-        add_payments(&journal, 1).await;
-        // The process ended between this line and the ask.
-        journal.write(Record::Asking { job: 1, task_id: TaskId::new() }).await.unwrap();
-    }
-    for _ in 0..2 {
-        let worker = restarted(emulator.client(), &path).await;
-        worker.journal.close();
-        assert_eq!(worker.run(pending()).await.unwrap(), End::Clean);
-    }
-    assert_eq!(ledger(&emulator), BTreeMap::new());
-    assert!(matches!(lines(&path).last(), Some(Record::Unclear { job: 1, .. })));
-}
-
-#[tokio::test]
-async fn a_stop_finishes_what_is_under_way_and_begins_nothing() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    emulator.configure(|settings| settings.agent_delay = Duration::from_millis(200));
-    let worker = worker(emulator.client(), &path);
-    add_payments(&worker.journal, 12).await;
-    let four_under_way = async {
-        while emulator.state().sends.len() < 5 {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert_eq!(worker.run(four_under_way).await.unwrap(), End::Clean);
-    let paid = ledger(&emulator);
-    assert_eq!(done(&path), paid.keys().copied().collect::<Vec<_>>());
-    // The stop may come while one that was answered makes room for another.
-    assert!((4..=8).contains(&paid.len()), "{paid:?}");
-}
-
-#[tokio::test]
-async fn a_stop_waits_no_longer_than_its_limit() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    emulator.fault(Fault::stall().on(Operation::Send).always());
-    let worker = Worker { drain: Duration::from_millis(50), ..worker(emulator.client(), &path) };
-    add_payments(&worker.journal, 4).await;
-    let asked = async {
-        while emulator.state().requests.get(&Operation::Send).is_none_or(|asks| *asks < 5) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert_eq!(timeout(LONG, worker.run(asked)).await.unwrap().unwrap(), End::LeftSome);
-    assert!(done(&path).is_empty());
-}
-
-#[tokio::test]
-async fn a_stop_before_the_start_begins_nothing() {
-    let emulator = emulator().await;
-    let (_directory, path) = a_queue();
-    let worker = worker(emulator.client(), &path);
-    add_payments(&worker.journal, 3).await;
-    assert_eq!(worker.run(ready(())).await.unwrap(), End::Clean);
-    assert_eq!(emulator.state().sends.len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_surely_not_done_is_asked_again_and_then_given_up() {
-    let (_directory, path) = a_queue();
-    let token = payman_sdk::TokenInfo::access("a", LONG * 60);
-    let config = Config::new("id").base_url("http://127.0.0.1:1").retry(RetryPolicy::none());
-    let worker = worker(Client::with_token(config, token).unwrap(), &path);
-    add_payments(&worker.journal, 1).await;
-    worker.journal.close();
-    assert_eq!(worker.run(pending()).await.unwrap(), End::Clean);
-    let asked: Vec<_> = lines(&path)
-        .into_iter()
-        .filter_map(
-            |line| if let Record::Asking { task_id, .. } = line { Some(task_id) } else { None },
-        )
-        .collect();
-    let distinct: std::collections::BTreeSet<_> = asked.iter().collect();
-    assert_eq!((asked.len(), distinct.len()), (5, 5));
-    assert!(matches!(lines(&path).last(), Some(Record::Failed { job: 1, .. })));
-}
-
-#[tokio::test]
-async fn a_torn_line_is_dropped_and_a_second_worker_refused() {
-    let (_directory, path) = a_queue();
-    {
-        let journal = Journal::open(&path).unwrap();
-        add_payments(&journal, 2).await;
-        assert!(Journal::open(&path).is_err());
-    }
-    let whole = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("{whole}{{\"event\":\"asking\",\"job\":1,\"task_")).unwrap();
-    let journal = Journal::open(&path).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
-    journal.close();
-    let first = journal.next().await.unwrap();
-    assert_eq!((first.id, first.text.as_str(), first.task_id), (1, "Pay Tyllen $1", None));
-    assert_eq!(journal.next().await.unwrap().id, 2);
-    assert!(journal.next().await.is_none());
+async fn what_the_platform_does_not_know_is_listed_for_a_person() {
+    let service = Service::start().await;
+    service.payman.fault(Fault::stall().on(Operation::Send));
+    service.post(1, "1.00").await;
+    let first = service.work();
+    service
+        .until(async || !service.get("/payouts?state=sending").await.as_array().unwrap().is_empty())
+        .await;
+    first.abort();
+    let unknown = service.get("/payouts?state=sending").await;
+    assert_eq!(unknown[0]["key"], "payout-1");
+    let released = service.journal.release("payout-1", "not in the wallet's transactions").await;
+    assert_eq!(released.unwrap().releases().len(), 1);
+    let second = service.work();
+    service.until(async || service.settled().await == 1).await;
+    second.abort();
+    assert_eq!(service.paid(), [Decimal::from(1)]);
 }
