@@ -23,6 +23,7 @@ mod decode;
 #[expect(dead_code, reason = "shared with the benchmark `decode`, which uses the rest")]
 mod events;
 mod herd;
+mod journal;
 mod memory;
 mod minimal_server;
 mod plot;
@@ -56,12 +57,18 @@ fn main() {
         filters.is_empty() || filters.iter().any(|filter| row.name.contains(filter.as_str()))
     };
 
-    let rows: Vec<Row> =
-        [decode::rows(), ask::rows(), streams::rows(), herd::rows(), token::rows()]
-            .into_iter()
-            .flatten()
-            .filter(wanted)
-            .collect();
+    let rows: Vec<Row> = [
+        decode::rows(),
+        ask::rows(),
+        streams::rows(),
+        herd::rows(),
+        token::rows(),
+        journal::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(wanted)
+    .collect();
     let outcomes: Vec<Outcome> = rows.into_iter().map(Row::run).collect();
 
     row::print_table(&outcomes);
