@@ -1,8 +1,9 @@
 //! The cost of an idempotency key.
 //!
-//! Both sides send the same ask to the same server, and write the same facts to a database: one row before the
-//! request, one update with the reply. The baseline does so by hand with `sqlx`. What counts is the time that passes,
-//! since most of it is the database's. PostgreSQL is measured where `DATABASE_URL` names a server.
+//! Both sides send the same ask to the same server, and write the same facts to a database: one row
+//! before the request, one update with the reply. The baseline does so by hand with `sqlx`. What
+//! counts is the time that passes, since most of it is the database's. PostgreSQL is measured where
+//! `DATABASE_URL` names a server.
 
 use std::time::{Duration, Instant};
 

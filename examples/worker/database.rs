@@ -15,7 +15,8 @@ pub struct Payout {
 }
 
 impl Payout {
-    /// What is wrong with it. Its words become a part of what the agent is told, so they may not be any words.
+    /// What is wrong with it. Its words become a part of what the agent is told, so they may not be
+    /// any words.
     pub fn problem(&self) -> Option<&'static str> {
         let is_plain =
             |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_' | '@' | '\'');

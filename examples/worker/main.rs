@@ -1,17 +1,20 @@
-//! A payout service: an HTTP route writes an order and reserves its ask in one transaction; workers send.
+//! A payout service: an HTTP route writes an order and reserves its ask in one transaction; workers
+//! send.
 //!
 //! ```sh
-//! cargo run --example worker                        # the emulator, SQLite, http://127.0.0.1:8080 (PORT for another)
-//! curl -d '{"id":"4711","payee":"Tyllen","amount":"50.00"}' -H 'content-type: application/json' localhost:8080/payouts
+//! cargo run --example worker                   # the emulator, SQLite, port 8080 (PORT for another)
+//! curl -H 'content-type: application/json' localhost:8080/payouts \
+//!     -d '{"id":"4711","payee":"Tyllen","amount":"50.00"}'
 //! curl localhost:8080/payouts/4711
-//! curl 'localhost:8080/payouts?state=sending'       # outcomes that are unknown
+//! curl 'localhost:8080/payouts?state=sending'  # outcomes that are unknown
 //!
-//! DATABASE_URL=postgres://user@localhost/payouts cargo run --example worker -- --live    # the platform: real money
+//! # The platform: real money.
+//! DATABASE_URL=postgres://user@localhost/payouts cargo run --example worker -- --live
 //! ```
 //!
-//! The same order again, a crash at any moment, or more of these processes on one database: each order is paid once.
-//! Where the platform does not know an order's task after a crash, a person looks at the wallet and decides:
-//! `payman journal release KEY --reason TEXT`.
+//! The same order again, a crash at any moment, or more of these processes on one database: each
+//! order is paid once. Where the platform does not know an order's task after a crash, a person
+//! looks at the wallet and decides: `payman journal release KEY --reason TEXT`.
 
 mod database;
 mod routes;

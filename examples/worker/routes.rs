@@ -56,7 +56,8 @@ struct Filter {
     state: JournalState,
 }
 
-/// Lists the orders in a state: `sending` are those whose outcome is unknown, and of interest to a person.
+/// Lists the orders in a state: `sending` are those whose outcome is unknown, and of interest to a
+/// person.
 async fn list(State(service): State<Service>, Query(filter): Query<Filter>) -> Response {
     match service.journal.list(filter.state).await {
         Ok(entries) => Json(entries.iter().map(outcome).collect::<Vec<_>>()).into_response(),

@@ -81,8 +81,8 @@ pub struct JournalRelease {
 /// An idempotency key and what is known of its ask.
 ///
 /// An entry holds the text that was asked and the reply; `Debug` shows neither. To store one, use
-/// its JSON: `JournalEntry` implements [`Serialize`] and [`Deserialize`] for [`Journal`](crate::Journal)
-/// implementations, and unknown fields are skipped.
+/// its JSON: `JournalEntry` implements [`Serialize`] and [`Deserialize`] for
+/// [`Journal`](crate::Journal) implementations, and unknown fields are skipped.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalEntry {

@@ -21,8 +21,9 @@ use crate::ids::{MintedRequest, TaskId};
 use crate::time::instant_after;
 use crate::wire::task::Task;
 
-/// How long one call of a failing journal is repeated. An ask that cannot be recorded is not sent; a reply that
-/// cannot be recorded leaves the entry in `sending`, and the next caller finds it by a lookup.
+/// How long one call of a failing journal is repeated. An ask that cannot be recorded is not sent;
+/// a reply that cannot be recorded leaves the entry in `sending`, and the next caller finds it by a
+/// lookup.
 const REPEAT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A client's journal, and who the client is there.
@@ -80,7 +81,7 @@ pub(crate) struct KeyedAsk {
 /// What an ask with a key may do.
 pub(crate) enum Begun {
     /// Send; then tell how it ended.
-    Send(Sending),
+    Send(Box<Sending>),
     /// The stored reply. The prepared ask has its ids.
     Stored(Box<TaskSnapshot>),
 }
@@ -131,7 +132,7 @@ async fn begin(
     if let Some((entry, max_attempts)) = keyed.claimed {
         let mut entry = *entry;
         entry.request_id = Some(ask.context.request.id());
-        return Ok(Begun::Send(Sending::new(journal, entry, Some(max_attempts))));
+        return Ok(Begun::Send(Box::new(Sending::new(journal, entry, Some(max_attempts)))));
     }
     let mut attempt = AskAttempt {
         fingerprint: keyed.stored.fingerprint(&keyed.task_id),
@@ -165,13 +166,16 @@ async fn begin(
             BeginDecision::OtherIdentity => return Err(Error::idempotency_other_identity()),
         };
         match journal.save(&entry, deadline).await? {
-            JournalSaved::Written => return Ok(Begun::Send(Sending::new(journal, entry, None))),
+            JournalSaved::Written => {
+                return Ok(Begun::Send(Box::new(Sending::new(journal, entry, None))));
+            }
             JournalSaved::Stale => existing = journal.get(&attempt.key, deadline).await?,
         }
     }
 }
 
-/// True where the task of this very ask was given up by a release: sent again, it would be continued.
+/// True where the task of this very ask was given up by a release: sent again, it would be
+/// continued.
 fn was_given_up(entry: &JournalEntry, attempt: &AskAttempt) -> bool {
     let is_given_up = entry.releases.iter().any(|release| release.task_id == attempt.task_id);
     is_given_up && !attempt.ask.is_continuation()
@@ -212,8 +216,8 @@ impl Sending {
 
     /// Records how the attempt ended. An unknown outcome changes nothing.
     ///
-    /// A journal that fails for longer than the limit is a warning and no error: the reply is there, and the
-    /// next caller looks it up.
+    /// A journal that fails for longer than the limit is a warning and no error: the reply is
+    /// there, and the next caller looks it up.
     pub(crate) async fn settle(self, result: Result<&TaskSnapshot, &Error>) {
         match result {
             Ok(found) => self.settle_task(&found.task, Some(&found.response)).await,
@@ -229,7 +233,8 @@ impl Sending {
     }
 
     pub(crate) async fn settle_error(self, error: &Error) {
-        // A clone of the ask was sent under another key: this attempt was refused before it was sent.
+        // A clone of the ask was sent under another key: this attempt was refused before it was
+        // sent.
         let refused_here = error.kind() == ErrorKind::InvalidInput;
         if error.is_safe_to_ask_again() || refused_here {
             let retry_at = self.retry_at(error);
@@ -344,7 +349,8 @@ pub(super) fn check_same(stored: &JournalEntry, fingerprint: &str) -> Result<()>
     }
 }
 
-/// Calls of the journal, repeated for a while where it fails, such as during a restart of its database.
+/// Calls of the journal, repeated for a while where it fails, such as during a restart of its
+/// database.
 ///
 /// Errors say that nothing was sent by this call.
 impl ClientJournal {

@@ -180,10 +180,10 @@ pub(super) async fn check(
         }
         Seen::Running => {}
         Seen::NotKnown => {
-            warn!(task_id = %entry.task_id, "the platform does not know the task of an idempotency key");
+            warn!(task_id = %entry.task_id, "the platform does not know the task of a key");
         }
         Seen::NoAnswer(error) => {
-            debug!(task_id = %entry.task_id, ?error, "the task of an idempotency key was not found");
+            debug!(task_id = %entry.task_id, ?error, "the task of a key was not found");
         }
     }
 }

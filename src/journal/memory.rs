@@ -26,7 +26,8 @@ use crate::error::Result;
 /// let first = client.ask(Ask::new("Pay Tyllen $50").idempotency_key("order-4711")).await?;
 /// let again = client.ask(Ask::new("Pay Tyllen $50").idempotency_key("order-4711")).await?;
 /// assert_eq!(first, again);
-/// assert_eq!(journal.get("order-4711").await?.map(|entry| entry.state()), Some(JournalState::Settled));
+/// let entry = journal.get("order-4711").await?;
+/// assert_eq!(entry.map(|entry| entry.state()), Some(JournalState::Settled));
 /// # Ok(())
 /// # }
 /// ```
@@ -86,8 +87,9 @@ impl MemoryJournal {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an ask without a key, or one that cannot be sent;
-    /// [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict) if the key belongs to another ask.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an ask without a key, or one that
+    /// cannot be sent; [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict) if the key
+    /// belongs to another ask.
     pub async fn reserve(&self, ask: impl Into<Ask>) -> Result<()> {
         let ask = ask.into().checked_for_reserve()?;
         let entry = state::reserve(ask.key, ask.stored, &ask.task_id, now());

@@ -1,11 +1,11 @@
 //! Idempotency keys: one ask per key, across double clicks, crashes and replicas.
 //!
-//! The platform has no idempotency: an ask that is repeated pays again. A **journal** keeps one entry per
-//! key, in a database that all processes share, and is written before the first byte of an ask is sent.
-//! [`Ask::idempotency_key`](crate::Ask::idempotency_key) names the key,
-//! [`Config::journal`](crate::Config::journal) the journal: [`SqlJournal`](crate::SqlJournal) on SQLite or
-//! PostgreSQL (features `sqlite`, `postgres`), [`MemoryJournal`](crate::MemoryJournal) for tests, or
-//! an implementation of [`Journal`] of your own.
+//! The platform has no idempotency: an ask that is repeated pays again. A **journal** keeps one
+//! entry per key, in a database that all processes share, and is written before the first byte of
+//! an ask is sent. [`Ask::idempotency_key`](crate::Ask::idempotency_key) names the key,
+//! [`Config::journal`](crate::Config::journal) the journal: [`SqlJournal`](crate::SqlJournal) on
+//! SQLite or PostgreSQL (features `sqlite`, `postgres`), [`MemoryJournal`](crate::MemoryJournal)
+//! for tests, or an implementation of [`Journal`] of your own.
 //!
 //! # States
 //!
@@ -21,31 +21,37 @@
 //! | any | [`release`](Journal::release): a person's decision, recorded with its reason | `reserved` |
 //! | `settled` | [`forget_before`](Journal::forget_before) | no entry |
 //!
-//! Only the step from `reserved` (or no entry) to `sending` entitles anyone to send, and a compare-and-swap lets
-//! one caller take it. An entry in `sending` is only looked up, whoever finds it, so that a process may
-//! die at any instruction. If it dies after that step and before the first byte, the platform does not know the
-//! task; after [`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout) each call for that key is an
-//! error of kind [`TaskNotFound`](crate::ErrorKind::TaskNotFound) whose
-//! [outcome is unknown](crate::Error::is_outcome_unknown). A person then looks at the wallet's transactions and
-//! decides with [`release`](Journal::release). Release a key only when no process can still be sending it: an ask is sent
-//! no later than its [deadline](crate::Ask::deadline) after [`JournalEntry::started_at`].
+//! Only the step from `reserved` (or no entry) to `sending` entitles anyone to send, and a
+//! compare-and-swap lets one caller take it. An entry in `sending` is only looked up, whoever finds
+//! it, so that a process may die at any instruction. If it dies after that step and before the
+//! first byte, the platform does not know the task; after
+//! [`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout) each call for that key
+//! is an error of kind [`TaskNotFound`](crate::ErrorKind::TaskNotFound) whose [outcome is
+//! unknown](crate::Error::is_outcome_unknown). A person then looks at the wallet's transactions and
+//! decides with [`release`](Journal::release). Release a key only when no process can still be
+//! sending it: an ask is sent no later than its [deadline](crate::Ask::deadline) after
+//! [`JournalEntry::started_at`].
 //!
 //! # Later calls with the same key
 //!
 //! * The entry is `settled`: the stored reply, and nothing is sent. A stream yields it as one
 //!   [`Event::Task`](crate::Event::Task).
-//! * `awaiting_input`: the task is looked up once; the stored reply, or the newer one if the task has ended since.
+//! * `awaiting_input`: the task is looked up once; the stored reply, or the newer one if the task
+//!   has ended since.
 //! * `sending`: the call waits and looks the task up, within its own deadline, and never sends.
 //! * `reserved`: it is sent.
 //!
-//! A key is bound to the client id, the platform and the [subject](crate::Config::subject) of the client that first sent
-//! it, and to what is asked: text, metadata, session choice, and the task where one is continued. Headers,
-//! limits and the id of a new task may differ. Anything else under the same key is
-//! [`ErrorKind::IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), and nothing is sent. Clients of several users who share
-//! a journal need a subject each.
+//! A key is bound to the client id, the platform and the [subject](crate::Config::subject) of the
+//! client that first sent it, and to what is asked: text, metadata, session choice, and the task
+//! where one is continued. Headers, limits and the id of a new task may differ. Anything else under
+//! the same key is [`ErrorKind::IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), and
+//! nothing is sent. Clients of several users who share a journal need a subject each.
 //!
 //! One ask makes two durable writes: one before its first byte, one with its reply.
-#![cfg_attr(all(feature = "sqlite", feature = "axum", feature = "emulator"), doc = include_str!("handler.md"))]
+#![cfg_attr(
+    all(feature = "sqlite", feature = "axum", feature = "emulator"),
+    doc = include_str!("handler.md")
+)]
 
 mod entry;
 mod keyed;
@@ -80,18 +86,20 @@ use state::AskAttempt;
 
 /// Where idempotency keys are kept: one [`JournalEntry`] per key.
 ///
-/// The SDK applies the rules of the [state machine](crate::journal#states); an implementation only stores entries. It
-/// needs one guarantee: [`save`](Self::save) is an atomic compare-and-swap by revision, and durable when it returns.
+/// The SDK applies the rules of the [state machine](crate::journal#states); an implementation only
+/// stores entries. It needs one guarantee: [`save`](Self::save) is an atomic compare-and-swap by
+/// revision, and durable when it returns.
 ///
 /// # Errors
 ///
-/// Of each method: [`Error::journal`] with what kept the journal from its work. A call may be repeated.
+/// Of each method: [`Error::journal`] with what kept the journal from its work. A call may be
+/// repeated.
 pub trait Journal: Send + Sync + 'static {
     /// Returns the entry of a key.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<JournalEntry>>>;
 
-    /// Stores `entry` if the stored one has the [revision](JournalEntry::revision) before its own; if there is no
-    /// entry of its key, for revision 1. Durable when it returns.
+    /// Stores `entry` if the stored one has the [revision](JournalEntry::revision) before its own;
+    /// if there is no entry of its key, for revision 1. Durable when it returns.
     ///
     /// Repeated with the same entry, it returns [`JournalSaved::Written`] again.
     fn save<'a>(&'a self, entry: &'a JournalEntry) -> BoxFuture<'a, Result<JournalSaved>>;
@@ -99,12 +107,14 @@ pub trait Journal: Send + Sync + 'static {
     /// Returns the entries that match, the least recently written first.
     fn list<'a>(&'a self, filter: &'a JournalFilter) -> BoxFuture<'a, Result<Vec<JournalEntry>>>;
 
-    /// Deletes the [settled](JournalState::Settled) entries that were last written before `time`, and returns how many.
+    /// Deletes the [settled](JournalState::Settled) entries that were last written before `time`,
+    /// and returns how many.
     ///
     /// Their keys are new again: an ask with one is sent.
     fn forget_before(&self, time: SystemTime) -> BoxFuture<'_, Result<u64>>;
 
-    /// Records a person's decision that the key may be asked again, with the reason, and returns the entry.
+    /// Records a person's decision that the key may be asked again, with the reason, and returns
+    /// the entry.
     ///
     /// # Errors
     ///
@@ -142,7 +152,8 @@ pub trait Journal: Send + Sync + 'static {
         })
     }
 
-    /// Completes when an ask may have been reserved. Workers poll as well; the default never completes.
+    /// Completes when an ask may have been reserved. Workers poll as well; the default never
+    /// completes.
     fn reserved(&self) -> BoxFuture<'_, ()> {
         Box::pin(pending())
     }
@@ -226,7 +237,8 @@ impl JournalClaim {
         }
     }
 
-    /// The worker's client id, platform and subject: entries that are bound to another identity do not match.
+    /// The worker's client id, platform and subject: entries that are bound to another identity do
+    /// not match.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
@@ -254,7 +266,8 @@ impl JournalClaim {
             let wait = known.unwrap_or_default().clamp(state::FIRST_LOOKUP, LAST_LOOKUP);
             return state::postpone(entry, self.now + wait);
         }
-        // The id that the ask was reserved with is known to its owner; later attempts need another one.
+        // The id that the ask was reserved with is known to its owner; later attempts need another
+        // one.
         let task_id = match entry.attempts == 0 || entry.ask.is_continuation() {
             true => entry.task_id.clone(),
             false => self.task_id.clone(),

@@ -119,8 +119,8 @@ pub(crate) fn start(
     written(entry, now)
 }
 
-/// The end of an attempt. `None` where it changes nothing: the entry was settled by another caller, or is
-/// at a later attempt.
+/// The end of an attempt. `None` where it changes nothing: the entry was settled by another caller,
+/// or is at a later attempt.
 ///
 /// A reply also settles an entry that was released while its attempt was still running: it must not
 /// be sent again then.

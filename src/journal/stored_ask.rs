@@ -100,7 +100,8 @@ impl StoredAsk {
         }
     }
 
-    /// The hash of what is asked: text, metadata, session choice, and the task where one is continued.
+    /// The hash of what is asked: text, metadata, session choice, and the task where one is
+    /// continued.
     ///
     /// Headers, limits and a new task's id are not part of it: they differ from call to call.
     pub(crate) fn fingerprint(&self, task_id: &TaskId) -> String {

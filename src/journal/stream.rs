@@ -30,8 +30,8 @@ pub(crate) enum StreamEnd {
 }
 
 impl<T> StreamRecorder<T> {
-    pub(crate) fn new(sending: Sending) -> Self {
-        Self::Open(Box::new(sending))
+    pub(crate) fn new(sending: Box<Sending>) -> Self {
+        Self::Open(sending)
     }
 
     /// The item that waits for its end to be recorded. `None` where none waits.
@@ -45,7 +45,8 @@ impl<T> StreamRecorder<T> {
         Poll::Ready(Some(next))
     }
 
-    /// Records an end, and gives `next` back once that is done; at once where there is nothing to record.
+    /// Records an end, and gives `next` back once that is done; at once where there is nothing to
+    /// record.
     pub(crate) fn poll_record(
         &mut self,
         cx: &mut Context<'_>,

@@ -21,16 +21,18 @@ use crate::wire::request::method;
 
 /// Sends the asks that were reserved in a journal, and looks up those whose outcome is unknown.
 ///
-/// Any number of workers, in any number of processes, share a journal: each reserved ask is taken by one of them. A worker
-/// that dies leaves its asks in [`Sending`](crate::JournalState::Sending); the others look them up, and never send them
-/// again. What was surely not done goes back to [`Reserved`](crate::JournalState::Reserved) and is sent again later, with
-/// growing waits; what no repetition can mend stays there, with its [last error](crate::JournalEntry::last_error),
-/// until it is [released](crate::Journal::release).
+/// Any number of workers, in any number of processes, share a journal: each reserved ask is taken
+/// by one of them. A worker that dies leaves its asks in [`Sending`](crate::JournalState::Sending);
+/// the others look them up, and never send them again. What was surely not done goes back to
+/// [`Reserved`](crate::JournalState::Reserved) and is sent again later, with growing waits; what no
+/// repetition can mend stays there, with its [last error](crate::JournalEntry::last_error), until
+/// it is [released](crate::Journal::release).
 ///
 /// A reserved ask that names no session is asked in a session of its own.
 ///
 /// ```no_run
-/// # async fn f(client: payman_sdk::Client, shutdown: tokio::sync::oneshot::Receiver<()>) -> payman_sdk::Result<()> {
+/// # use tokio::sync::oneshot::Receiver;
+/// # async fn f(client: payman_sdk::Client, shutdown: Receiver<()>) -> payman_sdk::Result<()> {
 /// use payman_sdk::JournalWorker;
 ///
 /// JournalWorker::new(client).concurrency(8).run(async { drop(shutdown.await) }).await?;
@@ -74,13 +76,15 @@ impl JournalWorker {
         self
     }
 
-    /// Sets how many asks are sent in a minute at most, evenly spaced. Default: no limit. 0 counts as 1.
+    /// Sets how many asks are sent in a minute at most, evenly spaced. Default: no limit. 0 counts
+    /// as 1.
     pub fn per_minute(mut self, asks: u32) -> Self {
         self.interval = Some(Duration::from_secs(60) / asks.max(1));
         self
     }
 
-    /// Sets how long the worker waits, where nothing wakes it, before it looks for reserved asks. Default 1 s.
+    /// Sets how long the worker waits, where nothing wakes it, before it looks for reserved asks.
+    /// Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(FIRST_IDLE);
         self
@@ -94,14 +98,15 @@ impl JournalWorker {
 
     /// Sets how long asks in progress may take after the shutdown signal. Default 60 s.
     ///
-    /// What is still in progress then stays in [`Sending`](crate::JournalState::Sending), and is looked up later.
+    /// What is still in progress then stays in [`Sending`](crate::JournalState::Sending), and is
+    /// looked up later.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain = limit;
         self
     }
 
-    /// Works until `shutdown` completes; then begins nothing, and ends when the asks in progress have ended, or their
-    /// [time](Self::drain_timeout) is up.
+    /// Works until `shutdown` completes; then begins nothing, and ends when the asks in progress
+    /// have ended, or their [time](Self::drain_timeout) is up.
     ///
     /// A journal or platform that fails does not end it: it waits and tries again.
     ///
@@ -157,7 +162,7 @@ impl fmt::Debug for JournalWorker {
 
 /// Something that the worker waits for. A claim is never dropped half-way: it may have been stored.
 enum Step {
-    Claimed(Result<Option<Claimed>>),
+    Claimed(Result<Option<Box<Claimed>>>),
     Done,
 }
 
@@ -195,7 +200,7 @@ impl<'w> Run<'w> {
         self.claim = ClaimStep::InProgress;
         let (worker, journal) = (self.worker, self.journal);
         let may_send = Instant::now() >= self.next_send;
-        let lookups_first = self.claims % LOOKUP_TURN == 0;
+        let lookups_first = self.claims.is_multiple_of(LOOKUP_TURN);
         self.steps.push(Box::pin(async move {
             Step::Claimed(claim(worker, journal, may_send, lookups_first).await)
         }));
@@ -223,10 +228,10 @@ impl<'w> Run<'w> {
                 self.claim = ClaimStep::Due;
                 self.idle = FIRST_IDLE;
                 self.in_progress = self.in_progress.saturating_add(1);
-                if let (Claimed::ToSend(_), Some(interval)) = (&claimed, self.worker.interval) {
+                if let (Claimed::ToSend(_), Some(interval)) = (&*claimed, self.worker.interval) {
                     self.next_send = instant_after(interval);
                 }
-                self.steps.push(Box::pin(handle(self.worker, self.journal, claimed)));
+                self.steps.push(Box::pin(handle(self.worker, self.journal, *claimed)));
             }
             Step::Claimed(nothing) => {
                 if let Err(error) = nothing {
@@ -249,12 +254,14 @@ impl<'w> Run<'w> {
                 biased;
                 step = self.steps.next() => step,
                 () = &mut limit => {
-                    warn!(asks = self.in_progress, "the journal's worker ends with asks in progress");
+                    warn!(asks = self.in_progress, "a worker ends with asks in progress");
                     return;
                 }
             };
             // What was taken last was not sent: others may have it.
-            if let Some(Step::Claimed(Ok(Some(Claimed::ToSend(entry))))) = step {
+            if let Some(Step::Claimed(Ok(Some(claimed)))) = step
+                && let Claimed::ToSend(entry) = *claimed
+            {
                 let journal = self.journal;
                 self.steps.push(Box::pin(async move {
                     Sending::new(journal, entry, Some(u32::MAX)).give_back().await;
@@ -270,7 +277,7 @@ async fn claim(
     journal: &ClientJournal,
     may_send: bool,
     lookups_first: bool,
-) -> Result<Option<Claimed>> {
+) -> Result<Option<Box<Claimed>>> {
     // Without a token nothing can be sent: what is not taken needs no lookup later.
     worker.client.access_token().await?;
     let send = async || {
@@ -278,11 +285,11 @@ async fn claim(
             return Ok(None);
         }
         let claim = JournalClaim::new(ClaimPurpose::Send, journal.identity().clone());
-        Ok(journal.journal().claim(&claim).await?.map(Claimed::ToSend))
+        Ok(journal.journal().claim(&claim).await?.map(Claimed::ToSend).map(Box::new))
     };
     let look_up = async || {
         let claim = JournalClaim::new(ClaimPurpose::LookUp, journal.identity().clone());
-        Ok::<_, Error>(journal.journal().claim(&claim).await?.map(Claimed::ToLookUp))
+        Ok::<_, Error>(journal.journal().claim(&claim).await?.map(Claimed::ToLookUp).map(Box::new))
     };
     if lookups_first {
         return match look_up().await? {

@@ -165,7 +165,8 @@ async fn connect_postgres(_: &str) -> Result<SqlPool> {
     Err(Error::invalid_input("PostgreSQL needs the crate's feature `postgres`"))
 }
 
-/// The statements that bring a component's tables from one version to the next, in either database's SQL.
+/// The statements that bring a component's tables from one version to the next, in either
+/// database's SQL.
 pub(crate) struct Migration {
     #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "the other database's"))]
     pub(crate) sqlite: &'static str,

@@ -109,7 +109,7 @@ impl Driver {
         driver
     }
 
-    pub(crate) fn recorded_by(mut self, sending: Option<Sending>) -> Self {
+    pub(crate) fn recorded_by(mut self, sending: Option<Box<Sending>>) -> Self {
         self.recorder = sending.map(|sending| Box::new(StreamRecorder::new(sending)));
         self
     }

@@ -1,5 +1,5 @@
-//! Worker processes that are killed at random, a platform that misbehaves at random, and a database that is restarted:
-//! the ledger tells what was paid.
+//! Worker processes that are killed at random, a platform that misbehaves at random, and a database
+//! that is restarted: the ledger tells what was paid.
 //!
 //! `PAYMAN_CHAOS_ORDERS` sets how many orders there are, `PAYMAN_SEED` repeats a run's faults.
 
@@ -230,7 +230,8 @@ async fn chaos(
         assert!(is_settled || unknown.iter().any(|(known, _)| *known == place), "{entry:?}");
     }
     eprintln!(
-        "{} settled and paid once, {} unknown and not paid: {unknown:?}; {} tasks, {} token requests",
+        "{} settled and paid once, {} unknown and not paid: {unknown:?}; \
+         {} tasks, {} token requests",
         ledger.len(),
         unknown.len(),
         state.tasks.len(),

@@ -24,8 +24,9 @@ const MIGRATIONS: &[Migration] =
 
 /// A [`Journal`] on SQLite (feature `sqlite`) or PostgreSQL (feature `postgres`).
 ///
-/// It has one table, `payman_journal`, which it creates and brings up to date itself. `state`, `task_id` and `key` are
-/// columns for your own queries; leave the writing to the SDK. Cheap to clone.
+/// It has one table, `payman_journal`, which it creates and brings up to date itself. `state`,
+/// `task_id` and `key` are columns for your own queries; leave the writing to the SDK. Cheap to
+/// clone.
 ///
 /// ```
 /// # async fn f(config: payman_sdk::Config) -> payman_sdk::Result<()> {
@@ -50,13 +51,13 @@ struct SqlJournalInner {
 }
 
 impl SqlJournal {
-    /// Connects to the database at `url`, and creates the table if it is missing: `sqlite://path` (the file is created
-    /// too) or `postgres://user@host/database`.
+    /// Connects to the database at `url`, and creates the table if it is missing: `sqlite://path`
+    /// (the file is created too) or `postgres://user@host/database`.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without its feature;
-    /// [`Journal`](crate::ErrorKind::Journal) if the database cannot be used.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without its
+    /// feature; [`Journal`](crate::ErrorKind::Journal) if the database cannot be used.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
         Self::with_pool(SqlPool::connect(url.as_ref(), FileAccess::Default).await?).await
     }
@@ -75,8 +76,9 @@ impl SqlJournal {
     /// # }
     /// ```
     ///
-    /// A record must survive a crash: leave SQLite's `synchronous` at `FULL` and PostgreSQL's `synchronous_commit` on.
-    /// A worker on PostgreSQL keeps one of the pool's connections to listen on.
+    /// A record must survive a crash: leave SQLite's `synchronous` at `FULL` and PostgreSQL's
+    /// `synchronous_commit` on. A worker on PostgreSQL keeps one of the pool's connections to
+    /// listen on.
     #[must_use]
     pub fn with_pool(pool: impl Into<SqlPool>) -> Self {
         Self(Arc::new(SqlJournalInner {
@@ -117,7 +119,8 @@ impl SqlJournal {
         Journal::list(self, &filter.into()).await
     }
 
-    /// Records a person's decision that the key may be asked again, with the reason, and returns the entry.
+    /// Records a person's decision that the key may be asked again, with the reason, and returns
+    /// the entry.
     ///
     /// # Errors
     ///
@@ -242,7 +245,7 @@ impl Journal for SqlJournal {
     fn list<'a>(&'a self, filter: &'a JournalFilter) -> BoxFuture<'a, Result<Vec<JournalEntry>>> {
         Box::pin(async move {
             const LIST: &str = "SELECT entry FROM payman_journal \
-                 WHERE updated_at < $1 AND ($2 OR state = $3 OR state = $4 OR state = $5 OR state = $6) \
+                 WHERE updated_at < $1 AND ($2 OR state IN ($3, $4, $5, $6)) \
                  ORDER BY updated_at, key LIMIT $7 OFFSET $8";
             let before = filter.before.map_or(i64::MAX, |before| signed(to_millis(before)));
             let mut states = JournalState::ALL.map(|state| match filter.states.contains(&state) {

@@ -1,4 +1,5 @@
-//! The transactional outbox: asks that are reserved in the caller's transaction, and taken by workers.
+//! The transactional outbox: asks that are reserved in the caller's transaction, and taken by
+//! workers.
 
 use super::{
     Error, INSERT, JournalClaim, JournalEntry, Pool, Result, Row, SqlJournal, UPDATE, bind_row,
@@ -11,8 +12,8 @@ use crate::journal::state;
 #[cfg(feature = "postgres")]
 pub(super) use postgres::Listener;
 
-/// A transaction that an ask can be reserved in: `sqlx::Transaction` of SQLite or PostgreSQL, or such a
-/// connection. It cannot be implemented elsewhere.
+/// A transaction that an ask can be reserved in: `sqlx::Transaction` of SQLite or PostgreSQL, or
+/// such a connection. It cannot be implemented elsewhere.
 pub trait JournalTransaction: sealed::Sealed + Send {}
 
 mod sealed {
@@ -44,23 +45,35 @@ macro_rules! transaction {
 }
 
 #[cfg(feature = "sqlite")]
-transaction!(Sqlite: sqlx::Transaction<'_, sqlx::Sqlite>, sqlx::SqliteConnection, sqlx::pool::PoolConnection<sqlx::Sqlite>);
+transaction!(
+    Sqlite: sqlx::Transaction<'_, sqlx::Sqlite>,
+    sqlx::SqliteConnection,
+    sqlx::pool::PoolConnection<sqlx::Sqlite>
+);
 #[cfg(feature = "postgres")]
-transaction!(Postgres: sqlx::Transaction<'_, sqlx::Postgres>, sqlx::PgConnection, sqlx::pool::PoolConnection<sqlx::Postgres>);
+transaction!(
+    Postgres: sqlx::Transaction<'_, sqlx::Postgres>,
+    sqlx::PgConnection,
+    sqlx::pool::PoolConnection<sqlx::Postgres>
+);
 
 impl SqlJournal {
-    /// Reserves an ask in your own transaction: it is sent by a [`JournalWorker`](crate::JournalWorker) if, and only if, the
-    /// transaction commits.
+    /// Reserves an ask in your own transaction: it is sent by a
+    /// [`JournalWorker`](crate::JournalWorker) if, and only if, the transaction commits.
     ///
-    /// The transaction is one of the journal's own database. The ask's [task id](Ask::task_id) is the one that it
-    /// will first be sent with. Reserved again with the same content, nothing changes.
+    /// The transaction is one of the journal's own database. The ask's [task id](Ask::task_id) is
+    /// the one that it will first be sent with. Reserved again with the same content, nothing
+    /// changes.
     ///
     /// ```
-    /// # async fn f(pool: sqlx::SqlitePool, journal: payman_sdk::SqlJournal) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use payman_sdk::SqlJournal;
+    /// # type Failure = Box<dyn std::error::Error>;
+    /// # async fn f(pool: sqlx::SqlitePool, journal: SqlJournal) -> Result<(), Failure> {
     /// use payman_sdk::Ask;
     ///
     /// let mut tx = pool.begin().await?;
-    /// sqlx::query("INSERT INTO orders (id, payee, amount) VALUES (4711, 'Tyllen', '50')").execute(&mut *tx).await?;
+    /// let order = "INSERT INTO orders (id, payee, amount) VALUES (4711, 'Tyllen', '50')";
+    /// sqlx::query(order).execute(&mut *tx).await?;
     /// journal.reserve(&mut tx, Ask::new("Pay Tyllen $50").idempotency_key("order-4711")).await?;
     /// tx.commit().await?;
     /// # Ok(())
@@ -69,9 +82,10 @@ impl SqlJournal {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an ask without a key, one that cannot be sent, or a transaction of
-    /// the other kind of database; [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict) if the key belongs to
-    /// another ask; [`Journal`](crate::ErrorKind::Journal) if the database fails.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an ask without a key, one that cannot
+    /// be sent, or a transaction of the other kind of database;
+    /// [`IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict) if the key belongs to another
+    /// ask; [`Journal`](crate::ErrorKind::Journal) if the database fails.
     pub async fn reserve<T: JournalTransaction + ?Sized>(
         &self,
         tx: &mut T,
@@ -134,7 +148,8 @@ impl SqlJournal {
         if let Some(stored) = stored {
             return check_same(&read(&stored)?, &entry.fingerprint);
         }
-        // Workers of this process look soon, and more often for a while: the commit is still to come.
+        // Workers of this process look soon, and more often for a while: the commit is still to
+        // come.
         self.0.reserved.notify_one();
         Ok(())
     }
@@ -242,7 +257,8 @@ mod postgres {
     pub(super) const CHANNEL: &str = "payman_journal";
     const RETRY: Duration = Duration::from_secs(5);
 
-    /// The connection that is told of reserved asks; made when it is first needed, and again when it broke.
+    /// The connection that is told of reserved asks; made when it is first needed, and again when
+    /// it broke.
     #[derive(Default)]
     pub(in crate::journal::sql) struct Listener(Mutex<Option<PgListener>>);
 
