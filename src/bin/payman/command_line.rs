@@ -77,7 +77,7 @@ pub(crate) fn build() -> clap::Command {
     let mut command = options::without_blank_variables(CommandLine::command());
     // Hands the global options down to the commands.
     command.build();
-    for name in ["emulator", "completions"] {
+    for name in ["emulator", "completions", "journal"] {
         command = command.mut_subcommand(name, |command| {
             command.mut_args(|arg| {
                 let is_useless = ACCOUNT_OPTIONS.contains(&arg.get_id().as_str());

@@ -31,7 +31,7 @@ impl From<&Error> for ExitStatus {
             return Self::OutcomeUnknown;
         }
         match error.kind() {
-            ErrorKind::InvalidInput => Self::Usage,
+            ErrorKind::InvalidInput | ErrorKind::IdempotencyConflict => Self::Usage,
             ErrorKind::Auth | ErrorKind::ReauthorizationRequired => Self::NotAuthorized,
             _ => Self::Other,
         }

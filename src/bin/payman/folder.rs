@@ -10,9 +10,22 @@ pub(crate) fn file(name: &str) -> Option<PathBuf> {
     Some(configuration()?.join("payman").join(name))
 }
 
+/// Returns the path of a file that the program writes and nobody edits.
+#[cfg(feature = "sqlite")]
+pub(crate) fn state_file(name: &str) -> Option<PathBuf> {
+    if cfg!(any(windows, target_os = "macos")) {
+        return file(name);
+    }
+    let state =
+        folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
+    Some(state?.join("payman").join(name))
+}
+
+fn folder(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 fn configuration() -> Option<PathBuf> {
-    let folder =
-        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     if cfg!(windows) {
         return folder("APPDATA");
     }

@@ -12,6 +12,7 @@
 
 mod account;
 mod ask;
+mod batch;
 mod chat;
 mod command_failure;
 mod command_line;
@@ -22,6 +23,7 @@ mod emulator;
 mod escape;
 mod exit_status;
 mod folder;
+mod journal;
 mod metadata;
 mod options;
 mod output;
@@ -43,8 +45,10 @@ use crate::options::GlobalOptions;
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Ask(Box<ask::AskArgs>),
+    Batch(batch::BatchArgs),
     Chat(chat::ChatArgs),
     Task(task::TaskArgs),
+    Journal(journal::JournalArgs),
     Whoami(whoami::WhoamiArgs),
     Token(token::TokenArgs),
     Connect(connect::ConnectArgs),
@@ -56,8 +60,10 @@ impl Command {
     async fn run(self, options: &GlobalOptions) -> CommandResult {
         match self {
             Self::Ask(args) => ask::run(*args, options).await,
+            Self::Batch(args) => batch::run(args, options).await,
             Self::Chat(args) => chat::run(args, options).await,
             Self::Task(args) => task::run(args, options).await,
+            Self::Journal(args) => journal::run(args).await,
             Self::Whoami(args) => whoami::run(args, options).await,
             Self::Token(args) => token::run(args, options).await,
             Self::Connect(args) => connect::run(args, options).await,

@@ -30,6 +30,13 @@ impl Account {
                 "Nothing was sent. Check the token file: --token-file, PAYMAN_TOKEN_FILE."
                     .to_owned()
             }
+            ErrorKind::IdempotencyConflict => {
+                "Nothing was sent. Show the first ask of the key: payman journal show KEY"
+                    .to_owned()
+            }
+            ErrorKind::Journal => {
+                "Nothing was sent. Check the journal: --journal, PAYMAN_JOURNAL.".to_owned()
+            }
             _ if error.is_safe_to_ask_again() => match error.retry_after() {
                 Some(wait) => {
                     format!("Nothing was done. Ask again in {} s.", wait.as_secs().max(1))

@@ -74,7 +74,6 @@ impl<'a> AccountSetup<'a> {
     }
 
     /// Changes the client's configuration, for example to set a journal.
-    #[expect(dead_code, reason = "for commands with a journal")]
     pub(crate) fn configure(mut self, configure: impl FnOnce(Config) -> Config + 'a) -> Self {
         self.configure = Box::new(configure);
         self
@@ -170,6 +169,11 @@ impl Account {
         if !self.quiet && (stderr_is_terminal() || self.emulator.is_some()) {
             note(format_args!("({}.)", self.identity));
         }
+    }
+
+    /// Returns the options to be repeated in a command that is suggested.
+    pub(crate) fn spelled(&self) -> &str {
+        &self.spelled
     }
 
     /// Shows the text of an ask as the program received it: a shell may have changed it.

@@ -8,8 +8,9 @@ use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 use payman_sdk::Ask;
 
-use crate::account::with_account;
+use crate::account::AccountSetup;
 use crate::command_failure::{CommandFailure, CommandResult};
+use crate::journal::{JournalOption, journal_of};
 use crate::metadata::{MetadataArg, parse_metadata};
 use crate::options::GlobalOptions;
 
@@ -34,6 +35,7 @@ Examples:
   payman ask --stream 'List all payees'
   payman ask --session groceries --metadata source=shell 'Pay Tyllen $50'
   payman ask --output json 'List all wallets' | jq -r .sessionId
+  payman ask --idempotency-key order-4711 'Pay Tyllen $50'
   echo 'Pay Tyllen $50' | payman ask -")]
 pub(crate) struct AskArgs {
     /// What to ask, in single quotes; `-` reads it from standard input
@@ -69,6 +71,14 @@ pub(crate) struct AskArgs {
         value_parser = NonEmptyStringValueParser::new())]
     task_id: Option<String>,
 
+    /// Ask once per key: the same key again, at any time, prints the reply to the first ask, and
+    /// nothing is sent
+    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    idempotency_key: Option<String>,
+
+    #[command(flatten)]
+    journal: JournalOption,
+
     /// Attach a value to the request; may be repeated. V is JSON, or else text; a number that JSON
     /// would write in another way is sent as text. A JSON object attaches all its fields
     #[arg(long, env = "PAYMAN_METADATA", value_name = "K=V", value_parser = parse_metadata)]
@@ -98,16 +108,22 @@ enum AskOutput {
 
 pub(crate) async fn run(args: AskArgs, options: &GlobalOptions) -> CommandResult {
     let text = args.read_text()?;
-    with_account(options, async |account| {
-        let ask = args.to_ask(&text);
-        account.show_asked(&text);
-        let task = ask.task_id().clone();
-        let _in_flight = account.track(&task);
-        print::answer(&args, ask, account)
-            .await
-            .map_err(|failure| account.ask_failure(failure, &task))
-    })
-    .await
+    let mut setup = AccountSetup::new(options);
+    if args.idempotency_key.is_some() {
+        let journal = journal_of(&args.journal, options).await?;
+        setup = setup.configure(|config| config.journal(journal));
+    }
+    setup
+        .run(async |account| {
+            let ask = args.to_ask(&text);
+            account.show_asked(&text);
+            let task = ask.task_id().clone();
+            let _in_flight = account.track(&task);
+            print::answer(&args, ask, account)
+                .await
+                .map_err(|failure| account.ask_failure(failure, &task))
+        })
+        .await
 }
 
 impl AskArgs {
@@ -121,6 +137,9 @@ impl AskArgs {
         }
         if let (Some(session), false) = (&self.session, self.new_session) {
             ask = ask.session(session.as_str());
+        }
+        if let Some(key) = &self.idempotency_key {
+            ask = ask.idempotency_key(key);
         }
         for (key, value) in MetadataArg::pairs(&self.metadata) {
             ask = ask.metadata(key, value);

@@ -1,0 +1,281 @@
+//! `payman batch`: many asks from a file, each at most once.
+
+mod report;
+mod rows;
+mod template;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures::{StreamExt, stream};
+use payman_sdk::{Journal, JournalState};
+use tokio::time::{Instant, sleep_until};
+
+use crate::account::{Account, AccountSetup};
+use crate::command_failure::{CommandFailure, CommandResult};
+use crate::journal::{JournalOption, journal_of};
+use crate::options::{GlobalOptions, quoted};
+use crate::output::{note, print_json, print_line};
+use report::{BatchProgress, ResultsFile, RowOutcome, RowResult};
+use rows::{BatchRow, Problem};
+use template::Template;
+
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+/// How many problems of a file are shown.
+const PROBLEMS_SHOWN: usize = 20;
+
+/// Ask for each row of a CSV file, at most once per key
+///
+/// The file has the columns `idempotency_key` and `text`; with --template any columns, of which the
+/// text is made. The whole file is checked before anything is sent. Each row is asked in a session
+/// of its own.
+///
+/// After an interruption, a crash or a failure, run the same command again: rows that have an
+/// answer are not asked again, and those that may have been done are looked up.
+///
+/// Exit status 0: all completed. 3: some failed, or were surely not done. 4: the agent asks back
+/// for some. 6: the outcome of some is unknown; they are listed, with the command that looks.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  payman batch payouts.csv --dry-run
+  payman batch payouts.csv --template 'Pay {payee} {amount} {currency}' --results results.csv
+  payman batch payouts.csv --concurrency 8 --per-minute 60 --output jsonl
+
+COMPLETED means that the agent finished talking, not that a payment went through: read the answers.")]
+pub(crate) struct BatchArgs {
+    /// The CSV file; `-` reads standard input
+    file: PathBuf,
+
+    /// The text of each ask, with columns in braces: 'Pay {payee} {amount} {currency}'
+    #[arg(long, value_name = "TEXT")]
+    template: Option<Template>,
+
+    #[command(flatten)]
+    journal: JournalOption,
+
+    /// Check the file and print what would be asked; nothing is sent
+    #[arg(long)]
+    dry_run: bool,
+
+    /// How many asks are in progress at most
+    #[arg(long, value_name = "N", default_value = "4")]
+    concurrency: NonZeroUsize,
+
+    /// How many asks are sent in a minute at most
+    #[arg(long, value_name = "N")]
+    per_minute: Option<NonZeroU32>,
+
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t = BatchOutput::Text)]
+    output: BatchOutput,
+
+    /// Write what became of each row to this CSV file
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BatchOutput {
+    /// A summary
+    Text,
+    /// One JSON object per row, as it ends
+    Jsonl,
+}
+
+pub(crate) async fn run(args: BatchArgs, options: &GlobalOptions) -> CommandResult {
+    let rows = read_rows(&args)?;
+    if args.dry_run {
+        return dry_run(&rows, args.output);
+    }
+    let journal = journal_of(&args.journal, options).await?;
+    let configured = Arc::clone(&journal);
+    AccountSetup::new(options)
+        .configure(|config| config.journal(configured))
+        .run(async |account| {
+            // Credentials that do not work fail once, and not once per row.
+            account.client.access_token().await.map_err(|error| account.failure(&error))?;
+            ask_all(&args, rows, &*journal, account).await
+        })
+        .await
+}
+
+fn read_rows(args: &BatchArgs) -> Result<Vec<BatchRow>, CommandFailure> {
+    let unreadable = |error: &std::io::Error| {
+        CommandFailure::usage(format!("{} could not be read", args.file.display())).because(error)
+    };
+    let input: Box<dyn Read> = if args.file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(File::open(&args.file).map_err(|error| unreadable(&error))?)
+    };
+    let mut text = Vec::new();
+    let read = BufReader::new(input).take(MAX_FILE + 1).read_to_end(&mut text);
+    read.map_err(|error| unreadable(&error))?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(
+            CommandFailure::usage("the file is larger than 64 MiB").next("Nothing was sent.")
+        );
+    }
+    rows::read(text.as_slice(), args.template.as_ref()).map_err(|problems| refused(&problems))
+}
+
+fn refused(problems: &[Problem]) -> CommandFailure {
+    let mut failure = CommandFailure::usage(match problems.len() {
+        1 => "the file has a problem".to_owned(),
+        count => format!("the file has {count} problems"),
+    });
+    for problem in problems.iter().take(PROBLEMS_SHOWN) {
+        failure = failure.next(match problem.line {
+            0 => problem.says.clone(),
+            line => format!("line {line}: {}", problem.says),
+        });
+    }
+    if problems.len() > PROBLEMS_SHOWN {
+        failure = failure.next("…");
+    }
+    failure.next("Nothing was sent.")
+}
+
+fn dry_run(rows: &[BatchRow], output: BatchOutput) -> CommandResult {
+    for row in rows {
+        match output {
+            BatchOutput::Text => print_line(&format!("{}\t{}", row.key, row.text)),
+            BatchOutput::Jsonl => print_json(
+                &serde_json::json!({
+                    "line": row.line, "idempotencyKey": row.key, "text": row.text,
+                })
+                .to_string(),
+            ),
+        }
+        .map_err(CommandFailure::output)?;
+    }
+    note(format_args!("{} asks; nothing was sent.", rows.len()));
+    Ok(crate::exit_status::ExitStatus::Completed)
+}
+
+async fn ask_all(
+    args: &BatchArgs,
+    rows: Vec<BatchRow>,
+    journal: &dyn Journal,
+    account: &Account,
+) -> CommandResult {
+    let file = match &args.results {
+        Some(path) => Some(ResultsFile::create(path).map_err(|error| {
+            CommandFailure::usage(format!("{} could not be created", path.display()))
+                .because(&error)
+                .next("Nothing was sent.")
+        })?),
+        None => None,
+    };
+    let mut progress = BatchProgress::start(rows.len());
+    let pace = args.per_minute.map(Pace::new);
+    let pace = pace.as_ref();
+    let asks = rows.into_iter().map(|row| ask_row(row, journal, account, pace));
+    let mut asks = stream::iter(asks).buffer_unordered(args.concurrency.get());
+    let mut results = Vec::new();
+    let mut unprinted = None;
+    while let Some(result) = asks.next().await {
+        progress.count(result.outcome);
+        if args.output == BatchOutput::Jsonl
+            && let Err(error) = print_json(&result.to_json())
+        {
+            unprinted.get_or_insert(error);
+        }
+        results.push(result);
+    }
+    drop(asks);
+    progress.end();
+    note(format_args!("{}.", progress.summary()));
+    list_open_rows(&results, account);
+    if let Some(file) = file {
+        file.write(&mut results).map_err(|error| {
+            CommandFailure::other("the results could not be written")
+                .because(&error)
+                .next("Every row's outcome is in the journal: run the same command again.")
+        })?;
+    }
+    if let Some(error) = unprinted {
+        return Err(CommandFailure::other("the results could not be printed")
+            .because(&error)
+            .next("Every row's outcome is in the journal: run the same command again."));
+    }
+    Ok(progress.worst().exit_status())
+}
+
+async fn ask_row(
+    row: BatchRow,
+    journal: &dyn Journal,
+    account: &Account,
+    pace: Option<&Pace>,
+) -> RowResult {
+    if let Some(pace) = pace {
+        // What has an answer, or is only looked up, does not count.
+        let is_to_be_sent = match journal.get(&row.key).await {
+            Ok(entry) => entry.is_none_or(|entry| entry.state() == JournalState::Reserved),
+            Err(_) => true,
+        };
+        if is_to_be_sent {
+            pace.wait().await;
+        }
+    }
+    let ask = row.to_ask();
+    let _in_flight = account.track(ask.task_id());
+    let result = account.client.ask(ask).await;
+    RowResult::new(row, &result)
+}
+
+/// Lists the rows that want a person, with what they can do.
+fn list_open_rows(results: &[RowResult], account: &Account) {
+    let spelled = account.spelled();
+    for result in results {
+        let key = quoted(&result.row.key);
+        let at = format!("line {}, {key}", result.row.line);
+        match (result.outcome, result.task_id()) {
+            (RowOutcome::Unknown, Some(task)) => {
+                note(format_args!("{at}: IT MAY HAVE BEEN DONE. To look:"));
+                note(format_args!("  payman task get {}{spelled}", quoted(task.as_str())));
+                note(format_args!(
+                    "  and if it was surely not done: payman journal release {key} --reason TEXT"
+                ));
+            }
+            (RowOutcome::NeedsInput, Some(task)) => {
+                note(format_args!("{at}: the agent asks back (task {task})."));
+            }
+            (RowOutcome::NotDone | RowOutcome::Unknown, _) => {
+                let why = result.error.as_deref().unwrap_or("not done");
+                note(format_args!("{at}: {why}."));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Spaces asks evenly.
+struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(per_minute: NonZeroU32) -> Self {
+        let interval = Duration::from_secs(60) / per_minute.get();
+        Self { interval, next: Mutex::new(Instant::now()) }
+    }
+
+    async fn wait(&self) {
+        let at = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = (*next).max(Instant::now());
+            *next = at + self.interval;
+            at
+        };
+        sleep_until(at).await;
+    }
+}

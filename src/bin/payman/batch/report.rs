@@ -1,0 +1,202 @@
+//! What became of the rows: counts, one line per row, and the file of results.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use payman_sdk::{Error, Reply, TaskId};
+use serde_json::json;
+
+use super::rows::BatchRow;
+use crate::exit_status::ExitStatus;
+use crate::output::{is_dumb_terminal, stderr_is_terminal};
+
+/// How a row ended. In the order in which the worst decides the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum RowOutcome {
+    Completed,
+    /// The task failed, was canceled or rejected.
+    Failed,
+    /// Surely not done: running the batch again asks it.
+    NotDone,
+    NeedsInput,
+    Unknown,
+}
+
+impl RowOutcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::NotDone => "not_done",
+            Self::NeedsInput => "needs_input",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(super) fn exit_status(self) -> ExitStatus {
+        match self {
+            Self::Completed => ExitStatus::Completed,
+            Self::Failed | Self::NotDone => ExitStatus::NotCompleted,
+            Self::NeedsInput => ExitStatus::InputRequired,
+            Self::Unknown => ExitStatus::OutcomeUnknown,
+        }
+    }
+}
+
+/// One row, and what became of it.
+pub(super) struct RowResult {
+    pub(super) row: BatchRow,
+    pub(super) outcome: RowOutcome,
+    task_id: Option<TaskId>,
+    status: Option<String>,
+    answer: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+impl RowResult {
+    pub(super) fn new(row: BatchRow, result: &Result<Reply, Error>) -> Self {
+        match result {
+            Ok(reply) => {
+                let outcome = match ExitStatus::from(reply.state()) {
+                    ExitStatus::Completed => RowOutcome::Completed,
+                    ExitStatus::NotCompleted => RowOutcome::Failed,
+                    ExitStatus::InputRequired => RowOutcome::NeedsInput,
+                    _ => RowOutcome::Unknown,
+                };
+                Self {
+                    row,
+                    outcome,
+                    task_id: Some(reply.task_id().clone()),
+                    status: Some(reply.state().as_str().to_owned()),
+                    answer: Some(reply.text()),
+                    error: None,
+                }
+            }
+            Err(error) => {
+                let outcome = match error.is_outcome_unknown() {
+                    true => RowOutcome::Unknown,
+                    false => RowOutcome::NotDone,
+                };
+                let mut says = error.to_string();
+                let mut cause = std::error::Error::source(error);
+                while let Some(error) = cause {
+                    let _ = write!(says, ": {error}");
+                    cause = error.source();
+                }
+                let task_id = error.task_id().cloned();
+                Self { row, outcome, task_id, status: None, answer: None, error: Some(says) }
+            }
+        }
+    }
+
+    pub(super) fn task_id(&self) -> Option<&TaskId> {
+        self.task_id.as_ref()
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        json!({
+            "line": self.row.line,
+            "idempotencyKey": self.row.key,
+            "outcome": self.outcome.as_str(),
+            "taskId": self.task_id,
+            "status": self.status,
+            "answer": self.answer,
+            "error": self.error,
+        })
+        .to_string()
+    }
+}
+
+/// Counts by outcome, shown on stderr while a person looks.
+pub(super) struct BatchProgress {
+    bar: Option<ProgressBar>,
+    counts: BTreeMap<RowOutcome, usize>,
+}
+
+impl BatchProgress {
+    pub(super) fn start(rows: usize) -> Self {
+        let is_shown = stderr_is_terminal() && !is_dumb_terminal();
+        let bar = is_shown.then(|| {
+            let bar = ProgressBar::new(rows as u64);
+            let template = "{bar:24} {pos}/{len} {msg} ({elapsed})";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar
+        });
+        Self { bar, counts: BTreeMap::new() }
+    }
+
+    pub(super) fn count(&mut self, outcome: RowOutcome) {
+        *self.counts.entry(outcome).or_default() += 1;
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+            bar.set_message(self.summary());
+        }
+    }
+
+    /// `12 completed, 1 unknown`.
+    pub(super) fn summary(&self) -> String {
+        let parts: Vec<_> = self
+            .counts
+            .iter()
+            .map(|(outcome, count)| format!("{count} {}", outcome.as_str().replace('_', " ")))
+            .collect();
+        parts.join(", ")
+    }
+
+    pub(super) fn worst(&self) -> RowOutcome {
+        self.counts.keys().copied().max().unwrap_or(RowOutcome::Completed)
+    }
+
+    pub(super) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for BatchProgress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The file of results. Created before the first ask, so that it is known to be writable.
+pub(super) struct ResultsFile(csv::Writer<File>);
+
+impl ResultsFile {
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let mut writer = csv::Writer::from_writer(File::create(path)?);
+        let header = ["idempotency_key", "outcome", "task_id", "status", "answer", "error"];
+        writer.write_record(header).map_err(io::Error::other)?;
+        writer.flush()?;
+        Ok(Self(writer))
+    }
+
+    /// Writes the rows in the order of the input.
+    pub(super) fn write(mut self, results: &mut [RowResult]) -> io::Result<()> {
+        results.sort_by_key(|result| result.row.line);
+        for result in results {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let task_id = result.task_id.as_ref().map(|id| id.as_str().to_owned());
+            self.0
+                .write_record([
+                    result.row.key.clone(),
+                    result.outcome.as_str().to_owned(),
+                    task_id.unwrap_or_default(),
+                    text(&result.status),
+                    text(&result.answer),
+                    text(&result.error),
+                ])
+                .map_err(io::Error::other)?;
+        }
+        self.0.flush()?;
+        self.0.get_ref().sync_all()
+    }
+}
