@@ -2,6 +2,7 @@
 
 mod chaos;
 mod keys;
+mod program;
 mod streams;
 mod support;
 mod worker;
