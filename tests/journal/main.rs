@@ -1,6 +1,7 @@
 //! Idempotency keys, their journals and the worker, against the emulator's ledger.
 
 mod chaos;
+mod failures;
 mod keys;
 mod program;
 mod streams;
