@@ -13,10 +13,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, SessionId, TaskId};
-use crate::journal::{
-    self, JournalEntry, JournalKey, KeyedAsk, SessionChoice, StoredAsk, StoredLimits, StoredOrigin,
-};
 use crate::policy::Limits;
+use crate::stored_ask::{SessionChoice, StoredAsk, StoredLimits, StoredOrigin};
 use crate::wire::Metadata;
 use crate::wire::jsonrpc::Request;
 use crate::wire::request::{SendParams, UserMessage, UserText};
@@ -63,7 +61,7 @@ pub struct Ask {
     sent: SentFlag,
     /// The first bad input, reported when the ask is sent.
     problem: Option<String>,
-    journal_key: Option<JournalKey>,
+    key: Option<String>,
 }
 
 /// Where the task id of an ask comes from, and so what a lookup of that id proves.
@@ -166,7 +164,7 @@ impl Ask {
             headers: HeaderMap::new(),
             sent: SentFlag::default(),
             problem: None,
-            journal_key: None,
+            key: None,
         }
     }
 
@@ -324,7 +322,7 @@ impl Ask {
     /// let ask = Ask::new("Pay Tyllen $50").idempotency_key("order-4711");
     /// ```
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
-        self.journal_key = Some(JournalKey::Given(key.into()));
+        self.key = Some(key.into());
         self
     }
 
@@ -519,20 +517,39 @@ impl Ask {
     }
 }
 
+/// An ask with an idempotency key, as a journal records it.
+pub(crate) struct KeyedAsk {
+    pub(crate) key: String,
+    pub(crate) stored: StoredAsk,
+    pub(crate) task_id: TaskId,
+}
+
+/// The longest idempotency key, in bytes.
+const MAX_KEY: usize = 255;
+
+fn check_key(key: &str) -> Result<()> {
+    if key.trim().is_empty() {
+        return Err(Error::invalid_input("the idempotency key is blank"));
+    }
+    if key.len() > MAX_KEY {
+        return Err(Error::invalid_input("the idempotency key is longer than 255 bytes"));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(Error::invalid_input("the idempotency key has a control character"));
+    }
+    Ok(())
+}
+
 /// An ask in a journal.
 impl Ask {
     /// Returns what a journal records of the ask; `None` without a key.
     pub(crate) fn keyed(&self) -> Result<Option<KeyedAsk>> {
-        let (key, claimed) = match &self.journal_key {
-            None => return Ok(None),
-            Some(JournalKey::Given(key)) => (key.clone(), None),
-            Some(JournalKey::Claimed { entry, max_attempts }) => {
-                (entry.key().to_owned(), Some((entry.clone(), *max_attempts)))
-            }
+        let Some(key) = &self.key else {
+            return Ok(None);
         };
-        journal::check_key(&key)?;
-        let stored = self.to_stored();
-        Ok(Some(KeyedAsk { key, stored, task_id: self.task_id.clone(), claimed }))
+        check_key(key)?;
+        let (key, stored) = (key.clone(), self.to_stored());
+        Ok(Some(KeyedAsk { key, stored, task_id: self.task_id.clone() }))
     }
 
     /// Returns what `reserve` records, checked as when it is sent.
@@ -603,14 +620,70 @@ impl Ask {
         }
         ask
     }
+}
 
-    /// Returns the ask of an entry that a worker took.
-    pub(crate) fn claimed(entry: JournalEntry, max_attempts: u32) -> Self {
-        let mut ask = Self::from_stored(entry.ask.clone(), entry.task_id.clone());
-        if let Some(session) = &entry.session_id {
-            ask.session = Session::Given(session.clone());
+/// Returns where the task id of a stored ask comes from.
+pub(crate) fn stored_task_origin(stored: &StoredAsk) -> TaskOrigin {
+    match &stored.origin {
+        StoredOrigin::Minted => TaskOrigin::Minted,
+        StoredOrigin::Chosen => TaskOrigin::Chosen,
+        StoredOrigin::Continued { since } => {
+            let (text, since) = (stored.text.clone(), since.clone());
+            TaskOrigin::Continued(Box::new(Continuation { text, since }))
         }
-        ask.journal_key = Some(JournalKey::Claimed { entry: Box::new(entry), max_attempts });
-        ask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fingerprint(ask: &Ask) -> String {
+        ask.to_stored().fingerprint(ask.task_id())
+    }
+
+    #[test]
+    fn the_hash_covers_content_and_nothing_else() {
+        let ask =
+            || Ask::new("Pay Tyllen $50").metadata("b", 1).metadata("a", json!({"y":1,"x":2}));
+        let same = [
+            ask(),
+            Ask::new("Pay Tyllen $50").metadata("a", json!({"x":2,"y":1})).metadata("b", 1),
+            ask().deadline(Duration::from_secs(1)),
+            ask().idempotency_key("another"),
+        ];
+        for other in &same {
+            assert_eq!(fingerprint(&ask()), fingerprint(other));
+        }
+        let different = [
+            Ask::new("Pay Tyllen $50"),
+            Ask::new("Pay Tyllen $60").metadata("b", 1).metadata("a", json!({"y":1,"x":2})),
+            ask().new_session(),
+            ask().session("ses-1"),
+            ask().message_metadata("c", 1),
+            ask().part_metadata("c", 1),
+            ask().continue_task("tsk-1"),
+        ];
+        for (position, other) in different.iter().enumerate() {
+            assert_ne!(fingerprint(&ask()), fingerprint(other), "{position}");
+        }
+    }
+
+    #[test]
+    fn an_ask_survives_storage() -> Result<(), serde_json::Error> {
+        let ask = Ask::new("yes")
+            .continue_task("tsk-1")
+            .session("ses-1")
+            .metadata("a", 1)
+            .deadline(Duration::from_secs(3));
+        let stored = ask.to_stored();
+        let read: StoredAsk = serde_json::from_str(&serde_json::to_string(&stored)?)?;
+        assert_eq!(read, stored);
+        let again = Ask::from_stored(read, TaskId::from("tsk-1"));
+        assert_eq!(again.to_stored(), stored);
+        assert_eq!(again.task_id(), "tsk-1");
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::delivery::{ExpectedResponse, Platform, Response, TaskSnapshot};
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, TaskId};
-use crate::journal::{self, Begun, ClientJournal};
+use crate::journal::{self, Begun, ClientJournal, JournalWorker, KeyedCall};
 use crate::observe::{AskKind, AskObserver};
 use crate::reply::{RawReply, Reply};
 use crate::stream::{AskStream, Driver, RawStream};
@@ -179,10 +179,6 @@ impl Client {
         &self.0.platform
     }
 
-    pub(crate) fn journal(&self) -> Option<&ClientJournal> {
-        self.0.journal.as_ref()
-    }
-
     pub(crate) fn http(&self) -> &Http {
         &self.platform().http
     }
@@ -255,9 +251,7 @@ impl Client {
     /// See [`Error`]: before anything else, check
     /// [`is_outcome_unknown`](Error::is_outcome_unknown).
     pub fn ask(&self, ask: impl Into<Ask>) -> BoxFuture<'static, Result<Reply>> {
-        self.ask_for_task(ask.into(), |found, ask| {
-            Ok(Reply::new(found.task, ask.request, &ask.session_id))
-        })
+        self.ask_for_task(ask.into(), into_reply)
     }
 
     /// Asks, and returns the server's JSON-RPC response as it is, byte for byte.
@@ -287,11 +281,20 @@ impl Client {
         ask: Ask,
         into_reply: fn(TaskSnapshot, &AskContext) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
+        match journal::keyed(&ask, self.0.journal.as_ref(), method::SEND) {
+            Ok(keyed) => self.ask_with_key(ask, keyed, into_reply),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
+    }
+
+    /// Asks; `keyed` is what the journal needs of an ask with an idempotency key.
+    fn ask_with_key<T: Send + 'static>(
+        &self,
+        ask: Ask,
+        keyed: Option<KeyedCall>,
+        into_reply: fn(TaskSnapshot, &AskContext) -> Result<T>,
+    ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(self.platform());
-        let keyed = match journal::keyed(&ask, self.journal(), method::SEND) {
-            Ok(keyed) => keyed,
-            Err(error) => return Box::pin(ready(Err(error))),
-        };
         let mut ask = match ask.prepare(method::SEND, &self.0.session, &platform.limits) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
@@ -407,7 +410,7 @@ impl Client {
         into_stream: fn(Driver) -> S,
     ) -> BoxFuture<'static, Result<S>> {
         let platform = Arc::clone(self.platform());
-        let keyed = match journal::keyed(&ask, self.journal(), method::SEND_SUBSCRIBE) {
+        let keyed = match journal::keyed(&ask, self.0.journal.as_ref(), method::SEND_SUBSCRIBE) {
             Ok(keyed) => keyed,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -644,6 +647,21 @@ impl fmt::Debug for Client {
             .field("name", &self.0.name)
             .field("session", &self.0.session)
             .finish_non_exhaustive()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "reading a raw reply may fail")]
+fn into_reply(found: TaskSnapshot, ask: &AskContext) -> Result<Reply> {
+    Ok(Reply::new(found.task, ask.request, &ask.session_id))
+}
+
+impl JournalWorker {
+    /// Creates a worker that asks with this client, and shares its journal.
+    pub fn new(client: Client) -> Self {
+        let platform = Arc::clone(client.platform());
+        let journal = client.0.journal.clone();
+        let ask = move |ask, keyed| client.ask_with_key(ask, Some(keyed), into_reply);
+        Self::with_parts(platform, journal, Arc::new(ask))
     }
 }
 

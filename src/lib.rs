@@ -23,6 +23,7 @@ mod policy;
 mod reply;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
+mod stored_ask;
 mod stream;
 mod time;
 mod transport;

@@ -2,7 +2,7 @@
 //! send.
 //!
 //! ```sh
-//! cargo run --example worker                   # the emulator, SQLite, port 8080 (PORT for another)
+//! cargo run --example worker                   # emulator, SQLite, port 8080 (PORT for another)
 //! curl -H 'content-type: application/json' localhost:8080/payouts \
 //!     -d '{"id":"4711","payee":"Tyllen","amount":"50.00"}'
 //! curl localhost:8080/payouts/4711

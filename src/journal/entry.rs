@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::stored_ask::StoredAsk;
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
 use crate::reply::Reply;
+use crate::stored_ask::StoredAsk;
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{MessageContent, decode_message};
@@ -214,6 +214,14 @@ impl JournalEntry {
     #[must_use]
     pub fn due_at(&self) -> Option<SystemTime> {
         self.due_at
+    }
+
+    /// For `reserve`: the same ask may be reserved again.
+    pub(crate) fn check_content(&self, fingerprint: &str) -> Result<()> {
+        match self.fingerprint == fingerprint {
+            true => Ok(()),
+            false => Err(Error::idempotency_other_content()),
+        }
     }
 
     pub(crate) fn stored_task(&self) -> Option<Task> {

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::JournalSaved;
+use super::client_journal::ClientJournal;
 use super::entry::{JournalEntry, JournalState};
-use super::keyed::{ClientJournal, adopt, replied, stored_reply};
+use super::snapshot::{adopt, replied, stored_reply};
 use super::{now, state};
 use crate::ask::{AskContext, TaskOrigin};
 use crate::delivery::follow::Observation;

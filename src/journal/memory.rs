@@ -32,10 +32,10 @@ use crate::error::Result;
 /// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct MemoryJournal(Arc<Inner>);
+pub struct MemoryJournal(Arc<MemoryJournalInner>);
 
 #[derive(Default)]
-struct Inner {
+struct MemoryJournalInner {
     entries: Mutex<BTreeMap<String, JournalEntry>>,
     reserved: Notify,
 }
@@ -94,7 +94,7 @@ impl MemoryJournal {
         let ask = ask.into().checked_for_reserve()?;
         let entry = state::reserve(ask.key, ask.stored, &ask.task_id, now());
         if let Some(stored) = self.entries().get(&entry.key) {
-            return super::keyed::check_same(stored, &entry.fingerprint);
+            return stored.check_content(&entry.fingerprint);
         }
         self.entries().entry(entry.key.clone()).or_insert(entry);
         self.0.reserved.notify_one();

@@ -53,12 +53,14 @@
     doc = include_str!("handler.md")
 )]
 
+mod client_journal;
 mod entry;
 mod keyed;
 mod lookup;
 mod memory;
+mod sending;
+mod snapshot;
 pub(crate) mod state;
-mod stored_ask;
 mod stream;
 mod worker;
 
@@ -73,15 +75,17 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, pending};
 
+pub(crate) use client_journal::ClientJournal;
 pub use entry::{JournalEntry, JournalFilter, JournalRelease, JournalState};
-pub(crate) use keyed::{Begun, ClientJournal, JournalKey, KeyedAsk, Sending, keyed};
+pub(crate) use keyed::{Begun, KeyedCall, keyed};
 pub use memory::MemoryJournal;
-pub(crate) use stored_ask::{SessionChoice, StoredAsk, StoredLimits, StoredOrigin};
+pub(crate) use sending::Sending;
 pub(crate) use stream::{StreamEnd, StreamRecorder};
 pub use worker::JournalWorker;
 
 use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, SessionId, TaskId};
+use crate::stored_ask::SessionChoice;
 use state::AskAttempt;
 
 /// Where idempotency keys are kept: one [`JournalEntry`] per key.
@@ -291,8 +295,6 @@ impl JournalClaim {
 
 /// The longest wait between two lookups of an outcome that stays unknown.
 const LAST_LOOKUP: Duration = Duration::from_secs(60 * 60);
-/// The longest key, in bytes.
-const MAX_KEY: usize = 255;
 const MAX_REASON: usize = 2000;
 
 /// Now, to the millisecond: what is stored and read again must be equal.
@@ -302,19 +304,6 @@ pub(crate) fn now() -> SystemTime {
 
 fn new_attempt() -> String {
     uuid::Uuid::new_v4().simple().to_string()
-}
-
-pub(crate) fn check_key(key: &str) -> Result<()> {
-    if key.trim().is_empty() {
-        return Err(Error::invalid_input("the idempotency key is blank"));
-    }
-    if key.len() > MAX_KEY {
-        return Err(Error::invalid_input("the idempotency key is longer than 255 bytes"));
-    }
-    if key.chars().any(char::is_control) {
-        return Err(Error::invalid_input("the idempotency key has a control character"));
-    }
-    Ok(())
 }
 
 fn checked_reason(reason: &str) -> Result<String> {

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::entry::{JournalEntry, JournalRelease, JournalState};
-use super::stored_ask::StoredAsk;
 use crate::ids::{RequestId, SessionId, TaskId};
+use crate::stored_ask::StoredAsk;
 
 /// How long after the start of an attempt a worker looks it up, unless it is settled by then.
 pub(crate) const FIRST_LOOKUP: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::keyed::Sending;
+use super::sending::Sending;
 use crate::error::{Error, Result};
 use crate::wire::task::Task;
 

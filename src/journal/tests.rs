@@ -26,14 +26,14 @@ enum Caller {
 
 /// The platform: which tasks it has, and whether they have ended.
 #[derive(Default)]
-struct Platform {
+struct ModelPlatform {
     tasks: BTreeMap<TaskId, bool>,
 }
 
 struct Model {
     entry: Option<JournalEntry>,
     callers: Vec<Caller>,
-    platform: Platform,
+    platform: ModelPlatform,
     /// Attempts that were begun and not surely not done, since the last release.
     attempts: Vec<String>,
     /// What the platform received since the last release.
@@ -73,7 +73,7 @@ impl Model {
         Self {
             entry: None,
             callers: vec![Caller::Idle; callers],
-            platform: Platform::default(),
+            platform: ModelPlatform::default(),
             attempts: Vec::new(),
             received: 0,
             released_under_way: false,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,12 +11,16 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use super::client_journal::ClientJournal;
 use super::entry::JournalEntry;
-use super::keyed::{ClientJournal, Sending};
+use super::keyed::KeyedCall;
+use super::sending::Sending;
 use super::{ClaimPurpose, JournalClaim, lookup};
 use crate::ask::Ask;
-use crate::client::Client;
+use crate::delivery::Platform;
 use crate::error::{Error, Result};
+use crate::ids::SessionId;
+use crate::reply::Reply;
 use crate::time::instant_after;
 use crate::wire::request::method;
 
@@ -42,13 +47,19 @@ use crate::wire::request::method;
 #[derive(Clone)]
 #[must_use = "a worker does nothing until it runs"]
 pub struct JournalWorker {
-    client: Client,
+    platform: Arc<Platform>,
+    journal: Option<ClientJournal>,
+    ask: WorkerAsk,
     concurrency: usize,
     interval: Option<Duration>,
     poll_interval: Duration,
     max_attempts: u32,
     drain: Duration,
 }
+
+/// Sends the ask of an entry that a worker took.
+pub(crate) type WorkerAsk =
+    Arc<dyn Fn(Ask, KeyedCall) -> BoxFuture<'static, Result<Reply>> + Send + Sync>;
 
 /// The first wait after the journal had nothing to do; doubled up to the poll interval.
 const FIRST_IDLE: Duration = Duration::from_millis(10);
@@ -58,10 +69,16 @@ const LOOKUP_TURN: u32 = 16;
 const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 
 impl JournalWorker {
-    /// A worker that asks with this client, and shares its journal.
-    pub fn new(client: Client) -> Self {
+    /// `ask` asks as the client does that the worker is made of.
+    pub(crate) fn with_parts(
+        platform: Arc<Platform>,
+        journal: Option<ClientJournal>,
+        ask: WorkerAsk,
+    ) -> Self {
         Self {
-            client,
+            platform,
+            journal,
+            ask,
             concurrency: 4,
             interval: None,
             poll_interval: Duration::from_secs(1),
@@ -114,7 +131,7 @@ impl JournalWorker {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client without a journal.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Some(journal) = self.client.journal().cloned() else {
+        let Some(journal) = self.journal.clone() else {
             return Err(Error::invalid_input("a worker needs a journal: Config::journal"));
         };
         let mut run = Run {
@@ -154,19 +171,18 @@ impl JournalWorker {
 impl fmt::Debug for JournalWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JournalWorker")
-            .field("client", &self.client)
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
 }
 
 /// Something that the worker waits for. A claim is never dropped half-way: it may have been stored.
-enum Step {
-    Claimed(Result<Option<Box<Claimed>>>),
+enum WorkStep {
+    Claimed(Result<Option<Box<WorkItem>>>),
     Done,
 }
 
-enum Claimed {
+enum WorkItem {
     ToSend(JournalEntry),
     ToLookUp(JournalEntry),
 }
@@ -182,7 +198,7 @@ enum ClaimStep {
 struct Run<'w> {
     worker: &'w JournalWorker,
     journal: &'w ClientJournal,
-    steps: FuturesUnordered<BoxFuture<'w, Step>>,
+    steps: FuturesUnordered<BoxFuture<'w, WorkStep>>,
     in_progress: usize,
     claim: ClaimStep,
     idle: Duration,
@@ -202,7 +218,7 @@ impl<'w> Run<'w> {
         let may_send = Instant::now() >= self.next_send;
         let lookups_first = self.claims.is_multiple_of(LOOKUP_TURN);
         self.steps.push(Box::pin(async move {
-            Step::Claimed(claim(worker, journal, may_send, lookups_first).await)
+            WorkStep::Claimed(claim(worker, journal, may_send, lookups_first).await)
         }));
     }
 
@@ -221,19 +237,19 @@ impl<'w> Run<'w> {
         }
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: WorkStep) {
         match step {
-            Step::Done => self.in_progress = self.in_progress.saturating_sub(1),
-            Step::Claimed(Ok(Some(claimed))) => {
+            WorkStep::Done => self.in_progress = self.in_progress.saturating_sub(1),
+            WorkStep::Claimed(Ok(Some(claimed))) => {
                 self.claim = ClaimStep::Due;
                 self.idle = FIRST_IDLE;
                 self.in_progress = self.in_progress.saturating_add(1);
-                if let (Claimed::ToSend(_), Some(interval)) = (&*claimed, self.worker.interval) {
+                if let (WorkItem::ToSend(_), Some(interval)) = (&*claimed, self.worker.interval) {
                     self.next_send = instant_after(interval);
                 }
                 self.steps.push(Box::pin(handle(self.worker, self.journal, *claimed)));
             }
-            Step::Claimed(nothing) => {
+            WorkStep::Claimed(nothing) => {
                 if let Err(error) = nothing {
                     warn!(%error, "the journal's worker cannot go on, and tries again");
                 }
@@ -259,13 +275,13 @@ impl<'w> Run<'w> {
                 }
             };
             // What was taken last was not sent: others may have it.
-            if let Some(Step::Claimed(Ok(Some(claimed)))) = step
-                && let Claimed::ToSend(entry) = *claimed
+            if let Some(WorkStep::Claimed(Ok(Some(claimed)))) = step
+                && let WorkItem::ToSend(entry) = *claimed
             {
                 let journal = self.journal;
                 self.steps.push(Box::pin(async move {
                     Sending::new(journal, entry, Some(u32::MAX)).give_back().await;
-                    Step::Done
+                    WorkStep::Done
                 }));
             }
         }
@@ -277,19 +293,19 @@ async fn claim(
     journal: &ClientJournal,
     may_send: bool,
     lookups_first: bool,
-) -> Result<Option<Box<Claimed>>> {
+) -> Result<Option<Box<WorkItem>>> {
     // Without a token nothing can be sent: what is not taken needs no lookup later.
-    worker.client.access_token().await?;
+    worker.platform.request_token(instant_after(LOOKUP_LIMIT)).await?;
     let send = async || {
         if !may_send {
             return Ok(None);
         }
         let claim = JournalClaim::new(ClaimPurpose::Send, journal.identity().clone());
-        Ok(journal.journal().claim(&claim).await?.map(Claimed::ToSend).map(Box::new))
+        Ok(journal.journal().claim(&claim).await?.map(WorkItem::ToSend).map(Box::new))
     };
     let look_up = async || {
         let claim = JournalClaim::new(ClaimPurpose::LookUp, journal.identity().clone());
-        Ok::<_, Error>(journal.journal().claim(&claim).await?.map(Claimed::ToLookUp).map(Box::new))
+        Ok::<_, Error>(journal.journal().claim(&claim).await?.map(WorkItem::ToLookUp).map(Box::new))
     };
     if lookups_first {
         return match look_up().await? {
@@ -303,23 +319,24 @@ async fn claim(
     }
 }
 
-async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: Claimed) -> Step {
+async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: WorkItem) -> WorkStep {
     match claimed {
-        Claimed::ToSend(entry) => {
+        WorkItem::ToSend(entry) => {
             let task_id = entry.task_id.clone();
-            let ask = Ask::claimed(entry, worker.max_attempts);
-            match worker.client.ask(ask).await {
+            let session = entry.session_id.clone().unwrap_or_default();
+            let ask = Ask::from_stored(entry.ask.clone(), task_id.clone()).session(session);
+            let call = KeyedCall::claimed(journal, entry, worker.max_attempts);
+            match (worker.ask)(ask, call).await {
                 Ok(reply) => {
                     debug!(%task_id, state = %reply.state(), "a reserved ask was answered")
                 }
                 Err(error) => warn!(%task_id, %error, "a reserved ask was not answered"),
             }
         }
-        Claimed::ToLookUp(entry) => {
+        WorkItem::ToLookUp(entry) => {
             let ask = Ask::from_stored(entry.ask.clone(), entry.task_id.clone());
-            let platform = worker.client.platform();
-            let session = worker.client.session_id();
-            match ask.prepare(method::SEND, &session, &platform.limits) {
+            let platform = &worker.platform;
+            match ask.prepare(method::SEND, &SessionId::new(), &platform.limits) {
                 Ok(mut ask) => {
                     let until = instant_after(LOOKUP_LIMIT);
                     lookup::check(platform, journal, entry, &mut ask.context, until).await;
@@ -328,5 +345,5 @@ async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: Claime
             }
         }
     }
-    Step::Done
+    WorkStep::Done
 }

@@ -22,10 +22,10 @@ const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A pool of connections to SQLite or PostgreSQL, as the SDK takes it: made from a `sqlx` pool.
 #[derive(Clone)]
-pub struct SqlPool(pub(crate) Pool);
+pub struct SqlPool(pub(crate) DatabasePool);
 
 #[derive(Clone)]
-pub(crate) enum Pool {
+pub(crate) enum DatabasePool {
     #[cfg(feature = "sqlite")]
     Sqlite(SqlitePool),
     #[cfg(feature = "postgres")]
@@ -35,14 +35,14 @@ pub(crate) enum Pool {
 #[cfg(feature = "sqlite")]
 impl From<SqlitePool> for SqlPool {
     fn from(pool: SqlitePool) -> Self {
-        Self(Pool::Sqlite(pool))
+        Self(DatabasePool::Sqlite(pool))
     }
 }
 
 #[cfg(feature = "postgres")]
 impl From<PgPool> for SqlPool {
     fn from(pool: PgPool) -> Self {
-        Self(Pool::Postgres(pool))
+        Self(DatabasePool::Postgres(pool))
     }
 }
 
@@ -50,9 +50,9 @@ impl fmt::Debug for SqlPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(_) => "SqlPool(SQLite)",
+            DatabasePool::Sqlite(_) => "SqlPool(SQLite)",
             #[cfg(feature = "postgres")]
-            Pool::Postgres(_) => "SqlPool(PostgreSQL)",
+            DatabasePool::Postgres(_) => "SqlPool(PostgreSQL)",
         })
     }
 }
@@ -62,9 +62,9 @@ macro_rules! on_pool {
     ($pool:expr, $name:ident => $body:expr) => {
         match $pool {
             #[cfg(feature = "sqlite")]
-            $crate::sql::Pool::Sqlite($name) => $body,
+            $crate::sql::DatabasePool::Sqlite($name) => $body,
             #[cfg(feature = "postgres")]
-            $crate::sql::Pool::Postgres($name) => $body,
+            $crate::sql::DatabasePool::Postgres($name) => $body,
         }
     };
 }
@@ -200,13 +200,13 @@ impl Tables {
     pub(crate) async fn ensure(&self, pool: &SqlPool) -> Result<(), sqlx::Error> {
         match &pool.0 {
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => {
+            DatabasePool::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
                 self.migrate_sqlite(&mut tx).await?;
                 tx.commit().await?;
             }
             #[cfg(feature = "postgres")]
-            Pool::Postgres(pool) => {
+            DatabasePool::Postgres(pool) => {
                 let mut tx = pool.begin().await?;
                 self.migrate_postgres(&mut tx).await?;
                 tx.commit().await?;

@@ -125,8 +125,8 @@ async fn a_reply_that_cannot_be_recorded_is_a_reply_and_is_found_by_the_next_cal
     assert_eq!(payments(&payman), 1);
 }
 
-/// Whatever the last instruction of a process was: the next one pays, finds it paid, or leaves it to a
-/// person who finds it not paid.
+/// Whatever the last instruction of a process was: the next one pays, finds it paid, or leaves it
+/// to a person who finds it not paid.
 #[tokio::test]
 async fn a_process_that_dies_at_any_write_pays_at_most_once() {
     for wrong in [Wrong::Hangs, Wrong::HangsAfter] {

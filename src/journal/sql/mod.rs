@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::entry::{JournalEntry, JournalFilter, JournalState, to_millis};
 use super::{Journal, JournalClaim, JournalSaved, now};
 use crate::error::{Error, Result};
-use crate::sql::{FileAccess, Migration, Pool, SqlPool, Tables, on_pool};
+use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool};
 
 #[cfg(feature = "postgres")]
 use super::sql::outbox::Listener;
@@ -139,7 +139,7 @@ impl SqlJournal {
         Journal::forget_before(self, time).await
     }
 
-    async fn ready(&self) -> Result<&Pool> {
+    async fn ready(&self) -> Result<&DatabasePool> {
         if !self.0.tables.are_ready() {
             self.0.tables.ensure(&self.0.pool).await.map_err(Error::journal)?;
         }

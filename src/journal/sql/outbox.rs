@@ -2,11 +2,10 @@
 //! workers.
 
 use super::{
-    Error, INSERT, JournalClaim, JournalEntry, Pool, Result, Row, SqlJournal, UPDATE, bind_row,
-    now, read, signed, to_millis,
+    DatabasePool, Error, INSERT, JournalClaim, JournalEntry, Result, Row, SqlJournal, UPDATE,
+    bind_row, now, read, signed, to_millis,
 };
 use crate::ask::Ask;
-use crate::journal::keyed::check_same;
 use crate::journal::state;
 
 #[cfg(feature = "postgres")]
@@ -97,7 +96,7 @@ impl SqlJournal {
         const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
         let stored: Option<String> = match (tx.connection(), &self.0.pool.0) {
             #[cfg(feature = "sqlite")]
-            (Connection::Sqlite(connection), Pool::Sqlite(_)) => {
+            (Connection::Sqlite(connection), DatabasePool::Sqlite(_)) => {
                 if !self.0.tables.are_ready() {
                     self.0.tables.migrate_sqlite(connection).await.map_err(Error::journal)?;
                 }
@@ -115,7 +114,7 @@ impl SqlJournal {
                 }
             }
             #[cfg(feature = "postgres")]
-            (Connection::Postgres(connection), Pool::Postgres(_)) => {
+            (Connection::Postgres(connection), DatabasePool::Postgres(_)) => {
                 if !self.0.tables.are_ready() {
                     self.0.tables.migrate_postgres(connection).await.map_err(Error::journal)?;
                 }
@@ -146,7 +145,7 @@ impl SqlJournal {
             }
         };
         if let Some(stored) = stored {
-            return check_same(&read(&stored)?, &entry.fingerprint);
+            return read(&stored)?.check_content(&entry.fingerprint);
         }
         // Workers of this process look soon, and more often for a while: the commit is still to
         // come.
@@ -158,7 +157,7 @@ impl SqlJournal {
     pub(super) async fn claim_row(&self, claim: &JournalClaim) -> Result<Option<JournalEntry>> {
         match self.ready().await? {
             #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => {
+            DatabasePool::Sqlite(pool) => {
                 // A read first: workers with nothing to do leave the lock for writing alone.
                 let due = "SELECT entry FROM payman_journal WHERE state = $1 AND due_at <= $2 \
                            AND (identity IS NULL OR identity = $3) ORDER BY due_at LIMIT 1";
@@ -185,7 +184,7 @@ impl SqlJournal {
                 self.committed(tx.commit().await, claimed).await
             }
             #[cfg(feature = "postgres")]
-            Pool::Postgres(pool) => {
+            DatabasePool::Postgres(pool) => {
                 let due = "SELECT entry FROM payman_journal WHERE state = $1 AND due_at <= $2 \
                            AND (identity IS NULL OR identity = $3) \
                            ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED";
@@ -233,15 +232,15 @@ impl SqlJournal {
 
     pub(super) async fn wait_for_reserved(&self) {
         let here = self.0.reserved.notified();
-        #[cfg(feature = "postgres")]
-        if let Pool::Postgres(pool) = &self.0.pool.0 {
-            tokio::select! {
+        match &self.0.pool.0 {
+            #[cfg(feature = "sqlite")]
+            DatabasePool::Sqlite(_) => here.await,
+            #[cfg(feature = "postgres")]
+            DatabasePool::Postgres(pool) => tokio::select! {
                 () = here => {}
                 () = self.0.listener.notified(pool) => {}
-            }
-            return;
+            },
         }
-        here.await;
     }
 }
 

@@ -22,7 +22,7 @@ use crate::journal::{JournalOption, journal_of};
 use crate::options::{GlobalOptions, quoted};
 use crate::output::{note, print_json, print_line};
 use report::{BatchProgress, ResultsFile, RowOutcome, RowResult};
-use rows::{BatchRow, Problem};
+use rows::{BatchRow, RowProblem};
 use template::Template;
 
 /// The largest file, in bytes.
@@ -48,7 +48,8 @@ Examples:
   payman batch payouts.csv --template 'Pay {payee} {amount} {currency}' --results results.csv
   payman batch payouts.csv --concurrency 8 --per-minute 60 --output jsonl
 
-COMPLETED means that the agent finished talking, not that a payment went through: read the answers.")]
+COMPLETED means that the agent finished talking, not that a payment went through: read the
+answers.")]
 pub(crate) struct BatchArgs {
     /// The CSV file; `-` reads standard input
     file: PathBuf,
@@ -126,7 +127,7 @@ fn read_rows(args: &BatchArgs) -> Result<Vec<BatchRow>, CommandFailure> {
     rows::read(text.as_slice(), args.template.as_ref()).map_err(|problems| refused(&problems))
 }
 
-fn refused(problems: &[Problem]) -> CommandFailure {
+fn refused(problems: &[RowProblem]) -> CommandFailure {
     let mut failure = CommandFailure::usage(match problems.len() {
         1 => "the file has a problem".to_owned(),
         count => format!("the file has {count} problems"),

@@ -24,13 +24,13 @@ impl BatchRow {
 
 /// Something in the file that has to be mended.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct RowProblem {
     /// 0 for the file as a whole.
     pub(super) line: u64,
     pub(super) says: String,
 }
 
-impl Problem {
+impl RowProblem {
     fn new(line: u64, says: impl Into<String>) -> Self {
         Self { line, says: says.into() }
     }
@@ -46,7 +46,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 pub(super) fn read(
     from: impl Read,
     template: Option<&Template>,
-) -> Result<Vec<BatchRow>, Vec<Problem>> {
+) -> Result<Vec<BatchRow>, Vec<RowProblem>> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(from);
     let header = match reader.headers() {
         Ok(header) => header.clone(),
@@ -74,15 +74,15 @@ pub(super) fn read(
             Ok(row) => {
                 if let Some(first) = seen.insert(row.key.clone(), line) {
                     let says = format!("the key {:?} is that of line {first} too", row.key);
-                    problems.push(Problem::new(line, says));
+                    problems.push(RowProblem::new(line, says));
                 }
                 rows.push(row);
             }
-            Err(says) => problems.extend(says.into_iter().map(|says| Problem::new(line, says))),
+            Err(says) => problems.extend(says.into_iter().map(|says| RowProblem::new(line, says))),
         }
     }
     if problems.is_empty() && rows.is_empty() {
-        problems.push(Problem::new(0, "the file has no rows"));
+        problems.push(RowProblem::new(0, "the file has no rows"));
     }
     if problems.is_empty() { Ok(rows) } else { Err(problems) }
 }
@@ -95,18 +95,22 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(header: &csv::StringRecord, template: Option<&Template>) -> Result<Self, Vec<Problem>> {
+    fn find(
+        header: &csv::StringRecord,
+        template: Option<&Template>,
+    ) -> Result<Self, Vec<RowProblem>> {
         let mut named = BTreeMap::new();
         let mut problems = Vec::new();
         for (place, name) in header.iter().enumerate() {
             let name = name.trim_start_matches(BYTE_ORDER_MARK).trim().to_lowercase();
             if named.insert(name.clone(), place).is_some() {
-                problems.push(Problem::new(1, format!("there are two columns named {name:?}")));
+                problems.push(RowProblem::new(1, format!("there are two columns named {name:?}")));
             }
         }
         let mut require = |name: &str, why: &str| {
             named.get(name).copied().unwrap_or_else(|| {
-                problems.push(Problem::new(1, format!("there is no column named {name:?}{why}")));
+                problems
+                    .push(RowProblem::new(1, format!("there is no column named {name:?}{why}")));
                 0
             })
         };
@@ -165,17 +169,17 @@ impl Columns {
     }
 }
 
-fn of_csv(error: &csv::Error) -> Problem {
+fn of_csv(error: &csv::Error) -> RowProblem {
     let line = error.position().map_or(0, csv::Position::line);
     match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            Problem::new(line, format!("there are {len} fields, and {expected_len} columns"))
+            RowProblem::new(line, format!("there are {len} fields, and {expected_len} columns"))
         }
-        csv::ErrorKind::Utf8 { .. } => Problem::new(line, "the text is not UTF-8"),
+        csv::ErrorKind::Utf8 { .. } => RowProblem::new(line, "the text is not UTF-8"),
         csv::ErrorKind::Io(error) => {
-            Problem::new(0, format!("the file could not be read: {error}"))
+            RowProblem::new(0, format!("the file could not be read: {error}"))
         }
-        _ => Problem::new(line, "this is not CSV"),
+        _ => RowProblem::new(line, "this is not CSV"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! An ask as a journal stores it, and the hash that a key is bound to.
+//! An ask as it is stored, and the hash that an idempotency key is bound to.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::ask::{Continuation, TaskOrigin};
 use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::timestamp::Timestamp;
@@ -89,17 +88,6 @@ impl StoredAsk {
         matches!(self.origin, StoredOrigin::Continued { .. })
     }
 
-    pub(crate) fn task_origin(&self) -> TaskOrigin {
-        match &self.origin {
-            StoredOrigin::Minted => TaskOrigin::Minted,
-            StoredOrigin::Chosen => TaskOrigin::Chosen,
-            StoredOrigin::Continued { since } => {
-                let (text, since) = (self.text.clone(), since.clone());
-                TaskOrigin::Continued(Box::new(Continuation { text, since }))
-            }
-        }
-    }
-
     /// The hash of what is asked: text, metadata, session choice, and the task where one is
     /// continued.
     ///
@@ -152,58 +140,5 @@ fn write_canonical(value: &Value, out: &mut String) {
         scalar => {
             let _ = write!(out, "{scalar}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Ask;
-
-    fn fingerprint(ask: &Ask) -> String {
-        ask.to_stored().fingerprint(ask.task_id())
-    }
-
-    #[test]
-    fn the_hash_covers_content_and_nothing_else() {
-        let ask =
-            || Ask::new("Pay Tyllen $50").metadata("b", 1).metadata("a", json!({"y":1,"x":2}));
-        let same = [
-            ask(),
-            Ask::new("Pay Tyllen $50").metadata("a", json!({"x":2,"y":1})).metadata("b", 1),
-            ask().deadline(Duration::from_secs(1)),
-            ask().idempotency_key("another"),
-        ];
-        for other in &same {
-            assert_eq!(fingerprint(&ask()), fingerprint(other));
-        }
-        let different = [
-            Ask::new("Pay Tyllen $50"),
-            Ask::new("Pay Tyllen $60").metadata("b", 1).metadata("a", json!({"y":1,"x":2})),
-            ask().new_session(),
-            ask().session("ses-1"),
-            ask().message_metadata("c", 1),
-            ask().part_metadata("c", 1),
-            ask().continue_task("tsk-1"),
-        ];
-        for (position, other) in different.iter().enumerate() {
-            assert_ne!(fingerprint(&ask()), fingerprint(other), "{position}");
-        }
-    }
-
-    #[test]
-    fn an_ask_survives_storage() -> Result<(), serde_json::Error> {
-        let ask = Ask::new("yes")
-            .continue_task("tsk-1")
-            .session("ses-1")
-            .metadata("a", 1)
-            .deadline(Duration::from_secs(3));
-        let stored = ask.to_stored();
-        let read: StoredAsk = serde_json::from_str(&serde_json::to_string(&stored)?)?;
-        assert_eq!(read, stored);
-        let again = Ask::from_stored(read, TaskId::from("tsk-1"));
-        assert_eq!(again.to_stored(), stored);
-        assert_eq!(again.task_id(), "tsk-1");
-        Ok(())
     }
 }
