@@ -1,5 +1,6 @@
 //! Who is asking: a credential becomes a token, and the token is kept fresh.
 
+pub(crate) mod clock;
 pub(crate) mod connect;
 pub(crate) mod grant;
 pub(crate) mod manager;

@@ -358,6 +358,8 @@ pub(crate) struct RequestToken {
 
 /// Everything that is known of one sign-in.
 pub(crate) struct Token {
+    /// Orders sign-ins: milliseconds since 1970; 0 until the sign-in is compared with the store.
+    pub(crate) sign_in: u64,
     /// Counts the renewals; 0 is what was given in code.
     pub(crate) generation: u64,
     pub(crate) access: Option<Arc<Access>>,
@@ -366,6 +368,8 @@ pub(crate) struct Token {
     pub(crate) refresh: Option<SecretString>,
     /// The fingerprint of the refresh token that the sign-in began with.
     pub(crate) seed: Option<String>,
+    /// Fingerprints of earlier refresh tokens of this subject.
+    pub(crate) known: Vec<String>,
     pub(crate) scope: Option<String>,
     pub(crate) source: TokenSource,
     /// Why nothing but the user can renew it.
@@ -377,11 +381,13 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) fn none(source: TokenSource) -> Self {
         Self {
+            sign_in: 0,
             generation: 0,
             access: None,
             refused: false,
             refresh: None,
             seed: None,
+            known: Vec::new(),
             scope: None,
             source,
             ended: None,
@@ -422,6 +428,7 @@ impl Token {
 
     pub(crate) fn to_stored(&self) -> StoredToken {
         StoredToken {
+            sign_in: self.sign_in,
             generation: self.generation,
             access: self.access.as_ref().map(|access| access.secret()),
             issued_at: self
@@ -435,7 +442,9 @@ impl Token {
             refresh: self.refresh.clone(),
             scope: self.scope.clone(),
             seed: self.seed.clone(),
+            known: self.known.clone(),
             ended: false,
+            refused: false,
         }
     }
 
@@ -449,10 +458,12 @@ impl Token {
             .as_ref()
             .and_then(|secret| Access::new(secret, lifetime, stored.generation));
         Self {
+            sign_in: stored.sign_in,
             generation: stored.generation,
             access: access.map(Arc::new),
             refresh: stored.refresh.clone(),
             seed: stored.seed.clone(),
+            known: stored.known.clone(),
             scope: stored.scope.clone(),
             ..Self::none(TokenSource::Store)
         }

@@ -1,16 +1,16 @@
-//! The default: tokens live as long as the process.
+//! Tokens in memory: they live as long as the process.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::slot::Slot;
+use super::slot::{Decision, MAX_REFUSED, Slot};
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
 
-/// Keeps tokens in memory. Clones are the same store: give one to each client that shares sign-ins in this process.
+/// Keeps tokens in memory. Clones are the same store: pass one to each client that shares sign-ins in this process.
 ///
 /// ```
 /// use payman_sdk::{Config, MemoryTokenStore};
@@ -20,25 +20,54 @@ use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenS
 /// let other = Config::new("client-id").subject("alice").token_store(store);
 /// ```
 #[derive(Clone)]
-pub struct MemoryTokenStore(Arc<Inner>);
+pub struct MemoryTokenStore(Arc<MemoryStoreInner>);
 
-struct Inner {
+struct MemoryStoreInner {
     slots: Mutex<HashMap<TokenKey, Slot>>,
-    began: Instant,
+    created: Instant,
 }
 
 impl MemoryTokenStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Inner { slots: Mutex::default(), began: Instant::now() }))
+        Self(Arc::new(MemoryStoreInner { slots: Mutex::default(), created: Instant::now() }))
     }
 
-    fn with<T>(&self, key: &TokenKey, act: impl FnOnce(&mut Slot, u64) -> T) -> T {
-        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut slots = self.0.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        act(slots.entry(key.clone()).or_default(), now)
+    fn slots(&self) -> MutexGuard<'_, HashMap<TokenKey, Slot>> {
+        self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(crate) fn get(&self, key: &TokenKey) -> Option<StoredToken> {
+        self.slots().get(key).and_then(Slot::token).cloned()
+    }
+
+    /// Applies a rule to a slot, which is made where it is missing.
+    fn decide<T>(&self, key: &TokenKey, rule: impl FnOnce(&mut Slot, u64) -> Decision<T>) -> T {
+        // A lease is counted by the clock that tests can pause; the wall clock does not matter within a process.
+        let now = u64::try_from(self.0.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut slots = self.slots();
+        let slot = slots.entry(key.clone()).or_default();
+        let answer = rule(slot, now).answer;
+        let (is_empty, is_refused) = (slot.is_empty(), slot.refused_at().is_some());
+        if is_empty {
+            slots.remove(key);
+        } else if is_refused {
+            forget_refused(&mut slots);
+        }
+        answer
+    }
+}
+
+/// Forgets the oldest records of refused sign-ins, once there are twice as many as are kept.
+fn forget_refused(slots: &mut HashMap<TokenKey, Slot>) {
+    let mut refused: Vec<_> = slots.values().filter_map(Slot::refused_at).collect();
+    if refused.len() <= 2 * MAX_REFUSED {
+        return;
+    }
+    refused.sort_unstable();
+    let keep_after = refused.get(refused.len() - MAX_REFUSED).copied().unwrap_or_default();
+    slots.retain(|_, slot| slot.refused_at().is_none_or(|at| at >= keep_after));
 }
 
 impl Default for MemoryTokenStore {
@@ -47,7 +76,7 @@ impl Default for MemoryTokenStore {
     }
 }
 
-/// By hand: it holds tokens.
+/// Written by hand, because the store holds tokens.
 impl fmt::Debug for MemoryTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryTokenStore").finish_non_exhaustive()
@@ -59,7 +88,7 @@ impl TokenStore for MemoryTokenStore {
         &'a self,
         key: &'a TokenKey,
     ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
-        Box::pin(async move { Ok(self.with(key, |slot, _| slot.token().cloned())) })
+        Box::pin(async move { Ok(self.get(key)) })
     }
 
     fn claim<'a>(
@@ -67,7 +96,7 @@ impl TokenStore for MemoryTokenStore {
         key: &'a TokenKey,
         generation: u64,
     ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
-        Box::pin(async move { Ok(self.with(key, |slot, now| slot.claim(key, generation, now).0)) })
+        Box::pin(async move { Ok(self.decide(key, |slot, now| slot.claim(key, generation, now))) })
     }
 
     fn commit<'a>(
@@ -75,12 +104,12 @@ impl TokenStore for MemoryTokenStore {
         claim: &'a Claim,
         token: &'a StoredToken,
     ) -> BoxFuture<'a, Result<Committed, StoreError>> {
-        Box::pin(async move { Ok(self.with(claim.key(), |slot, _| slot.commit(claim, token).0)) })
+        Box::pin(async move { Ok(self.decide(claim.key(), |slot, _| slot.commit(claim, token))) })
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            self.with(claim.key(), |slot, _| slot.release(claim));
+            self.decide(claim.key(), |slot, _| slot.release(claim));
             Ok(())
         })
     }

@@ -1,4 +1,4 @@
-//! Where tokens outlive the process, and who may spend a refresh token.
+//! Token stores: they keep tokens beyond the life of a process, and decide who may spend a refresh token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,31 +14,33 @@ pub(crate) mod memory;
 pub(crate) mod redis;
 pub(crate) mod slot;
 
-/// What a [`TokenStore`] fails with: any error. It must hold no secret, as it ends up in logs.
+/// The error of a [`TokenStore`]. It must hold no secret, because it is logged.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
-/// Where tokens outlive the process, and are shared with its replicas.
+/// Keeps tokens beyond the life of a process, and shares them among processes.
 ///
-/// A refresh token may be good for one use only: servers that rotate them take a second use for theft and end the
-/// sign-in. So of all the processes that share a sign-in, one at a time may spend the refresh token, and what it got must
-/// be kept before it is used:
+/// A refresh token may be good for one use only: servers that rotate refresh tokens take a second use for theft and
+/// end the sign-in. So among all processes that share a sign-in one at a time may spend the refresh token, and the
+/// token that it receives must be stored before it is used:
 ///
-/// 1. [`load`](Self::load): does anyone hold a newer generation? Then that one is used.
-/// 2. [`claim`](Self::claim): the exclusive right to spend the refresh token of one generation.
-/// 3. The refresh token is spent.
-/// 4. [`commit`](Self::commit): the new generation, which ends the claim.
+/// 1. [`load`](Self::load) returns the newest token. A newer one than the client's is used instead.
+/// 2. [`claim`](Self::claim) grants the exclusive right to spend the refresh token of one generation.
+/// 3. The client spends the refresh token.
+/// 4. [`commit`](Self::commit) stores the new generation and ends the claim.
 ///
-/// [`MemoryTokenStore`](crate::MemoryTokenStore) (the default), [`FileTokenStore`](crate::FileTokenStore) and, behind feature
-/// `redis`, `RedisTokenStore` are included. To write another one, keep per key the newest [`StoredToken`] as its
-/// [JSON](StoredToken::to_json) and at most one claim, and make `claim` and `commit` atomic.
+/// [`MemoryTokenStore`](crate::MemoryTokenStore), [`FileTokenStore`](crate::FileTokenStore) and, with their features,
+/// `RedisTokenStore` and `SqlTokenStore` are included. Another store keeps, per key, the newest [`StoredToken`] as
+/// [JSON](StoredToken::to_json) and at most one claim, and makes `claim` and `commit` atomic.
 ///
-/// Futures may be dropped before they are done: what was begun must then be done wholly or not at all.
+/// Futures may be dropped before they complete: what was begun must then be done completely or not at all.
 ///
 /// # Errors
 ///
-/// Of each method: whatever kept the store from its work. The client treats the outcome as unknown and tries again.
+/// Each method returns whatever kept the store from doing its work. The client treats the outcome as unknown and
+/// tries again. A store that panics, or contradicts itself, is reported as
+/// [`ErrorKind::TokenStore`](crate::ErrorKind::TokenStore).
 pub trait TokenStore: Send + Sync + 'static {
-    /// The newest token of a key.
+    /// Returns the newest token of a key.
     fn load<'a>(
         &'a self,
         key: &'a TokenKey,
@@ -46,33 +48,37 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Asks for the exclusive right to spend the refresh token of `generation`, for [`Claim::LEASE`].
     ///
-    /// It must be durable when it is granted: a claim that a restart of the store forgets is none.
+    /// The claim must be durable when it is granted: a claim that a restart of the store forgets protects nothing.
     ///
     /// * The store holds a newer generation: [`Claimed::Newer`].
-    /// * Another claim of this or a newer generation has not run out: [`Claimed::Held`].
-    /// * Else it is granted, also where the store holds an older generation or nothing. Each claim of a key has a
-    ///   number ([`Claim::fence`]) greater than the one before. [`Claim::abandoned`] says how many claims
-    ///   of the same generation ran out before, neither committed nor released.
+    /// * Another claim of this or a newer generation has not expired: [`Claimed::Held`].
+    /// * Otherwise it is granted, also where the store holds an older generation or nothing. The claims of a key have
+    ///   increasing numbers ([`Claim::fence`]). [`Claim::abandoned`] says how many claims of the same generation
+    ///   expired before, neither committed nor released.
+    ///
+    /// A claim whose end lies further in the future than a lease was dated by a clock that was ahead. It must be
+    /// honored for one lease from when it is first seen, and no longer.
     fn claim<'a>(
         &'a self,
         key: &'a TokenKey,
         generation: u64,
     ) -> BoxFuture<'a, Result<Claimed, StoreError>>;
 
-    /// Keeps `token`, durably, and ends the claim.
+    /// Stores `token` durably and ends the claim.
     ///
-    /// The newest generation wins, whether or not the claim ran out meanwhile: [`Committed::Saved`] where `token` is newer
-    /// than what is held, or the very same (a commit may be repeated); else nothing changes and what is held is the
-    /// answer, [`Committed::Superseded`].
+    /// Tokens are ordered by [`StoredToken::sign_in`], then by [`StoredToken::generation`]. The newest wins, whether or
+    /// not the claim has expired: [`Committed::Saved`] where `token` is newer than the stored one, or the very same
+    /// (a commit may be repeated). Otherwise the stored one stays and is returned, [`Committed::Superseded`]. A
+    /// new sign-in ends all claims of the one before.
     fn commit<'a>(
         &'a self,
         claim: &'a Claim,
         token: &'a StoredToken,
     ) -> BoxFuture<'a, Result<Committed, StoreError>>;
 
-    /// Gives a claim back whose refresh token was not spent, so that others need not wait until it runs out.
+    /// Returns a claim whose refresh token was not spent, so that others need not wait until it expires.
     ///
-    /// A claim that is not the present one is left alone. Does nothing unless written.
+    /// A claim that is not the present one is ignored. The default does nothing.
     fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
         let _ = claim;
         Box::pin(async { Ok(()) })
@@ -108,24 +114,24 @@ impl<S: TokenStore + ?Sized> TokenStore for Arc<S> {
     }
 }
 
-/// Whose token it is: the app's or a user's, of one client id, at one base URL, of one subject.
+/// Identifies a token: the app's or a user's, of one client id, at one base URL, of one subject.
 ///
-/// It holds no secret, and may name files and keys.
+/// The key holds no secret, so it may be used in names of files and database keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenKey(Arc<str>);
 
 impl TokenKey {
-    /// An app's key and a user's never meet: no client can take up another identity's token.
+    /// An app's key never equals a user's: no client can adopt another identity's token.
     pub(crate) fn new(owner: Owner, client_id: &str, base_url: &str, subject: &str) -> Self {
         let owner = match owner {
             Owner::App => "app",
             Owner::User => "user",
         };
-        // As a JSON array: no two keys can be written the same.
+        // A JSON array, so that no two keys have the same text.
         Self(serde_json::Value::from(vec![owner, client_id, base_url, subject]).to_string().into())
     }
 
-    /// The key as text. Equal keys have equal texts, in all versions of this crate.
+    /// Returns the key as text. Equal keys have equal texts, in all versions of this crate.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -138,7 +144,7 @@ impl fmt::Display for TokenKey {
     }
 }
 
-/// Whose identity a token is.
+/// The identity that a token stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     App,
@@ -156,34 +162,34 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// How long a claim lasts: longer than any token request's time limit (30 s), with room for a second one.
+    /// The duration of a claim: longer than two token requests with their time limits (30 s each).
     pub const LEASE: Duration = Duration::from_secs(90);
 
-    /// A claim as a store grants it.
+    /// Creates a claim; for implementations of [`TokenStore::claim`].
     #[must_use]
     pub fn new(key: TokenKey, generation: u64, fence: u64, abandoned: u32) -> Self {
         Self { key, generation, fence, abandoned }
     }
 
-    /// What it is a claim of.
+    /// Returns the key of the claimed token.
     #[must_use]
     pub fn key(&self) -> &TokenKey {
         &self.key
     }
 
-    /// The generation whose refresh token may be spent.
+    /// Returns the generation whose refresh token may be spent.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The claim's number among all of its key.
+    /// Returns the number of the claim among all claims of its key.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.fence
     }
 
-    /// How many claims of this generation ran out before: their holders may have spent the refresh token.
+    /// Returns how many claims of this generation expired before: their holders may have spent the refresh token.
     #[must_use]
     pub fn abandoned(&self) -> u32 {
         self.abandoned
@@ -194,11 +200,11 @@ impl Claim {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Claimed {
-    /// The right is the caller's, alone.
+    /// The caller alone has the right to spend the refresh token.
     Granted(Claim),
-    /// There is a newer token: nothing is to be spent.
+    /// The store holds a newer token: nothing is to be spent.
     Newer(StoredToken),
-    /// Another has the right, for this long at most.
+    /// Another holder has the right, for at most this long.
     Held(Duration),
 }
 
@@ -206,16 +212,24 @@ pub enum Claimed {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Committed {
-    /// The token is kept.
+    /// The token is stored.
     Saved,
-    /// Another one of the same or a newer generation was there.
+    /// The store holds this other token, of the same or a newer version.
     Superseded(StoredToken),
+}
+
+/// The position of a token among all tokens of its key: sign-ins first, then the renewals of one sign-in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    pub(crate) sign_in: u64,
+    pub(crate) generation: u64,
 }
 
 /// A sign-in's token as a store keeps it.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct StoredToken {
+    pub(crate) sign_in: u64,
     pub(crate) generation: u64,
     pub(crate) access: Option<SecretString>,
     pub(crate) issued_at: SystemTime,
@@ -224,13 +238,22 @@ pub struct StoredToken {
     pub(crate) scope: Option<String>,
     /// The fingerprint of the refresh token that the sign-in began with.
     pub(crate) seed: Option<String>,
-    /// The refresh token was refused: only the user can begin anew.
+    /// Fingerprints of refresh tokens that this subject had before, newest last.
+    pub(crate) known: Vec<String>,
+    /// Only the user can begin anew: the refresh token was refused, or the user was signed out.
     pub(crate) ended: bool,
+    /// The sign-in ended because its refresh token was refused.
+    pub(crate) refused: bool,
 }
 
-/// Its JSON. Unknown fields are skipped, so that versions of the crate can share a store.
+/// How many earlier refresh tokens are recognized.
+const MAX_KNOWN: usize = 32;
+
+/// The JSON of a [`StoredToken`]. Unknown fields are skipped, so that versions of the crate can share a store.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredTokenJson {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    sign_in: u64,
     generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     access_token: Option<String>,
@@ -243,33 +266,74 @@ struct Written {
     scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ended: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl StoredToken {
-    /// How often the sign-in was renewed: the newest wins.
+    /// Returns the number that orders sign-ins: the newest wins, whatever the generations are.
+    ///
+    /// It is the time of the sign-in or sign-out in milliseconds since 1970, and at least one more than the number
+    /// before. Tokens of earlier versions of the crate have 0.
+    #[must_use]
+    pub fn sign_in(&self) -> u64 {
+        self.sign_in
+    }
+
+    /// Returns how often the sign-in was renewed: the newest of one sign-in wins.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// When its access token expires.
+    pub(crate) fn version(&self) -> Version {
+        Version { sign_in: self.sign_in, generation: self.generation }
+    }
+
+    /// Returns when the access token expires.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires_at
     }
 
-    /// True where the refresh token was refused, so that only the user can begin anew.
+    /// Returns true where only the user can begin anew: the refresh token was refused, or the user was signed out.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// The token as JSON, with its secrets in the clear: the same text for the same token.
+    /// Returns true where a refresh token with this fingerprint is, or was, one of this subject's.
+    pub(crate) fn knows(&self, fingerprint: &str) -> bool {
+        let present = self.refresh.as_ref().map(self::fingerprint);
+        self.seed.as_deref() == Some(fingerprint)
+            || present.as_deref() == Some(fingerprint)
+            || self.known.iter().any(|known| known == fingerprint)
+    }
+
+    /// Returns the fingerprints that the successor of this token has to remember.
+    pub(crate) fn known_to_successor(&self) -> Vec<String> {
+        let present = self.refresh.as_ref().map(fingerprint);
+        let mut known = self.known.clone();
+        for fingerprint in self.seed.iter().cloned().chain(present) {
+            remember(&mut known, fingerprint);
+        }
+        known
+    }
+
+    /// Returns the token as JSON, with its secrets in the clear: the same text for the same token.
     #[must_use]
     pub fn to_json(&self) -> SecretString {
-        let written = Written {
+        let json = StoredTokenJson {
+            sign_in: self.sign_in,
             generation: self.generation,
             access_token: self.access.as_ref().map(|token| token.expose_secret().to_owned()),
             issued_at: millis(self.issued_at),
@@ -277,38 +341,52 @@ impl StoredToken {
             refresh_token: self.refresh.as_ref().map(|token| token.expose_secret().to_owned()),
             scope: self.scope.clone(),
             seed: self.seed.clone(),
+            known: self.known.clone(),
             ended: self.ended,
+            refused: self.refused,
         };
         // Strings and numbers: there is nothing that JSON cannot hold.
-        SecretString::from(serde_json::to_string(&written).unwrap_or_default())
+        SecretString::from(serde_json::to_string(&json).unwrap_or_default())
     }
 
     /// Reads what [`to_json`](Self::to_json) wrote.
     ///
     /// # Errors
     ///
-    /// Where it is something else. The error does not quote it.
+    /// Returns an error for any other text, without quoting it.
     pub fn from_json(json: &str) -> Result<Self, StoreError> {
-        let Ok(written) = serde_json::from_str::<Written>(json) else {
+        let Ok(json) = serde_json::from_str::<StoredTokenJson>(json) else {
             return Err("the stored token is not one that this version of the SDK can read".into());
         };
         Ok(Self {
-            generation: written.generation,
-            access: written.access_token.map(SecretString::from),
-            issued_at: from_millis(written.issued_at),
-            expires_at: from_millis(written.expires_at),
-            refresh: written.refresh_token.map(SecretString::from),
-            scope: written.scope,
-            seed: written.seed,
-            ended: written.ended,
+            sign_in: json.sign_in,
+            generation: json.generation,
+            access: json.access_token.map(SecretString::from),
+            issued_at: from_millis(json.issued_at),
+            expires_at: from_millis(json.expires_at),
+            refresh: json.refresh_token.map(SecretString::from),
+            scope: json.scope,
+            seed: json.seed,
+            known: json.known,
+            ended: json.ended,
+            refused: json.refused,
         })
     }
 }
 
-/// By hand: tokens are secrets.
+/// Adds a fingerprint to those that are remembered; the oldest ones are forgotten.
+pub(crate) fn remember(known: &mut Vec<String>, fingerprint: String) {
+    known.retain(|other| *other != fingerprint);
+    known.push(fingerprint);
+    let surplus = known.len().saturating_sub(MAX_KNOWN);
+    known.drain(..surplus);
+}
+
+/// Written by hand, because tokens are secrets.
 impl fmt::Debug for StoredToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredToken")
+            .field("sign_in", &self.sign_in)
             .field("generation", &self.generation)
             .field("expires_at", &self.expires_at)
             .field("ended", &self.ended)
@@ -325,7 +403,7 @@ fn from_millis(millis: u64) -> SystemTime {
     UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
-/// Tells secrets apart without giving them away (SHA-1, as a UUID of version 5).
+/// Identifies a secret without revealing it (SHA-1, as a UUID of version 5).
 pub(crate) fn fingerprint(secret: &SecretString) -> String {
     const NAMESPACE: uuid::Uuid = uuid::Uuid::from_u128(0x7061_796d_616e_5f73_646b_5f74_6f6b_656e);
     uuid::Uuid::new_v5(&NAMESPACE, secret.expose_secret().as_bytes()).simple().to_string()

@@ -1,14 +1,16 @@
 //! Tokens on a Redis server, shared by processes of many machines.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Script, ScriptInvocation};
+use redis::{AsyncConnectionConfig, Client, RedisError, Script, ScriptInvocation};
 use secrecy::ExposeSecret;
-use tokio::sync::Mutex;
+use tokio::runtime::{Handle, Id};
+use tokio::time::Instant;
 
 use super::slot::unreadable;
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
@@ -17,10 +19,14 @@ use crate::error::{Error, Result};
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REPLY_LIMIT: Duration = Duration::from_secs(3);
 const PREFIX: &str = "payman:token:";
-/// How long a sign-in that nothing can renew is remembered.
+const PLACE: &str = "the Redis key";
+/// How long a sign-in that nothing can renew is kept.
 const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long the record of a refused refresh token is kept.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The same rules as `slot`'s. Each call has a name of its own, so that one whose answer was lost can be repeated.
+/// The rules of [`slot`](super::slot) in Lua. Each call has a name of its own, so that one whose answer was lost can
+/// be repeated.
 const CLAIM: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -34,7 +40,11 @@ if held[3] and tonumber(held[3]) >= generation then
   if held[7] == call then
     return {'granted', held[6], held[5]}
   end
-  local left = math.min(tonumber(held[4]) - now, lease)
+  local left = tonumber(held[4]) - now
+  if left > lease then
+    left = lease
+    redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + lease))
+  end
   if left > 0 then
     return {'held', string.format('%.0f', left)}
   end
@@ -42,26 +52,33 @@ if held[3] and tonumber(held[3]) >= generation then
     abandoned = tonumber(held[5]) + 1
   end
 end
-local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
-redis.call('HSET', KEYS[1], 'claim', ARGV[1], 'until', string.format('%.0f', now + lease), 'abandoned', abandoned, 'call', call)
+local fence = string.format('%.0f', math.max(tonumber(held[6] or '0') + 1, now))
+redis.call('HSET', KEYS[1], 'fence', fence, 'claim', ARGV[1], 'until', string.format('%.0f', now + lease), 'abandoned', abandoned, 'call', call)
 if not held[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-return {'granted', tostring(fence), tostring(abandoned)}
+return {'granted', fence, tostring(abandoned)}
 ";
 
 const COMMIT: &str = r"
-local generation, token = tonumber(ARGV[1]), ARGV[2]
-local held = redis.call('HMGET', KEYS[1], 'generation', 'token', 'claim', 'fence')
-if held[1] and tonumber(held[1]) >= generation then
+local generation, token, sign_in = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[5])
+local held = redis.call('HMGET', KEYS[1], 'generation', 'token', 'claim', 'fence', 'sign_in')
+local function end_claim()
+  redis.call('HDEL', KEYS[1], 'claim', 'until', 'abandoned', 'call')
+end
+local held_sign_in = tonumber(held[5] or '0')
+if held[1] and (held_sign_in > sign_in or (held_sign_in == sign_in and tonumber(held[1]) >= generation)) then
+  if held[3] and held[4] == ARGV[3] then
+    end_claim()
+  end
   if held[2] == token then
     return {'saved'}
   end
   return {'superseded', held[2]}
 end
-redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'token', token)
-if held[3] and (tonumber(held[3]) < generation or held[4] == ARGV[3]) then
-  redis.call('HDEL', KEYS[1], 'claim', 'until', 'abandoned', 'call')
+redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'token', token, 'sign_in', ARGV[5])
+if held[3] and (tonumber(held[3]) < generation or held[4] == ARGV[3] or (held[1] and held_sign_in < sign_in)) then
+  end_claim()
 end
 if ARGV[4] == '' then
   redis.call('PERSIST', KEYS[1])
@@ -84,40 +101,105 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 
 /// Keeps tokens on a Redis server (6 or newer), and shares them among all who use that server.
 ///
-/// Leases are counted by the server's clock, so that machines need not agree on the time. A claim is as durable as
-/// the server's persistence (`appendfsync always` for the full promise); a server that forgets a claim in
-/// a crash may let a refresh token be spent twice.
+/// Leases are counted by the server's clock, so that machines need not agree on the time. Tokens are stored in the
+/// clear: whoever reads the server can act for its users. Cheap to clone; nothing connects before the first use.
 ///
-/// Tokens are stored in the clear: whoever reads the server can act for its users. Cheap to clone; nothing is
-/// connected before the first use.
+/// # Durability
+///
+/// A claim is as durable as the server makes its writes. What it forgets may let a refresh token be spent twice,
+/// which ends the sign-in at servers that rotate refresh tokens:
+///
+/// * **Persistence**: `appendonly yes` and `appendfsync always`. A server that restarts without its last writes has
+///   forgotten its last claims.
+/// * **Eviction**: `maxmemory-policy noeviction`. Any other policy deletes sign-ins when memory runs short.
+/// * **Failover**: replication is asynchronous, so that a replica that is promoted lacks the last writes.
+///   `min-replicas-to-write 1` narrows the gap and does not close it. Where sign-ins must survive every failover, use
+///   a database with synchronous commits (`SqlTokenStore`).
+///
+/// After a failover the server at the old address answers `READONLY`; such a connection is closed and made anew, so
+/// use an address that follows the primary. A Redis Cluster is not supported: its redirections (`MOVED`) are
+/// reported as an error.
+///
+/// # TLS
+///
+/// `rediss://` needs the feature `redis-rustls`. It trusts the roots of the operating system, or those in the file
+/// that the environment's `SSL_CERT_FILE` names.
 #[derive(Clone)]
-pub struct RedisTokenStore(Arc<Inner>);
+pub struct RedisTokenStore(Arc<RedisStoreInner>);
 
-struct Inner {
+struct RedisStoreInner {
     client: Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
+    link: Mutex<Link>,
     claim: Script,
     commit: Script,
     release: Script,
     load: Script,
 }
 
+/// The connection, as far as there is one.
+#[derive(Default)]
+enum Link {
+    #[default]
+    Closed,
+    /// Callers wait for it together, outside the lock.
+    Connecting(Connecting),
+    Open {
+        number: u64,
+        connection: MultiplexedConnection,
+    },
+}
+
+#[derive(Clone)]
+struct Connecting {
+    number: u64,
+    started: Instant,
+    /// An attempt belongs to the runtime that drives it.
+    runtime: Id,
+    attempt: Shared<BoxFuture<'static, Result<MultiplexedConnection, RedisError>>>,
+}
+
+/// A connection and the number of the attempt that made it.
+struct Connection {
+    number: u64,
+    connection: MultiplexedConnection,
+}
+
+/// What an error says about the connection that it came by.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    /// The connection is broken, or leads to a server that cannot serve: another one may work.
+    Connection,
+    /// The server is part of a cluster.
+    Cluster,
+    /// The server understood the call and refused it.
+    Call,
+}
+
 impl RedisTokenStore {
-    /// A store on the server at `url`, such as `redis://127.0.0.1:6379`.
+    /// Creates a store on the server at `url`, such as `redis://127.0.0.1:6379`.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where that is no Redis URL.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for another kind of URL, and for `rediss://` without
+    /// the feature `redis-rustls`.
     pub fn new(url: impl AsRef<str>) -> Result<Self> {
+        let url = url.as_ref().trim();
+        if cfg!(not(feature = "redis-rustls"))
+            && ["rediss://", "valkeys://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return Err(Error::invalid_input(
+                "the token store's URL asks for TLS, which needs the feature redis-rustls",
+            ));
+        }
         // Without the cause: it may quote the URL, and that may hold a password.
-        let client = Client::open(url.as_ref()).map_err(|_| {
+        let client = Client::open(url).map_err(|_| {
             Error::invalid_input(
-                "the token store's URL is not a Redis URL; it looks like redis://host:6379",
+                "the token store's URL is not a Redis URL such as redis://host:6379",
             )
         })?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(RedisStoreInner {
             client,
-            connection: Mutex::default(),
+            link: Mutex::default(),
             claim: Script::new(CLAIM),
             commit: Script::new(COMMIT),
             release: Script::new(RELEASE),
@@ -125,37 +207,118 @@ impl RedisTokenStore {
         })))
     }
 
-    /// Runs a script; each may be repeated, and is, once, on a new connection.
+    /// Runs a script. Each may be repeated, and is repeated once, on a new connection.
     async fn run(&self, call: &ScriptInvocation<'_>) -> Result<Vec<String>, StoreError> {
-        for last in [false, true] {
-            let mut connection = self.connection().await?;
-            match call.invoke_async(&mut connection).await {
+        let mut is_last = false;
+        loop {
+            let Connection { number, mut connection } = self.0.connection().await?;
+            let error = match call.invoke_async(&mut connection).await {
                 Ok(answer) => return Ok(answer),
-                // The server understood and said no.
-                Err(error) if last || error.code().is_some() => return Err(error.into()),
-                // A connection lives on the runtime that made it, and may be gone with it.
-                Err(_) => *self.0.connection.lock().await = None,
+                Err(error) => error,
+            };
+            let fault = fault_of(&error);
+            if fault != Fault::Call {
+                self.0.close(number);
+            }
+            match fault {
+                Fault::Call => return Err(error.into()),
+                Fault::Cluster if is_last => {
+                    let message = "the Redis server is part of a cluster, which is not supported";
+                    return Err(format!("{message}: {error}").into());
+                }
+                Fault::Connection if is_last => return Err(error.into()),
+                Fault::Cluster | Fault::Connection => is_last = true,
             }
         }
-        Err("the Redis server did not answer".into())
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, StoreError> {
-        let mut held = self.0.connection.lock().await;
-        if let Some(connection) = &*held {
-            return Ok(connection.clone());
-        }
-        let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_response_timeout(Some(REPLY_LIMIT));
-        let connection =
-            self.0.client.get_multiplexed_async_connection_with_config(&limits).await?;
-        *held = Some(connection.clone());
-        Ok(connection)
     }
 }
 
-/// By hand: the URL may hold a password.
+impl RedisStoreInner {
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the open connection, or waits for one. The lock is not held while connecting.
+    async fn connection(&self) -> Result<Connection, StoreError> {
+        let runtime = Handle::try_current()?.id();
+        let connecting = {
+            let mut link = self.link();
+            match &*link {
+                Link::Open { number, connection } => {
+                    return Ok(Connection { number: *number, connection: connection.clone() });
+                }
+                Link::Connecting(connecting) if connecting.is_under_way(runtime) => {
+                    connecting.clone()
+                }
+                Link::Connecting(_) | Link::Closed => {
+                    let connecting = self.connect(runtime);
+                    *link = Link::Connecting(connecting.clone());
+                    connecting
+                }
+            }
+        };
+        let number = connecting.number;
+        let result = connecting.attempt.await;
+        let mut link = self.link();
+        if matches!(&*link, Link::Connecting(present) if present.number == number) {
+            *link = match &result {
+                Ok(connection) => Link::Open { number, connection: connection.clone() },
+                Err(_) => Link::Closed,
+            };
+        }
+        Ok(Connection { number, connection: result? })
+    }
+
+    fn connect(&self, runtime: Id) -> Connecting {
+        let client = self.client.clone();
+        let attempt = async move {
+            let limits = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_LIMIT))
+                .set_response_timeout(Some(REPLY_LIMIT));
+            client.get_multiplexed_async_connection_with_config(&limits).await
+        };
+        let (number, started) = (fastrand::u64(..), Instant::now());
+        Connecting { number, started, runtime, attempt: attempt.boxed().shared() }
+    }
+
+    /// Gives up a connection, unless there is another one already.
+    fn close(&self, number: u64) {
+        let mut link = self.link();
+        if matches!(&*link, Link::Open { number: present, .. } if *present == number) {
+            *link = Link::Closed;
+        }
+    }
+}
+
+impl Connecting {
+    fn is_under_way(&self, runtime: Id) -> bool {
+        self.runtime == runtime && self.started.elapsed() < CONNECT_LIMIT + REPLY_LIMIT
+    }
+}
+
+/// Classifies an error. Within a script, older servers put the code into the text.
+fn fault_of(error: &RedisError) -> Fault {
+    const WRONG_SERVER: [&str; 7] =
+        ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOREPLICAS", "TRYAGAIN"];
+    const CLUSTER: [&str; 4] = ["MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT"];
+
+    let Some(code) = error.code() else {
+        return Fault::Connection;
+    };
+    let detail = error.detail().unwrap_or_default();
+    let says = |known: &&str| {
+        code == *known || detail.split([' ', ':']).any(|word| word.trim_matches('-') == *known)
+    };
+    if CLUSTER.iter().any(|known| says(&known)) {
+        Fault::Cluster
+    } else if WRONG_SERVER.iter().any(|known| says(&known)) {
+        Fault::Connection
+    } else {
+        Fault::Call
+    }
+}
+
+/// Written by hand, because the URL may hold a password.
 impl fmt::Debug for RedisTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisTokenStore").finish_non_exhaustive()
@@ -172,7 +335,7 @@ impl TokenStore for RedisTokenStore {
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {
                 ["token", ""] => Ok(None),
                 ["token", json] => StoredToken::from_json(json).map(Some),
-                _ => Err(unreadable("the Redis key")),
+                _ => Err(unreadable(PLACE)),
             }
         })
     }
@@ -196,7 +359,7 @@ impl TokenStore for RedisTokenStore {
                     fence.parse()?,
                     abandoned.parse()?,
                 ))),
-                _ => Err(unreadable("the Redis key")),
+                _ => Err(unreadable(PLACE)),
             }
         })
     }
@@ -212,12 +375,13 @@ impl TokenStore for RedisTokenStore {
                 .arg(token.generation)
                 .arg(token.to_json().expose_secret())
                 .arg(claim.fence());
-            call.arg(keep_for(token).map_or_else(String::new, |wait| millis(wait).to_string()));
+            call.arg(kept_for(token).map_or_else(String::new, |wait| millis(wait).to_string()));
+            call.arg(token.sign_in);
             let answer = self.run(&call).await?;
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {
                 ["saved"] => Ok(Committed::Saved),
                 ["superseded", json] => StoredToken::from_json(json).map(Committed::Superseded),
-                _ => Err(unreadable("the Redis key")),
+                _ => Err(unreadable(PLACE)),
             }
         })
     }
@@ -235,12 +399,43 @@ fn name(key: &TokenKey) -> String {
     format!("{PREFIX}{key}")
 }
 
-/// For ever where it can be renewed.
-fn keep_for(token: &StoredToken) -> Option<Duration> {
+/// Returns how long a token is kept; `None` without limit, where it can be renewed.
+fn kept_for(token: &StoredToken) -> Option<Duration> {
+    if token.refused {
+        return Some(DAY);
+    }
     let left = token.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
     token.refresh.is_none().then(|| left + MONTH)
 }
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_wrong_server_give_the_connection_up() {
+        let parse = |text: &str| {
+            redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err()
+        };
+        for (text, fault) in [
+            ("-READONLY You can't write against a read only replica.\r\n", Fault::Connection),
+            ("-LOADING Redis is loading the dataset in memory\r\n", Fault::Connection),
+            ("-MASTERDOWN Link with MASTER is down\r\n", Fault::Connection),
+            ("-NOAUTH Authentication required.\r\n", Fault::Connection),
+            ("-CLUSTERDOWN The cluster is down\r\n", Fault::Cluster),
+            ("-MOVED 3999 127.0.0.1:6381\r\n", Fault::Cluster),
+            (
+                "-ERR Error running script: @user_script: 1: -READONLY You can't\r\n",
+                Fault::Connection,
+            ),
+            ("-ERR unknown command\r\n", Fault::Call),
+            ("-OOM command not allowed\r\n", Fault::Call),
+        ] {
+            assert_eq!(fault_of(&parse(text)), fault, "{text}");
+        }
+    }
 }

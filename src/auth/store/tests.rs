@@ -14,6 +14,7 @@ fn key(subject: &str) -> TokenKey {
 fn token(generation: u64, refresh: &str) -> StoredToken {
     let now = SystemTime::now();
     StoredToken {
+        sign_in: 0,
         generation,
         access: Some(format!("access of {refresh}").into()),
         issued_at: now,
@@ -21,7 +22,9 @@ fn token(generation: u64, refresh: &str) -> StoredToken {
         refresh: Some(refresh.to_owned().into()),
         scope: None,
         seed: Some("seed".to_owned()),
+        known: Vec::new(),
         ended: false,
+        refused: false,
     }
 }
 
@@ -80,6 +83,33 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
         panic!("went back")
     };
 
+    // Sign-ins have an order of their own: a newer one wins with a lower generation, and ends the claims before.
+    let early = granted(store.claim(&alice, 2).await.unwrap());
+    let second_sign_in =
+        |generation, refresh| StoredToken { sign_in: 5, ..token(generation, refresh) };
+    let unclaimed = Claim::new(alice.clone(), 0, 0, 0);
+    let anew = second_sign_in(1, "anew");
+    assert!(matches!(other.commit(&unclaimed, &anew).await.unwrap(), Committed::Saved));
+    assert_eq!(store.load(&alice).await.unwrap().unwrap().sign_in(), 5);
+    let free = granted(other.claim(&alice, 1).await.unwrap());
+    let Committed::Superseded(held) = store.commit(&early, &token(3, "early")).await.unwrap()
+    else {
+        panic!("an earlier sign-in came back")
+    };
+    assert_eq!(held.refresh.unwrap().expose_secret(), "anew");
+    assert!(matches!(store.claim(&alice, 1).await.unwrap(), Claimed::Held(_)));
+    other.release(&free).await.unwrap();
+    // A holder that comes late gives its claim back with its commit.
+    let late = granted(store.claim(&alice, 9).await.unwrap());
+    assert!(matches!(
+        store.commit(&late, &token(10, "late")).await.unwrap(),
+        Committed::Superseded(_)
+    ));
+    granted(store.claim(&alice, 1).await.unwrap());
+    let next = StoredToken { sign_in: 6, ..token(2, "next") };
+    assert!(matches!(store.commit(&unclaimed, &next).await.unwrap(), Committed::Saved));
+    let token = |generation, refresh| StoredToken { sign_in: 6, ..token(generation, refresh) };
+
     // A holder whose commits failed for a while is ahead of the store.
     let ahead = granted(store.claim(&alice, 7).await.unwrap());
     assert!(matches!(other.claim(&alice, 2).await.unwrap(), Claimed::Held(_)));
@@ -105,20 +135,23 @@ async fn file() {
 fn a_lease_runs_out_and_the_successor_is_told() {
     let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
     let (mut slot, key) = (Slot::default(), key("alice"));
-    let first = granted(slot.claim(&key, 0, 1000).0);
+    let first = granted(slot.claim(&key, 0, 1000).answer);
     assert!(
-        matches!(slot.claim(&key, 0, 1000 + lease - 1).0, Claimed::Held(left) if left == Duration::from_millis(1))
+        matches!(slot.claim(&key, 0, 1000 + lease - 1).answer, Claimed::Held(left) if left == Duration::from_millis(1))
     );
-    let second = granted(slot.claim(&key, 0, 1000 + lease).0);
+    let second = granted(slot.claim(&key, 0, 1000 + lease).answer);
     assert_eq!((first.abandoned(), second.abandoned()), (0, 1));
-    let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).0);
+    let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).answer);
     assert_eq!(third.abandoned(), 2);
     // The holder of the past comes back with its token after all: it is the newest there is.
-    assert!(matches!(slot.commit(&first, &token(1, "late")), (Committed::Saved, true)));
-    let fresh = granted(slot.claim(&key, 1, 1000 + 2 * lease).0);
+    assert!(matches!(slot.commit(&first, &token(1, "late")).answer, Committed::Saved));
+    let fresh = granted(slot.claim(&key, 1, 1000 + 2 * lease).answer);
     assert_eq!(fresh.abandoned(), 0, "another generation, another count");
-    // A clock that is set back makes no lease longer.
-    assert!(matches!(slot.claim(&key, 1, 0).0, Claimed::Held(left) if left == Claim::LEASE));
+    // A clock that is set back makes no lease longer: it is dated anew, and ends one lease later.
+    let seen = slot.claim(&key, 1, 0);
+    assert!(matches!(seen.answer, Claimed::Held(left) if left == Claim::LEASE) && seen.changed);
+    assert!(matches!(slot.claim(&key, 1, lease - 1).answer, Claimed::Held(_)));
+    assert_eq!(granted(slot.claim(&key, 1, lease).answer).abandoned(), 1);
 }
 
 #[cfg(unix)]

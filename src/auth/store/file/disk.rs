@@ -1,0 +1,177 @@
+//! The token file on the disk: resolving its path, locking, reading and replacing it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use secrecy::zeroize::Zeroizing;
+
+use super::{Book, PLACE, VERSION};
+use crate::auth::store::StoreError;
+use crate::auth::store::slot::unreadable;
+
+/// How long to wait while other processes hold the lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(8);
+/// Longer chains of symbolic links are loops.
+const MAX_LINKS: usize = 40;
+
+/// Returns the path of the file itself, so that every path to it has the same lock and no link is replaced.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let directory = directory_of(&path);
+        match fs::read_link(&path) {
+            Ok(target) => path = directory.join(target),
+            // Not a link, or nothing there yet.
+            Err(_) => {
+                let Ok(directory) = directory.canonicalize() else {
+                    return Ok(path);
+                };
+                return Ok(path
+                    .file_name()
+                    .map_or_else(|| path.clone(), |name| directory.join(name)));
+            }
+        }
+    }
+    Err("the token file's path is a loop of symbolic links".into())
+}
+
+fn directory_of(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Options for a file that only its owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Locks the file at a resolved path. The lock ends when the result is dropped, or its process ends.
+pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
+    let lock_path = beside(path, ".lock");
+    let file = private()
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(context("cannot open the lock of"))?;
+    // A lock made by root must not shut out the owner of the tokens.
+    if let Ok(tokens) = fs::metadata(path) {
+        let _ = give_to_owner_of(&tokens, &file, &lock_path);
+    }
+    let until = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            // No blocking lock: a process that hangs with the lock must not hang all others.
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_micros(fastrand::u64(200..2_000)));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err("another process holds the token file's lock".into());
+            }
+            Err(TryLockError::Error(error)) => return Err(context("cannot lock")(error)),
+        }
+    }
+    // A process that was killed while it wrote left this behind.
+    let _ = fs::remove_file(beside(path, ".new"));
+    Ok(file)
+}
+
+pub(super) fn read(path: &Path) -> Result<Book, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
+        Err(error) => return Err(context("cannot read")(error)),
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Book::default());
+    }
+    // The parser's own error might quote the file.
+    let book: Book = serde_json::from_slice(&bytes).map_err(|_| unreadable(PLACE))?;
+    if book.version != VERSION {
+        return Err(unreadable(PLACE));
+    }
+    Ok(book)
+}
+
+/// Replaces the file, under the lock. At every moment the path names a whole file: the old one or the new one.
+pub(super) fn write(path: &Path, book: &Book) -> Result<(), StoreError> {
+    let bytes = Zeroizing::new(serde_json::to_vec(book)?);
+    let fresh = beside(path, ".new");
+    let replaced = write_new(path, &fresh, &bytes).and_then(|()| {
+        fs::rename(&fresh, path).map_err(|error| {
+            if error.kind() == io::ErrorKind::ResourceBusy {
+                return mounted_by_itself(error);
+            }
+            context("cannot replace")(error)
+        })
+    });
+    if replaced.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    replaced?;
+    flush_directory(path).map_err(context("cannot flush the directory of"))
+}
+
+fn write_new(path: &Path, fresh: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let mut file = private().create_new(true).open(fresh).map_err(context("cannot write"))?;
+    if let Ok(present) = fs::metadata(path) {
+        give_to_owner_of(&present, &file, fresh).map_err(context("cannot keep the owner of"))?;
+    }
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(context("cannot write"))
+}
+
+/// Gives a file the owner and mode of another one.
+#[cfg(unix)]
+fn give_to_owner_of(model: &fs::Metadata, file: &File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let present = file.metadata()?;
+    if (present.uid(), present.gid()) != (model.uid(), model.gid()) {
+        let owner = (present.uid() != model.uid()).then(|| model.uid());
+        let group = (present.gid() != model.gid()).then(|| model.gid());
+        std::os::unix::fs::chown(path, owner, group)?;
+    }
+    let mode = model.permissions().mode() & 0o777;
+    if present.permissions().mode() & 0o777 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn give_to_owner_of(_: &fs::Metadata, _: &File, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes the new name durable.
+#[cfg(unix)]
+fn flush_directory(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// Other systems have no such call; renaming is as durable as they make it.
+#[cfg(not(unix))]
+fn flush_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn mounted_by_itself(error: io::Error) -> StoreError {
+    let message = "the token file is a mount point, which cannot be replaced: mount its directory";
+    io::Error::new(error.kind(), format!("{message} ({error})")).into()
+}
+
+fn context(what: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |error| io::Error::new(error.kind(), format!("{what} {PLACE}: {error}")).into()
+}
