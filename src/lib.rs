@@ -37,6 +37,9 @@ pub use auth::store::memory::MemoryTokenStore;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use auth::store::redis::RedisTokenStore;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "sqlite", feature = "postgres"))))]
+pub use auth::store::sql::SqlTokenStore;
 pub use auth::store::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
 pub use auth::token::{AccessToken, TokenFailure, TokenInfo, TokenSource, TokenStatus};
 pub use client::Client;

@@ -46,7 +46,7 @@ pub(crate) struct KeyedCall {
 
 enum CallKind {
     Ask {
-        keyed: KeyedAsk,
+        keyed: Box<KeyedAsk>,
         method: &'static str,
     },
     /// A worker took the entry: it is in `sending`.

@@ -13,6 +13,8 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod slot;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) mod sql;
 
 /// The error of a [`TokenStore`]. It must hold no secret, because it is logged.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
