@@ -4,7 +4,7 @@
 //! entry per key, in a database that all processes share, and is written before the first byte of
 //! an ask is sent. [`Ask::idempotency_key`](crate::Ask::idempotency_key) names the key,
 //! [`Config::journal`](crate::Config::journal) the journal: [`SqlJournal`](crate::SqlJournal) on
-//! SQLite or PostgreSQL (features `sqlite`, `postgres`), [`MemoryJournal`](crate::MemoryJournal)
+//! SQLite or PostgreSQL (features `sqlite`, `postgres`), [`MemoryJournal`]
 //! for tests, or an implementation of [`Journal`] of your own.
 //!
 //! # States

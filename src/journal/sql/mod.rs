@@ -15,9 +15,9 @@ use super::{Journal, JournalClaim, JournalSaved, now};
 use crate::error::{Error, Result};
 use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool};
 
-#[cfg(feature = "postgres")]
-use super::sql::outbox::Listener;
 pub use outbox::JournalTransaction;
+#[cfg(feature = "postgres")]
+use outbox::Listener;
 
 const MIGRATIONS: &[Migration] =
     &[Migration { sqlite: include_str!("sqlite_1.sql"), postgres: include_str!("postgres_1.sql") }];
