@@ -207,6 +207,39 @@ async fn a_batch_tells_what_became_of_each_row() {
 }
 
 #[tokio::test]
+async fn results_do_not_overwrite_the_asks() {
+    let program = Program::new().await;
+    let text = "idempotency_key,text\na,Pay Tyllen $1\n";
+    program.write("a.csv", text);
+    let ran = program.run(&["batch", "./a.csv", "--results", "a.csv"]).await;
+    assert_eq!(ran.status, Some(2), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(program.path("a.csv")).unwrap(), text);
+    assert_eq!(payments(&program.payman), 0);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_batch_that_is_interrupted_says_how_to_go_on() {
+    let program = Program::new().await;
+    program.payman.fault(Fault::stall().on(Operation::Send).after_acting());
+    program.write("a.csv", "idempotency_key,text\na,Pay Tyllen $1\nb,Pay Tyllen $2\n");
+    let batch = ["batch", "a.csv", "--concurrency", "1"];
+    let mut running = program.command(&batch);
+    let running = running.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    until("paid", async || payments(&program.payman) == 1).await;
+    let id = running.id().unwrap().to_string();
+    let killed = Command::new("kill").args(["-INT", &id]).status().unwrap();
+    assert!(killed.success());
+    let output = running.wait_with_output().await.unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{err}");
+    assert!(err.contains("run the same command again"), "{err}");
+    let ran = program.run(&batch).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(payments(&program.payman), 2);
+}
+
+#[tokio::test]
 async fn credentials_that_do_not_work_fail_once() {
     let program = Program::new().await;
     program.write("a.csv", "idempotency_key,text\na,Pay Tyllen $1\nb,Pay Tyllen $2\n");

@@ -168,6 +168,10 @@ async fn ask_all(
     account: &Account,
 ) -> CommandResult {
     let file = match &args.results {
+        Some(path) if is_same_file(path, &args.file) => {
+            return Err(CommandFailure::usage("--results names the file of asks itself")
+                .next("Nothing was sent. Name another file."));
+        }
         Some(path) => Some(ResultsFile::create(path).map_err(|error| {
             CommandFailure::usage(format!("{} could not be created", path.display()))
                 .because(&error)
@@ -176,6 +180,7 @@ async fn ask_all(
         None => None,
     };
     let mut progress = BatchProgress::start(rows.len());
+    let mut interruption = InterruptionHint { is_over: false };
     let pace = args.per_minute.map(Pace::new);
     let pace = pace.as_ref();
     let asks = rows.into_iter().map(|row| ask_row(row, journal, account, pace));
@@ -192,6 +197,7 @@ async fn ask_all(
         results.push(result);
     }
     drop(asks);
+    interruption.is_over = true;
     progress.end();
     note(format_args!("{}.", progress.summary()));
     list_open_rows(&results, account);
@@ -254,6 +260,26 @@ fn list_open_rows(results: &[RowResult], account: &Account) {
                 note(format_args!("{at}: {why}."));
             }
             _ => {}
+        }
+    }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Says how to go on when a signal or the time limit ends the batch.
+struct InterruptionHint {
+    is_over: bool,
+}
+
+impl Drop for InterruptionHint {
+    fn drop(&mut self) {
+        if !self.is_over {
+            note("To go on, run the same command again: what may have been done is looked up.");
         }
     }
 }
