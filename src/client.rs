@@ -83,13 +83,18 @@ impl Client {
     /// [`with_credentials`](Self::with_credentials), and a blank code. After that, an error of the
     /// exchange: [`is_reauthorization_required`](Error::is_reauthorization_required) where the code
     /// was refused, or its reply lost.
-    pub async fn with_auth_code(config: Config, code: impl Into<AuthCode>) -> Result<Self> {
+    pub fn with_auth_code(
+        config: Config,
+        code: impl Into<AuthCode>,
+    ) -> BoxFuture<'static, Result<Self>> {
         let code = code.into();
-        let base = config.check()?;
-        config.require_secret()?;
-        let http = http_of(&config, &base)?;
-        let tokens = for_auth_code(&config, &base, &http, code).await?;
-        Ok(Self::assemble(config, &base, http, tokens))
+        Box::pin(async move {
+            let base = config.check()?;
+            config.require_secret()?;
+            let http = http_of(&config, &base)?;
+            let tokens = for_auth_code(&config, &base, &http, code).await?;
+            Ok(Self::assemble(config, &base, http, tokens))
+        })
     }
 
     /// Creates a client for the owner of a token: an access token, a refresh token, or both.

@@ -530,3 +530,63 @@ async fn a_task_that_lost_its_artifacts_is_no_whole_reply() {
     assert!(error.is_interrupted(), "{error:?}");
     assert!(!error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{error:?}");
 }
+
+/// An event of the stream itself proves receipt, as a reply does.
+#[tokio::test]
+async fn an_event_of_a_continued_stream_proves_receipt_without_a_history() {
+    for (sends_event, found) in [(true, true), (false, false)] {
+        let server = scripted(
+            move |asked| {
+                let id = asked.task_id();
+                match asked.path.as_str() {
+                    SEND => result(&task(id, "INPUT_REQUIRED", "sure?")),
+                    STREAM if sends_event => {
+                        let working = json!({"id": id, "status": {"state": "WORKING"}});
+                        vec![events_head(), Step::Say(event(&working))]
+                    }
+                    STREAM => vec![events_head()],
+                    _ => html_404(),
+                }
+            },
+            |_, _, id| {
+                let mut snapshot = said("COMPLETED", Some("2025-06-27T16:32:00Z"), false);
+                snapshot["id"] = json!(id);
+                result(&snapshot)
+            },
+        )
+        .await;
+        let client = client(&server, recover_for(0.5));
+        let question = client.ask("Pay").await.unwrap();
+        let events = client.ask_stream(question.answer("yes")).await.unwrap();
+        match events.into_reply().await {
+            Ok(reply) => assert!(found && reply.text() == "answered"),
+            Err(error) => assert!(!found && error.is_outcome_unknown(), "{error:?}"),
+        }
+    }
+}
+
+/// A task that is followed by its id is looked up no more often than one whose stream was cut.
+#[tokio::test]
+async fn following_by_id_keeps_a_distance_and_ends_with_the_task() {
+    let pings = |asked: &Asked| {
+        assert_ne!(asked.path, SEND);
+        let mut steps = vec![events_head()];
+        for _ in 0..80 {
+            steps.push(Step::Say(b": ping\n\n".to_vec()));
+            steps.push(Step::Wait(Duration::from_millis(50)));
+        }
+        steps
+    };
+    let server = scripted(pings, |number, since, id| match since < Duration::from_secs(3) {
+        // One that fails, and one of a task that nobody asked for.
+        _ if number == 1 => bad_gateway(),
+        _ if number == 2 => result(&task("tsk-other", "COMPLETED", "not yours")),
+        true => result(&task(id, "WORKING", "Hel")),
+        false => result(&task(id, "COMPLETED", "Hello")),
+    })
+    .await;
+    let client = client(&server, recover_for(3.0));
+    let reply = client.follow("tsk-mine").await.unwrap().into_reply().await.unwrap();
+    assert_eq!((reply.text().as_str(), reply.task_id().as_str()), ("Hello", "tsk-mine"));
+    assert!(server.gets().len() <= 9, "{}", server.gets().len());
+}
