@@ -249,12 +249,12 @@ async fn asks_and_streams_can_be_spawned() {
     };
     assert_eq!(spawned.await.unwrap().unwrap().text(), "ok");
     // They borrow nothing: not the client, not the text, not the id.
-    let (asking, streaming, looking) = {
+    let (asking, streaming, lookup) = {
         let (client, text, id) = (client(&server), String::from("hi"), TaskId::new());
         (client.ask(&text), client.ask_stream(text.as_str()), client.get_task(&id))
     };
     assert_eq!(asking.await.unwrap().text(), "ok");
-    assert!(streaming.await.is_err() && looking.await.is_err());
+    assert!(streaming.await.is_err() && lookup.await.is_err());
 }
 
 #[tokio::test]

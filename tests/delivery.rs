@@ -127,7 +127,7 @@ async fn what_may_have_run_is_never_sent_again_and_its_answer_is_found() {
 
 #[tokio::test]
 async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
-    let looks = [
+    let lookups = [
         ResponseTemplate::new(404),
         ResponseTemplate::new(501),
         json_answer(rpc_error(-32001)),
@@ -139,7 +139,7 @@ async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
         let server = MockServer::start().await;
         on(&server, SEND, answer.clone()).await;
         on(&server, STREAM, answer).await;
-        on(&server, GET, looks[number % looks.len()].clone()).await;
+        on(&server, GET, lookups[number % lookups.len()].clone()).await;
         let ask = Ask::new("hi");
         let id = ask.task_id().clone();
         let error = client(&server).ask(ask).await.unwrap_err();
@@ -156,7 +156,7 @@ async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn looking_can_be_turned_off() {
+async fn lookups_can_be_turned_off() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(500)).await;
     let error =
@@ -167,7 +167,7 @@ async fn looking_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_waited_for_then_looked_at_then_sent_to_again_if_it_does_not_know_the_task()
+async fn a_busy_server_is_waited_for_then_looked_up_then_sent_to_again_if_it_does_not_know_the_task()
  {
     let server = MockServer::start().await;
     first(&server, SEND, 1, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
@@ -296,7 +296,7 @@ fn with_history(
 }
 
 #[tokio::test]
-async fn looking_at_a_continued_task_proves_something_only_with_the_message_in_its_history() {
+async fn a_lookup_of_a_continued_task_proves_something_only_with_the_message_in_its_history() {
     let before = "2025-06-27T16:31:41.510422505Z";
     let later = "2025-06-27T16:32:00Z";
     for (said, at, found) in
@@ -372,7 +372,7 @@ async fn a_refusal_that_holds_a_task_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn looking_and_canceling_are_repeated_within_the_limits() {
+async fn lookups_and_canceling_are_repeated_within_the_limits() {
     let server = MockServer::start().await;
     first(&server, GET, 2, ResponseTemplate::new(502)).await;
     Mock::given(path(GET)).respond_with(task_reply("CANCELED", "")).mount(&server).await;

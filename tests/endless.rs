@@ -22,7 +22,7 @@ const IN_FLIGHT: usize = 16 * MIB;
 const DEADLINE: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Says `head` once, then `again` without end, to whoever asks for `path`; 404 to others.
+/// Says `head` once, then `again` without end, as the answer to `path`; 404 to other paths.
 struct Endless {
     url: String,
     sent: Arc<AtomicUsize>,
@@ -142,7 +142,7 @@ fn peak() -> Option<usize> {
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().ok().map(|kib| kib * 1024)
 }
 
-/// One test, so that nothing else runs in the process whose memory is looked at.
+/// One test, so that nothing else runs in the process whose memory is measured.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_sends_for_ever_meets_the_limits() {
     let before = peak();
@@ -207,7 +207,7 @@ async fn whole_replies() {
     let started = Instant::now();
     let error = client(&server.url).get_task("tsk-1").await.unwrap_err();
     judge(
-        "a look",
+        "a lookup",
         &error,
         &Ends(TooLarge, true),
         started.elapsed(),

@@ -32,19 +32,19 @@ fn full() -> bool {
 }
 
 /// Runs a group's cases, audits its ledger, and gives what is wrong.
-async fn run(table: &mut Table, what: &str, target: Target, can_look: bool) -> Vec<String> {
-    let group = Arc::new(Group::start(can_look).await);
+async fn run(table: &mut Table, what: &str, target: Target, can_look_up: bool) -> Vec<String> {
+    let group = Arc::new(Group::start(can_look_up).await);
     let reference = group.reference(target).await;
     // However a stream is read, it is set up in the same way.
-    let reads_again = matches!(target, Target::Stream(Way::Reply | Way::Words));
-    let stride = match (full(), reads_again && !can_look) {
+    let reads_again = matches!(target, Target::Stream(Way::Reply | Way::Text));
+    let stride = match (full(), reads_again && !can_look_up) {
         (false, _) => 61,
         (true, false) => 1,
         (true, true) => 5,
     };
     let maker = Maker {
         target,
-        can_look,
+        can_look_up,
         stride,
         every_status: full() && !reads_again,
         reference: &reference,
@@ -75,24 +75,24 @@ async fn the_matrix_has_no_bad_cell() {
     let mut table = Table::default();
     let mut bad = Vec::new();
     let only = std::env::var("PAYMAN_FAULTS_ONLY").unwrap_or_default();
-    for (what, target, can_look) in [
+    for (what, target, can_look_up) in [
         ("ask", Target::Ask, true),
-        ("ask, no looking", Target::Ask, false),
+        ("ask, no lookups", Target::Ask, false),
         ("stream", Target::Stream(Way::Events), true),
-        ("stream, no looking", Target::Stream(Way::Events), false),
+        ("stream, no lookups", Target::Stream(Way::Events), false),
         ("stream into_reply", Target::Stream(Way::Reply), true),
-        ("stream into_reply, no looking", Target::Stream(Way::Reply), false),
-        ("stream text", Target::Stream(Way::Words), true),
-        ("stream text, no looking", Target::Stream(Way::Words), false),
+        ("stream into_reply, no lookups", Target::Stream(Way::Reply), false),
+        ("stream text", Target::Stream(Way::Text), true),
+        ("stream text, no lookups", Target::Stream(Way::Text), false),
         ("token", Target::Token, true),
         ("task", Target::Task, true),
-        ("look", Target::Look, true),
+        ("lookup", Target::Lookup, true),
     ] {
         if !what.starts_with(&only) {
             continue;
         }
         let before = started.elapsed();
-        bad.extend(run(&mut table, what, target, can_look).await);
+        bad.extend(run(&mut table, what, target, can_look_up).await);
         println!("{what}: {:.1?}", started.elapsed() - before);
     }
     table.print();

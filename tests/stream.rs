@@ -33,7 +33,7 @@ fn words(id: &str, index: i64, text: &str, append: bool) -> String {
     )
 }
 
-/// A stream of these bytes, a clean end of the connection, and no task to look at.
+/// A stream of these bytes, a clean end of the connection, and no lookups.
 async fn plain(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
     serve(move |asked: Asked| match asked.path.as_str() {
         STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
@@ -309,7 +309,7 @@ async fn an_error_at_set_up_is_the_err_of_the_future() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_running_stream_is_looked_into() {
+async fn an_error_in_a_running_stream_leads_to_a_lookup() {
     let server = serve(|asked: Asked| {
         let id = asked.task_id().to_owned();
         match asked.path.as_str() {
@@ -340,7 +340,7 @@ async fn cut_then_found(
     resubscribe: bool,
     ending: fn() -> Vec<Step>,
 ) -> RawServer {
-    let looks = std::sync::atomic::AtomicUsize::new(0);
+    let lookups = std::sync::atomic::AtomicUsize::new(0);
     serve(move |asked: Asked| {
         let id = asked.task_id().to_owned();
         match asked.path.as_str() {
@@ -353,7 +353,7 @@ async fn cut_then_found(
                 steps
             }
             GET => {
-                let (state, text) = if looks.fetch_add(1, Ordering::SeqCst) < 2 {
+                let (state, text) = if lookups.fetch_add(1, Ordering::SeqCst) < 2 {
                     ("WORKING", "Hel")
                 } else {
                     ("COMPLETED", whole)
@@ -416,7 +416,7 @@ async fn a_stream_in_a_session_of_its_own_knows_it() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_given_up_and_looked_at() {
+async fn a_silent_stream_is_given_up_and_looked_up() {
     let server = cut_then_found("Hello", false, || vec![Step::Stall]).await;
     let client = client(&server);
     let reply = client

@@ -11,7 +11,7 @@ use crate::common::replies::{self, Body};
 /// Makes the cases of one target.
 pub struct Maker<'a> {
     pub target: Target,
-    pub can_look: bool,
+    pub can_look_up: bool,
     /// How many bytes apart replies are broken; with 1, the request is broken at every 16th.
     pub stride: usize,
     pub every_status: bool,
@@ -21,7 +21,7 @@ pub struct Maker<'a> {
 /// What happened to the request, as the server sees it.
 #[derive(Clone, Copy, PartialEq)]
 enum Was {
-    /// It was acted on, and nobody heard.
+    /// It was acted on, and the answer was lost.
     Acted,
     /// It never arrived.
     Missed,
@@ -34,10 +34,10 @@ impl Maker<'_> {
 
     /// No usable answer, and a byte may have left.
     fn lost(&self, was: Was) -> Expect {
-        match (self.is_ask(), was, self.can_look) {
+        match (self.is_ask(), was, self.can_look_up) {
             (true, Was::Acted, true) => Expect::Whole,
             (true, ..) => Expect::Unknown,
-            // A token request, or a look, is made again.
+            // A token request, or a lookup, is made again.
             (false, ..) => Expect::Whole,
         }
     }
@@ -280,7 +280,7 @@ impl Maker<'_> {
         for less in [1, 2, 100, 1 << 40] {
             // The last byte of a stream is no part of the last event's data.
             let expect = if streams && less == 1 { Expect::WholeOrUnknown } else { lost.clone() };
-            let expect = if expect == Expect::WholeOrUnknown && self.can_look {
+            let expect = if expect == Expect::WholeOrUnknown && self.can_look_up {
                 Expect::Whole
             } else {
                 expect
@@ -441,7 +441,7 @@ impl Maker<'_> {
         cases
     }
 
-    /// Nobody knows what the rest of an error would have said.
+    /// The rest of a cut error is unknown, and so is what it would have proven.
     fn status_cut(&self, status: u16, body: Body, at: usize) -> Option<Case> {
         let script = replies::status_cut(status, body, at);
         let name = format!("{status} {body:?} cut at {at}");
@@ -458,7 +458,7 @@ impl Maker<'_> {
             Target::Ask | Target::Stream(_) => self.ask_answered(status, code, was),
             Target::Token => token_answered(status),
             Target::Task => task_answered(status, code),
-            Target::Look => look_answered(status, code),
+            Target::Lookup => lookup_answered(status, code),
         }
     }
 
@@ -466,9 +466,9 @@ impl Maker<'_> {
         let refused = |kind| Expect::Refused(vec![kind]);
         match (status, code) {
             (401, _) => Expect::Refused(vec![Auth, ReauthorizationRequired]),
-            // The server is busy: it is looked at, and sent again only where it says that it does
+            // The server is busy: it is looked up, and sent again only where it says that it does
             // not know the task.
-            (429, _) if self.can_look => Expect::Whole,
+            (429, _) if self.can_look_up => Expect::Whole,
             (429, _) => Expect::Unknown,
             (403, Some(-32700 | -32600 | -32601 | -32602 | -32004 | -32005)) => refused(Auth),
             (_, Some(-32601 | -32004)) => refused(Unsupported),
@@ -510,8 +510,8 @@ fn task_answered(status: u16, code: Option<i64>) -> Expect {
     }
 }
 
-/// A look inside a recovery: another follows, unless the server said that there is no looking.
-fn look_answered(status: u16, code: Option<i64>) -> Expect {
+/// A lookup of a lost answer: another follows, unless the server said that it offers none.
+fn lookup_answered(status: u16, code: Option<i64>) -> Expect {
     match (status, code) {
         // The token was refused, and this client cannot renew it.
         (401, _) => Expect::Unknown,

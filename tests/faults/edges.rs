@@ -158,7 +158,7 @@ async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
     }
 }
 
-/// A look says nothing of the ask whose task it looks for.
+/// A lookup proves nothing of the ask whose task it is about.
 #[tokio::test]
 async fn no_look_and_no_cancel_calls_an_ask_safe() {
     let closed = {
@@ -226,7 +226,7 @@ async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
     assert!(stream.next().await.is_none());
 }
 
-/// The limits of an ask are those of its looks.
+/// The limits of an ask are those of its lookups.
 #[tokio::test]
 async fn a_look_reads_as_much_as_its_ask_allows() {
     let server = serve(|asked: Asked| match asked.path.as_str() {
@@ -243,7 +243,7 @@ async fn a_look_reads_as_much_as_its_ask_allows() {
     assert!(error.is_outcome_unknown() && error.kind() == ErrorKind::Http, "{error:?}");
 }
 
-/// Whoever leaves leaves nothing behind: no panic, no connection.
+/// A caller that leaves causes no panic and leaves no connection behind.
 #[tokio::test]
 async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
     let server = serve(|asked: Asked| match asked.path.as_str() {

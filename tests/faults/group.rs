@@ -29,8 +29,8 @@ pub enum Target {
     Token,
     /// `Client::get_task`.
     Task,
-    /// The first look for an answer whose reply was lost before.
-    Look,
+    /// The first lookup of an answer whose reply was lost before.
+    Lookup,
 }
 
 /// How a stream is read.
@@ -38,7 +38,7 @@ pub enum Target {
 pub enum Way {
     Events,
     Reply,
-    Words,
+    Text,
 }
 
 impl Target {
@@ -47,7 +47,7 @@ impl Target {
             Self::Ask => SEND,
             Self::Stream(_) => STREAM,
             Self::Token => TOKEN,
-            Self::Task | Self::Look => GET,
+            Self::Task | Self::Lookup => GET,
         }
     }
 
@@ -164,7 +164,7 @@ impl Plan {
     fn of(case: &Case) -> Self {
         let mut acts = VecDeque::new();
         let mut connection = 0;
-        if case.target == Target::Look {
+        if case.target == Target::Lookup {
             acts.push_back((SEND, Act::After(replies::reset_after(0))));
             connection = 1;
         }
@@ -180,12 +180,12 @@ impl Plan {
 }
 
 impl Group {
-    pub async fn start(can_look: bool) -> Self {
+    pub async fn start(can_look_up: bool) -> Self {
         // Large and round, so that the balance in the answers never changes its length.
         let builder = Emulator::builder()
             .opening_balance(Decimal::new(99_999_999_900, 2))
             .configure(|settings| settings.accept_any_token = true);
-        let builder = if can_look {
+        let builder = if can_look_up {
             builder
         } else {
             builder
@@ -218,7 +218,7 @@ impl Group {
         };
         let ask = Ask::new(format!("Pay Tyllen ${}", Decimal::new(self.cents(), 2)));
         let result = match target {
-            Target::Look => {
+            Target::Lookup => {
                 let task = self.emulator.client().ask("List all payees").await.unwrap();
                 client(&proxy, &case)
                     .get_task(task.task_id().clone())
@@ -265,7 +265,7 @@ impl Group {
     ) -> Result<(String, Option<TaskState>), Error> {
         let client = client(proxy, case);
         match case.target {
-            Target::Ask | Target::Token | Target::Look => {
+            Target::Ask | Target::Token | Target::Lookup => {
                 client.ask(ask).await.map(|reply| (reply.text(), Some(reply.state().clone())))
             }
             Target::Stream(way) => read(client.ask_stream(ask).await?, way).await,
@@ -277,7 +277,7 @@ impl Group {
         }
     }
 
-    /// Looks at every case once more, against what the emulator knows. Gives the column of each,
+    /// Checks every case against what the emulator knows. Returns the column of each,
     /// and what is wrong.
     pub fn audit(&self, ran: &[Ran]) -> Vec<(Column, Vec<String>)> {
         let state = self.emulator.state();
@@ -326,7 +326,7 @@ impl Ran {
     }
 
     fn column(&self) -> Column {
-        let looked = self.requests(GET) > 0;
+        let looked_up = self.requests(GET) > 0;
         let again = match self.case.target {
             Target::Token => self.requests(TOKEN) > 1 || self.case.row == "request reset",
             Target::Task => self.requests(GET) > 1 || self.case.row == "request reset",
@@ -334,7 +334,7 @@ impl Ran {
         };
         match &self.outcome {
             Outcome::Whole { .. } if again => Column::Again,
-            Outcome::Whole { .. } if looked && self.case.target != Target::Task => Column::Found,
+            Outcome::Whole { .. } if looked_up && self.case.target != Target::Task => Column::Found,
             Outcome::Whole { .. } => Column::Whole,
             Outcome::Failed(failed) if failed.unknown => Column::Unknown,
             Outcome::Failed(_) => Column::Refused,
@@ -399,7 +399,7 @@ fn deadline(case: &Case) -> Duration {
 }
 
 fn client(proxy: &Proxy, case: &Case) -> Client {
-    // Where nothing can be found, nobody has to look for long; where something can, a busy machine
+    // Where nothing can be found, lookups end early; where something can, a busy machine
     // has the time to.
     let recovery_timeout = if case.expect == Expect::Unknown {
         Duration::from_millis(300)
@@ -427,7 +427,7 @@ async fn read(stream: AskStream, way: Way) -> Result<(String, Option<TaskState>)
         Way::Reply => {
             stream.into_reply().await.map(|reply| (reply.text(), Some(reply.state().clone())))
         }
-        Way::Words => {
+        Way::Text => {
             let words: Vec<Result<String, Error>> = stream.text().collect().await;
             words.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
         }

@@ -50,7 +50,7 @@ impl Table {
             self.rows.iter().filter_map(|(_, counts)| counts.get(&column)).sum()
         });
         println!(
-            "whole: the reply came as if nothing had happened; found: by looking at the task; again: the request was one \
+            "whole: the reply came as if nothing had happened; found: by looking the task up; again: the request was one \
              that may be made again;\nrefused: an error, surely not done; unknown: an error, it may have been done"
         );
     }
