@@ -80,8 +80,9 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
 
 /// Statuses by which a server says that it did not act on the request.
 ///
-/// Not among them are 406, which servers of this kind answer when they fail *after* acting and may not
-/// write their error as JSON, and 408, which gateways answer for a request that is still under way.
+/// Not among them are 406, which servers of this kind answer when they fail *after* acting and may
+/// not write their error as JSON, and 408, which gateways answer for a request that is still under
+/// way.
 fn is_refused_status(status: u16) -> bool {
     matches!(status, 400..=405 | 407 | 409..=499 | 501)
 }

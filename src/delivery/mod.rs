@@ -1,7 +1,7 @@
 //! Delivers an ask: sends it so that it is received at most once, and finds its answer.
 //!
-//! [`classify`] decides what may be sent again, [`lookup`] queries existing tasks, and [`follow`]
-//! finds a lost answer and waits for a running task.
+//! [`mod@classify`] decides what may be sent again, [`lookup`] queries existing tasks, and
+//! [`follow`] finds a lost answer and waits for a running task.
 
 pub(crate) mod classify;
 pub(crate) mod follow;
