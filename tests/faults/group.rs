@@ -401,10 +401,11 @@ fn deadline(case: &Case) -> Duration {
 fn client(proxy: &Proxy, case: &Case) -> Client {
     // Where nothing can be found, lookups end early; where something can, a busy machine
     // has the time to.
-    let recovery_timeout = if case.expect == Expect::Unknown {
-        Duration::from_millis(300)
-    } else {
-        Duration::from_secs(6)
+    let recovery_timeout = match (&case.expect, case.target) {
+        // The answer to the lookup decides, so a busy machine has the time to give it.
+        (Expect::Unknown, Target::Lookup) => Duration::from_secs(3),
+        (Expect::Unknown, _) => Duration::from_millis(300),
+        _ => Duration::from_secs(6),
     };
     let patience = if case.stalls { Duration::from_millis(300) } else { Duration::from_secs(20) };
     let config = Config::new("client-id")
