@@ -21,7 +21,7 @@ mod compare {
     pub mod events;
 }
 
-criterion_group!(benches, json, frames);
+criterion_group!(benches, json, event_data);
 criterion_main!(benches);
 
 /// Decodes an event's JSON to the typed event.
@@ -42,8 +42,8 @@ fn json(criterion: &mut Criterion) {
 }
 
 /// Splits bytes to the data of events, by this crate and by `eventsource-stream`.
-fn frames(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("frames");
+fn event_data(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("event-data");
     for (name, event) in [
         ("150B", events::on_one_line(&events::event_of(150))),
         ("2KiB", events::on_one_line(&events::event_of(2 << 10))),
@@ -55,10 +55,10 @@ fn frames(criterion: &mut Criterion) {
             bytes.as_bytes().chunks(16 << 10).map(Bytes::copy_from_slice).collect();
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         let source = || stream::iter(chunks.iter().cloned().map(Ok::<_, Infallible>));
-        group.bench_function(format!("straight/{name}"), |bencher| {
+        group.bench_function(format!("own/{name}"), |bencher| {
             bencher.iter(|| decode::event_data(source(), 1 << 24).count().now_or_never());
         });
-        group.bench_function(format!("library/{name}"), |bencher| {
+        group.bench_function(format!("eventsource-stream/{name}"), |bencher| {
             bencher
                 .iter(|| decode::event_data_by_library(source(), 1 << 24).count().now_or_never());
         });

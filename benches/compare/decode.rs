@@ -55,11 +55,11 @@ pub fn rows() -> Vec<Row> {
     }));
     rows.push(Row::new("growth/decode", 1.3, || growth(event_of, on_one_line, Input::decode)));
     // Without JSON, since the cost of a large tree of values does not depend on its framing.
-    rows.push(Row::new("growth/frames-many-lines", 1.3, || {
-        growth(many_lines_of, on_many_lines, Input::our_frames)
+    rows.push(Row::new("growth/event-data-many-lines", 1.3, || {
+        growth(many_lines_of, on_many_lines, Input::split_events)
     }));
-    rows.push(Row::new("growth/frames-many-lines-event-id", 1.3, move || {
-        growth(many_lines_of, mixed, Input::our_frames)
+    rows.push(Row::new("growth/event-data-many-lines-event-id", 1.3, move || {
+        growth(many_lines_of, mixed, Input::split_events)
     }));
     rows
 }
@@ -108,7 +108,8 @@ impl Input {
         self.drain(decode::events(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
     }
 
-    pub fn our_frames(&self) {
+    /// Splits into the data of events, without decoding it.
+    pub fn split_events(&self) {
         self.drain(decode::event_data(stream::iter(self.chunks().map(Ok::<_, Infallible>)), LIMIT));
     }
 
