@@ -1,5 +1,7 @@
 //! Idempotency keys, their journals and the worker, against the emulator's ledger.
 
+#![cfg(test)]
+
 mod chaos;
 mod failures;
 mod keys;
