@@ -69,6 +69,13 @@ impl CommandFailure {
         self.status
     }
 
+    /// Returns the sentence and what to do next, in one line.
+    #[cfg(feature = "mcp")]
+    pub(crate) fn to_line(&self) -> String {
+        let sentence = format!("{}.", self.sentence.trim_end_matches('.'));
+        self.next.iter().fold(sentence, |line, next| format!("{line} {next}"))
+    }
+
     /// Prints the failure on stderr and returns the exit status.
     pub(crate) fn print(self) -> ExitStatus {
         note(format_args!("payman: {}.", self.sentence.trim_end_matches('.')));

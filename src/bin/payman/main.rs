@@ -24,6 +24,8 @@ mod escape;
 mod exit_status;
 mod folder;
 mod journal;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod metadata;
 mod options;
 mod output;
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Token(token::TokenArgs),
     Connect(connect::ConnectArgs),
     Emulator(Box<emulator::EmulatorArgs>),
+    #[cfg(feature = "mcp")]
+    Mcp(mcp::McpArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -68,6 +72,8 @@ impl Command {
             Self::Token(args) => token::run(args, options).await,
             Self::Connect(args) => connect::run(args, options).await,
             Self::Emulator(args) => emulator::run(*args).await,
+            #[cfg(feature = "mcp")]
+            Self::Mcp(args) => mcp::run(args, options).await,
             Self::Completions(args) => completions::run(&args),
         }
     }

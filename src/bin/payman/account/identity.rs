@@ -56,7 +56,7 @@ impl Identity {
         }
     }
 
-    pub(super) fn emulator(base_url: String) -> Self {
+    pub(crate) fn emulator(base_url: String) -> Self {
         Self {
             owner: AccountOwner::Emulator,
             client_id: "payman".to_owned(),
@@ -123,7 +123,7 @@ impl fmt::Display for Identity {
 }
 
 /// Returns the base URL as the SDK spells it; as it was given, where it is not a URL.
-pub(super) fn base_url(options: &GlobalOptions) -> String {
+pub(crate) fn base_url(options: &GlobalOptions) -> String {
     let given = match &options.base_url {
         Some(url) => url.trim(),
         None => options.environment.unwrap_or_default().base_url(),

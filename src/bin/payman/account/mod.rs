@@ -23,6 +23,8 @@ use crate::folder;
 use crate::options::GlobalOptions;
 use crate::output::{note, stderr_is_terminal};
 use crate::signals::{EndSignal, EndSignals};
+#[cfg(feature = "mcp")]
+pub(crate) use identity::base_url;
 pub(crate) use identity::{AccountOwner, Identity};
 pub(crate) use outcome::AskFailure;
 use token_file::SignInLookup;
@@ -263,7 +265,7 @@ fn with_limits(config: Config, options: &GlobalOptions) -> Config {
 
 /// Chooses whom the command acts as: tokens that were given come first, then a user who is
 /// connected, then the app. Needs no network.
-fn sign_in(
+pub(crate) fn sign_in(
     options: &GlobalOptions,
     configure: impl FnOnce(Config) -> Config,
 ) -> Result<(Client, Identity), CommandFailure> {
