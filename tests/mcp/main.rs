@@ -1,0 +1,8 @@
+//! `payman mcp` as a host sees it: JSON-RPC over stdin and stdout, and nothing else.
+
+#![cfg(test)]
+
+mod basics;
+mod confirmation;
+mod repeats;
+mod support;
