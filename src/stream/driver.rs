@@ -491,6 +491,6 @@ mod tests {
     fn an_open_stream_is_small() {
         assert_eq!(size_of::<AskStream>(), size_of::<usize>());
         assert_eq!(size_of::<RawStream>(), size_of::<usize>());
-        assert!(size_of::<Driver>() <= size_of::<[usize; 46]>(), "{}", size_of::<Driver>());
+        assert!(size_of::<Driver>() <= size_of::<[usize; 47]>(), "{}", size_of::<Driver>());
     }
 }

@@ -169,9 +169,10 @@ axum::serve(listener, router).with_graceful_shutdown(stop).await?;
 //! | [`ReauthorizationRequired`](ErrorKind::ReauthorizationRequired): the visitor has to connect their account again | 403 | `connect-again` |
 //! | [`TaskNotFound`](ErrorKind::TaskNotFound) | 404 | `task-not-found` |
 //! | JSON-RPC -32002: there is nothing left to cancel | 409 | `not-cancelable` |
+//! | [`IdempotencyConflict`](ErrorKind::IdempotencyConflict): something else was asked under this key | 409 | `idempotency-conflict` |
 //! | [`TaskNotCompleted`](ErrorKind::TaskNotCompleted): failed, canceled, rejected, or waiting for the visitor | 422 | `not-completed` |
 //! | [`RateLimited`](ErrorKind::RateLimited) | 429, with `Retry-After` where the platform says how long | `busy` |
-//! | [`TokenStore`](ErrorKind::TokenStore) | 500 | `server-error` |
+//! | [`TokenStore`](ErrorKind::TokenStore), [`Journal`](ErrorKind::Journal) | 500 | `server-error` |
 //! | [`Unsupported`](ErrorKind::Unsupported) | 501 | `unsupported` |
 //! | [`Auth`](ErrorKind::Auth): the platform does not accept this server's token or credentials | 502 | `refused` |
 //! | [`Http`](ErrorKind::Http), [`Rpc`](ErrorKind::Rpc), and the rest | 502 | `refused` |

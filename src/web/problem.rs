@@ -237,7 +237,13 @@ fn kind_of(error: &Error) -> ProblemKind {
         ErrorKind::RateLimited => {
             kind(429, "busy", "The platform is busy", "Try again a little later.")
         }
-        ErrorKind::TokenStore => kind(
+        ErrorKind::IdempotencyConflict => kind(
+            409,
+            "idempotency-conflict",
+            "Already used for something else",
+            "Something else was asked under this idempotency key.",
+        ),
+        ErrorKind::TokenStore | ErrorKind::Journal => kind(
             500,
             "server-error",
             "Something is wrong on this server",
@@ -392,7 +398,9 @@ mod tests {
             (TaskNotFound, Settled, 404, "task-not-found"),
             (TaskNotCompleted, Settled, 422, "not-completed"),
             (RateLimited, NotDone, 429, "busy"),
+            (IdempotencyConflict, NotDone, 409, "idempotency-conflict"),
             (TokenStore, NotDone, 500, "server-error"),
+            (Journal, NotDone, 500, "server-error"),
             (Unsupported, Settled, 501, "unsupported"),
             (Auth, NotDone, 502, "refused"),
             (Http, NotDone, 502, "refused"),
