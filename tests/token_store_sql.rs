@@ -1,5 +1,5 @@
-//! A token store shared through a database: SQLite, and PostgreSQL where `tests/postgres/run` started
-//! one.
+//! A token store shared through a database: SQLite, and PostgreSQL where `tests/postgres/run`
+//! started one.
 #![cfg(test)]
 #![cfg(all(feature = "sqlite", feature = "postgres"))]
 

@@ -36,7 +36,7 @@ struct Flaky {
 }
 
 impl Flaky {
-    fn new(entries: &MemoryJournal, wrong: Wrong, from: u32, times: u32) -> Arc<dyn Journal> {
+    fn over(entries: &MemoryJournal, wrong: Wrong, from: u32, times: u32) -> Arc<dyn Journal> {
         let (entries, writes) = (entries.clone(), AtomicU32::new(0));
         Arc::new(Self { entries, wrong, from, times, writes })
     }
@@ -85,7 +85,7 @@ async fn a_write_that_fails_once_is_repeated() {
         for from in [1, 2] {
             let payman = emulator().await;
             let entries = MemoryJournal::new();
-            let app = client(&payman, &Flaky::new(&entries, wrong, from, 1));
+            let app = client(&payman, &Flaky::over(&entries, wrong, from, 1));
             let reply = app.ask(pay("a")).await.unwrap();
             let entry = entries.get("a").await.unwrap().unwrap();
             assert_eq!(entry.state(), JournalState::Settled, "{wrong:?} at {from}");
@@ -100,7 +100,7 @@ async fn a_write_that_fails_once_is_repeated() {
 async fn without_a_record_nothing_is_sent() {
     let payman = emulator().await;
     let entries = MemoryJournal::new();
-    let app = client(&payman, &Flaky::new(&entries, Wrong::Fails, 1, u32::MAX / 2));
+    let app = client(&payman, &Flaky::over(&entries, Wrong::Fails, 1, u32::MAX / 2));
     let error = app.ask(pay("a")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Journal, "{error:?}");
     assert!(error.is_safe_to_ask_again());
@@ -115,7 +115,7 @@ async fn without_a_record_nothing_is_sent() {
 async fn a_reply_that_cannot_be_recorded_is_a_reply_and_is_found_by_the_next_caller() {
     let payman = emulator().await;
     let entries = MemoryJournal::new();
-    let app = client(&payman, &Flaky::new(&entries, Wrong::Fails, 2, u32::MAX / 2));
+    let app = client(&payman, &Flaky::over(&entries, Wrong::Fails, 2, u32::MAX / 2));
     let reply = app.ask(pay("a")).await.unwrap();
     assert_eq!(reply.state(), &TaskState::Completed);
     let entry = entries.get("a").await.unwrap().unwrap();
@@ -134,7 +134,7 @@ async fn a_process_that_dies_at_any_write_pays_at_most_once() {
             for streamed in [false, true] {
                 let payman = emulator().await;
                 let entries = MemoryJournal::new();
-                let app = client(&payman, &Flaky::new(&entries, wrong, from, 1));
+                let app = client(&payman, &Flaky::over(&entries, wrong, from, 1));
                 let dying = tokio::spawn(async move {
                     if streamed {
                         app.ask_stream(pay("a")).await.unwrap().into_reply().await

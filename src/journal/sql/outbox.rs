@@ -17,11 +17,11 @@ pub trait JournalTransaction: sealed::Sealed + Send {}
 
 mod sealed {
     pub trait Sealed {
-        fn connection(&mut self) -> Connection<'_>;
+        fn connection(&mut self) -> TransactionConnection<'_>;
     }
 
     #[derive(Debug)]
-    pub enum Connection<'c> {
+    pub enum TransactionConnection<'c> {
         #[cfg(feature = "sqlite")]
         Sqlite(&'c mut sqlx::SqliteConnection),
         #[cfg(feature = "postgres")]
@@ -29,15 +29,15 @@ mod sealed {
     }
 }
 
-use sealed::Connection;
+use sealed::TransactionConnection;
 
 macro_rules! transaction {
     ($variant:ident: $($type:ty),*) => {$(
         impl JournalTransaction for $type {}
 
         impl sealed::Sealed for $type {
-            fn connection(&mut self) -> Connection<'_> {
-                Connection::$variant(&mut *self)
+            fn connection(&mut self) -> TransactionConnection<'_> {
+                TransactionConnection::$variant(&mut *self)
             }
         }
     )*};
@@ -96,7 +96,7 @@ impl SqlJournal {
         const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
         let stored: Option<String> = match (tx.connection(), &self.0.pool.0) {
             #[cfg(feature = "sqlite")]
-            (Connection::Sqlite(connection), DatabasePool::Sqlite(_)) => {
+            (TransactionConnection::Sqlite(connection), DatabasePool::Sqlite(_)) => {
                 if !self.0.tables.are_ready() {
                     self.0.tables.migrate_sqlite(connection).await.map_err(Error::journal)?;
                 }
@@ -114,7 +114,7 @@ impl SqlJournal {
                 }
             }
             #[cfg(feature = "postgres")]
-            (Connection::Postgres(connection), DatabasePool::Postgres(_)) => {
+            (TransactionConnection::Postgres(connection), DatabasePool::Postgres(_)) => {
                 if !self.0.tables.are_ready() {
                     self.0.tables.migrate_postgres(connection).await.map_err(Error::journal)?;
                 }
