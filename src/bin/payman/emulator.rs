@@ -226,7 +226,9 @@ fn faults(json: &str) -> Result<Faults, String> {
     } else {
         serde_json::from_str(json).map(|fault| vec![fault])
     };
-    one_or_more.map(Faults).map_err(|error| error.to_string())
+    one_or_more.map(Faults).map_err(|error| {
+        format!("it is not a fault such as {{\"on\": \"send\", \"status\": 503}}: {error}")
+    })
 }
 
 fn credentials(text: &str) -> Result<(String, String), String> {

@@ -104,12 +104,12 @@ async fn cancel(account: &Account, id: &TaskId) -> CommandResult {
     let _in_flight = account.track(id);
     let task = match account.client.cancel_task(id).await {
         Ok(task) => task,
-        Err(error) if error.rpc_code() == Some(NOT_CANCELABLE) => {
-            return Err(account
-                .failure(&error)
-                .next(format!("To see what became of it: payman task get {id}")));
+        Err(error) if error.is_outcome_unknown() => {
+            return Err(account.ask_failure(error.into(), id));
         }
-        Err(error) => return Err(account.ask_failure(error.into(), id)),
+        Err(error) => {
+            return Err(account.failure(&error).next(account.lookup_hint(id)));
+        }
     };
     print_line(&printable(&task))
         .map_err(|error| account.ask_failure(AskFailure::Output(error), id))?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
-use payman_sdk::{Client, TokenSource};
+use payman_sdk::TokenSource;
 
-use crate::account::with_account;
+use crate::account::{Account, with_account};
 use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
 use crate::options::GlobalOptions;
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: TokenArgs, options: &GlobalOptions) -> CommandResu
                     .next("Nothing was done. Try again.")
             })?
             .map_err(|error| account.failure(&error))?;
-        let status = describe(&account.client, token.expires_in());
+        let status = describe(account, token.expires_in());
         let printed = if args.reveal {
             note_lines(&status);
             print_line(token.expose_secret())
@@ -51,13 +51,18 @@ pub(crate) async fn run(args: TokenArgs, options: &GlobalOptions) -> CommandResu
     .await
 }
 
-fn describe(client: &Client, left: Duration) -> String {
+fn describe(account: &Account, left: Duration) -> String {
+    let client = &account.client;
     let status = client.token_status();
+    let given;
     let source = match status.source() {
         TokenSource::ClientCredentials => "the app's own credentials",
         TokenSource::AuthCode => "a user's consent",
         TokenSource::RefreshToken => "a user's refresh token",
-        TokenSource::Given => "an option or a variable",
+        TokenSource::Given => {
+            given = account.identity.given_token();
+            &given
+        }
         TokenSource::Store => "the token file",
         _ => "elsewhere",
     };

@@ -15,7 +15,15 @@ impl Account {
             return failure;
         }
         let failure = failure.next_if_some(self.advice(error));
-        if error.is_connect() { self.with_destination(failure) } else { failure }
+        let is_another_server = matches!(error.status(), Some(404 | 405 | 501))
+            && matches!(error.kind(), ErrorKind::Http | ErrorKind::Unsupported);
+        if error.is_connect() {
+            self.with_emulator(self.with_destination(failure))
+        } else if is_another_server {
+            self.with_destination(failure)
+        } else {
+            failure
+        }
     }
 
     fn advice(&self, error: &Error) -> Option<String> {
@@ -36,6 +44,9 @@ impl Account {
             }
             ErrorKind::Journal => {
                 "Nothing was sent. Check the journal: --journal, PAYMAN_JOURNAL.".to_owned()
+            }
+            ErrorKind::Timeout if !error.is_safe_to_ask_again() => {
+                "Try again, with a longer --timeout.".to_owned()
             }
             _ if error.is_safe_to_ask_again() => match error.retry_after() {
                 Some(wait) => {
@@ -73,7 +84,7 @@ impl Account {
                     ""
                 };
                 format!(
-                    "Nothing was done. Check PAYMAN_CLIENT_ID ({}) and PAYMAN_CLIENT_SECRET (from \
+                    "Nothing was done. Check the client id ({}) and the client secret (from \
                      {secret}), and that they belong to {}.{hint}",
                     identity.client_id, identity.base_url
                 )
@@ -85,10 +96,15 @@ impl Account {
     /// Names the server that could not be reached, and where its address came from.
     fn with_destination(&self, failure: CommandFailure) -> CommandFailure {
         let identity = &self.identity;
-        let failure = failure.next(format!(
+        failure.next(format!(
             "The server is {}, from {}. Check that address and the network.",
             identity.base_url, identity.destination
-        ));
+        ))
+    }
+
+    /// Tells how to start an emulator where the server would be one.
+    fn with_emulator(&self, failure: CommandFailure) -> CommandFailure {
+        let identity = &self.identity;
         if !identity.is_loopback() {
             return failure;
         }
@@ -104,11 +120,20 @@ fn said_by_platform(error: &Error) -> Option<String> {
     let rpc = error.rpc_error().map(|rpc| rpc.message.clone()).filter(|said| !said.is_empty());
     let text = match rpc {
         Some(message) => message,
-        None => error.body()?.into_owned(),
+        None => message_in_json(error).map_or_else(|| Some(error.body()?.into_owned()), Some)?,
     };
     let text = text.trim();
     if text.is_empty() {
         return None;
     }
     Some(text.chars().take(LONGEST).collect())
+}
+
+/// Returns the message of an error body in one of the usual forms.
+fn message_in_json(error: &Error) -> Option<String> {
+    let body = error.body_json()?;
+    let message = ["error_description", "message", "error"].into_iter().find_map(|name| {
+        body.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
+    })?;
+    Some(message.to_owned())
 }

@@ -79,6 +79,16 @@ impl Identity {
         Url::parse(&self.base_url).is_ok_and(|url| is_loopback(&url))
     }
 
+    /// Names where the token that was given came from, and that its lifetime is not the server's.
+    pub(crate) fn given_token(&self) -> String {
+        match &self.owner {
+            AccountOwner::TokenBearer { token } => {
+                format!("{token}; the time is that of --expires-in, PAYMAN_EXPIRES_IN")
+            }
+            _ => "an option or a variable".to_owned(),
+        }
+    }
+
     pub(crate) fn to_json(&self) -> IdentityJson<'_> {
         let (account, credentials, token_file) = match &self.owner {
             AccountOwner::App { secret } => ("app", Some(secret), None),

@@ -123,6 +123,12 @@ impl Account {
         }
     }
 
+    /// Returns the line that tells how to look up a task.
+    pub(crate) fn lookup_hint(&self, task: &TaskId) -> String {
+        let id = quoted(task.as_str());
+        format!("To see what became of the task: payman task get {id}{}", self.spelled)
+    }
+
     /// Adds the warning that the task may have been done, and the command that looks.
     pub(crate) fn with_lookup(&self, failure: CommandFailure, task: &TaskId) -> CommandFailure {
         if self.emulator.is_some() && !self.in_chat {

@@ -27,7 +27,9 @@ const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 ///
 /// Ctrl-C does not stop the agent: the task's id is printed, and the command that looks it up.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "payman ask [OPTIONS] <TEXT>",
+    after_help = "\
 Put the text in SINGLE quotes: in double quotes a shell turns $250 into 50.
 
 Examples:
@@ -36,7 +38,8 @@ Examples:
   payman ask --session groceries --metadata source=shell 'Pay Tyllen $50'
   payman ask --output json 'List all wallets' | jq -r .sessionId
   payman ask --idempotency-key order-4711 'Pay Tyllen $50'
-  echo 'Pay Tyllen $50' | payman ask -")]
+  echo 'Pay Tyllen $50' | payman ask -"
+)]
 pub(crate) struct AskArgs {
     /// What to ask, in single quotes; `-` reads it from standard input
     text: String,
