@@ -91,12 +91,14 @@ async fn actix_events(
     Ok(sse(events).keep_alive(Duration::from_millis(50)))
 }
 
-/// A service with `/ask`, `/stream` and `/events` (a stream that says early that it is alive).
+/// Starts a service whose routes return the client's results: `/events` sends comments early, and
+/// `/early…` begin before the platform answers.
 async fn service(framework: Framework, client: Client) -> String {
     service_that(framework, client, false).await
 }
 
-/// `half_closed`: whether actix-web goes on for visitors who closed their side, which is its default.
+/// `half_closed`: whether actix-web goes on for visitors who closed their side, which is its
+/// default.
 async fn service_that(framework: Framework, client: Client, half_closed: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -238,7 +240,7 @@ async fn an_error_at_set_up_is_a_status_and_a_problem() {
     }
 }
 
-/// Too busy for any ask, for so many seconds; does not know the task.
+/// Starts a platform that answers every ask with 429 and does not know the task.
 async fn busy_for(seconds: &'static str) -> RawServer {
     serve(move |asked: Asked| match asked.path.ends_with("get") {
         true => vec![raw::json_reply(
@@ -338,7 +340,7 @@ async fn a_visitor_who_leaves_closes_the_connection_upstream() {
     }
 }
 
-/// As actix-web is out of the box, it sees that the visitor left when it cannot write.
+/// With its default settings, actix-web notices that the visitor left when it cannot write.
 #[tokio::test]
 async fn keeping_alive_finds_out_who_left() {
     let upstream = begins_and(|| vec![Step::Stall]).await;
@@ -398,7 +400,7 @@ async fn no_internal_id_reaches_the_browser_unless_requested() {
     }
 }
 
-/// A page's state as the docs' snippet keeps it.
+/// The state of a page that merges events like the script in the documentation.
 #[derive(Default)]
 struct Page {
     artifacts: Vec<(i64, String)>,
@@ -440,10 +442,10 @@ impl Page {
 }
 
 fn events_in(text: &str) -> Vec<(String, Value)> {
-    let blocks = text.split("\n\n").filter(|block| block.starts_with("event: "));
+    let blocks = text.split("\n\n").filter_map(|block| block.strip_prefix("event: "));
     blocks
         .map(|block| {
-            let (name, data) = block["event: ".len()..].split_once("\ndata: ").unwrap();
+            let (name, data) = block.split_once("\ndata: ").unwrap();
             (name.to_owned(), serde_json::from_str(data).unwrap())
         })
         .collect()
@@ -553,7 +555,7 @@ async fn a_detached_ask_outlives_its_visitor() {
     }
 }
 
-/// As a graceful shutdown does: the server stops accepting and waits for open responses.
+/// A graceful shutdown stops accepting connections and waits for open responses.
 #[tokio::test]
 async fn open_streams_end_with_the_news_of_a_shutdown() {
     for stalls_at_once in [false, true] {

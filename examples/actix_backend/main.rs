@@ -1,4 +1,5 @@
-//! A backend on actix-web: one client for all workers, a session per visitor, answers whole and streamed.
+//! A backend on actix-web: one client for all workers, a session per visitor, answers whole and
+//! streamed.
 //!
 //! ```sh
 //! cargo run --example actix_backend             # PORT=8080; on the emulator
@@ -76,11 +77,11 @@ async fn answer_whole(
     Ok(reply.customize().append_header((SET_COOKIE, visitor.cookie)))
 }
 
-/// Streams the answer as server-sent events. The response begins at once, and ends when the server shuts
-/// down.
+/// Streams the answer as server-sent events. The response begins at once, and ends when the server
+/// shuts down.
 ///
-/// This is a POST, for a page's `fetch`: an `EventSource` reconnects by itself after every end, and would
-/// ask again.
+/// This is a POST, for a page's `fetch`: an `EventSource` reconnects by itself after every end, and
+/// would ask again.
 #[post("/stream")]
 async fn answer_streamed(
     backend: Shared,

@@ -1,4 +1,5 @@
-//! A session per visitor: a cookie with a random id, and behind it, on the server, the session's id.
+//! A session per visitor: a cookie with a random id, and behind it, on the server, the session's
+//! id.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use crate::conversation::Ticket;
 
-/// The response to an ask. It begins at once with the event `turn`, long before the agent says anything.
+/// The response to an ask. It begins at once with the event `turn`, long before the agent says
+/// anything.
 ///
-/// When the page goes away, this is dropped: the connection to the platform is closed, and what came so
-/// far is kept in the conversation.
+/// When the page goes away, this is dropped: the connection to the platform is closed, and what
+/// came so far is kept in the conversation.
 pub struct Answering {
     stage: Stage,
     ticket: Ticket,

@@ -53,8 +53,8 @@ impl Turn {
         self.open = !(reply.state().is_terminal() || reply.state().is_waiting_for_user());
     }
 
-    /// A lookup showed nothing. The turn stays open, but the visitor can go on, and keeps being told that
-    /// it may have been done, whatever the lookup itself failed of.
+    /// A lookup showed nothing. The turn stays open, but the visitor can go on, and keeps being
+    /// told that it may have been done, whatever the lookup itself failed of.
     fn mark_unknown(&mut self) {
         self.state = TaskState::Unknown.as_str().to_owned();
         if !self.problem.as_ref().is_some_and(Problem::is_outcome_unknown) {
@@ -132,7 +132,8 @@ impl Conversation {
             .collect()
     }
 
-    /// Removes all that was said and starts a new session. Returns false while the agent is at work.
+    /// Removes all that was said and starts a new session. Returns false while the agent is at
+    /// work.
     pub fn start_over(&self) -> bool {
         let mut state = self.lock();
         if state.turns.iter().any(Turn::is_running) {
@@ -147,10 +148,11 @@ impl Conversation {
         true
     }
 
-    /// Records what is going to be asked, **before it is asked**: whatever happens, its task can be looked
-    /// up.
+    /// Records what is going to be asked, **before it is asked**: whatever happens, its task can be
+    /// looked up.
     ///
-    /// Where the agent waits for an answer, this is the answer. Returns `None` while the agent is at work.
+    /// Where the agent waits for an answer, this is the answer. Returns `None` while the agent is
+    /// at work.
     pub fn begin(&self, text: &str) -> Option<(Ask, Ticket)> {
         let mut state = self.lock();
         if state.turns.iter().any(Turn::is_running) {
@@ -245,8 +247,8 @@ impl ConversationState {
     }
 }
 
-/// The right to record how one turn goes on. When it is dropped, the turn stays as it is and is looked up
-/// later.
+/// The right to record how one turn goes on. When it is dropped, the turn stays as it is and is
+/// looked up later.
 pub struct Ticket {
     conversation: Conversation,
     id: u64,

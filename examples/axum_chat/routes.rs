@@ -59,8 +59,9 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
 
 /// Serves the page. Whoever comes without a known cookie gets one.
 async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
-    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
-                          base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                          connect-src 'self'; img-src data:; base-uri 'none'; \
+                          form-action 'none'; frame-ancestors 'none'";
     let cookie = match app.visitors.find(&headers) {
         Some(_) => None,
         None => Some(app.visitors.welcome().ok_or_else(|| {

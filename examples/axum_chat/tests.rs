@@ -36,12 +36,12 @@ async fn serve(client: Client, shutdown: Shutdown) -> (String, JoinHandle<()>) {
     (format!("http://{address}"), server)
 }
 
-/// An emulator that speaks slowly enough to be interrupted.
+/// Configures an emulator that speaks slowly enough to be interrupted.
 fn slow() -> EmulatorBuilder {
     Emulator::builder().chunk_chars(3).chunk_delay(Duration::from_millis(30))
 }
 
-/// A client that soon gives up lookups.
+/// Creates a client that soon gives up lookups.
 fn impatient(url: &str) -> Client {
     let config = Config::new("id")
         .base_url(url)
@@ -311,7 +311,7 @@ struct Platform {
 }
 
 impl Platform {
-    /// Lookups find `task`, or no task.
+    /// Starts the platform. Lookups find `task`, or no task.
     async fn start(then: Then, task: Option<Value>) -> Self {
         let closed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&closed);

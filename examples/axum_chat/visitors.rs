@@ -51,8 +51,8 @@ impl Visitors {
         Some(visitor.conversation.clone())
     }
 
-    /// Adds a new visitor and returns the cookie to set. `None` while there is no room because everyone's
-    /// agent is at work.
+    /// Adds a new visitor and returns the cookie to set. `None` while there is no room because
+    /// everyone's agent is at work.
     ///
     /// The id is always created here. An unknown one that a browser sends is never adopted.
     pub fn welcome(&self) -> Option<String> {
@@ -70,7 +70,8 @@ impl Visitors {
         Some(self.cookie(id))
     }
 
-    /// Gives a known visitor a new id and returns the cookie to set: whoever knew the old one is out.
+    /// Gives a known visitor a new id and returns the cookie to set: whoever knew the old one is
+    /// out.
     pub fn rotate(&self, headers: &HeaderMap) -> Option<String> {
         let old = self.id_in(headers)?;
         let mut all = self.lock();

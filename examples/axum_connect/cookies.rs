@@ -26,8 +26,8 @@ impl User {
         Self(Uuid::new_v4())
     }
 
-    /// Returns the name in the token store. It cannot be turned back into the cookie, so that the store
-    /// lets nobody in who reads it.
+    /// Returns the name in the token store. It cannot be turned back into the cookie, so that the
+    /// store lets nobody in who reads it.
     pub fn id(&self) -> String {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.0.as_bytes()).to_string()
     }

@@ -7,8 +7,9 @@
 //! cargo run --example axum_connect -- --origin https://my.example # its address behind a proxy
 //! ```
 //!
-//! A user goes from `/` to `/connect`, to the platform's consent page, to `/callback` and back to `/`, and
-//! asks from there. When the sign-in is gone, for whatever reason, the next ask leads to `/connect` again.
+//! A user goes from `/` to `/connect`, to the platform's consent page, to `/callback` and back to
+//! `/`, and asks from there. When the sign-in is gone, for whatever reason, the next ask leads to
+//! `/connect` again.
 
 mod cookies;
 mod pages;
@@ -112,8 +113,8 @@ async fn connect(State(service): Shared) -> Result<Response> {
 
 /// Takes the user back from the consent page, and exchanges the code for a token at once.
 ///
-/// The user gets a new cookie: one that somebody else put into this browser before the sign-in does not
-/// become the key to the account.
+/// The user gets a new cookie: one that somebody else put into this browser before the sign-in does
+/// not become the key to the account.
 async fn callback(
     State(service): Shared,
     user: User,

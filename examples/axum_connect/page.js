@@ -21,10 +21,11 @@ form.addEventListener("submit", async (event) => {
   try {
     const { ok, body } = await post("/ask", { text: form.elements.text.value });
     if (body.code === "connect-again") location.assign("/connect");
-    const text = ok ? body.artifacts.map(({ content }) => content).filter(Boolean).join("\n") : body.detail;
-    answer.textContent = text || body.statusMessage || body.status;
+    const texts = ok ? body.artifacts.map(({ content }) => content) : [body.detail];
+    answer.textContent = texts.filter(Boolean).join("\n") || body.statusMessage || body.status;
   } catch {
-    answer.textContent = "The answer was lost. It may have been done all the same: do not ask again.";
+    answer.textContent =
+      "The answer was lost. It may have been done all the same: do not ask again.";
   }
   button.disabled = false;
 });

@@ -34,7 +34,7 @@ impl Running {
     }
 }
 
-/// A browser: it keeps cookies, with their paths, and follows redirects when it is told to.
+/// A browser that keeps cookies with their paths, and follows redirects when it is told to.
 #[derive(Default)]
 struct Browser {
     cookies: BTreeMap<String, (String, String)>,
@@ -47,7 +47,7 @@ struct Page {
 }
 
 impl Page {
-    /// Whether the answer leads the page to `/connect`.
+    /// Returns true if the answer leads the page to `/connect`.
     fn must_connect(&self) -> bool {
         self.status == 403 && self.text.contains("\"connect-again\"")
     }
@@ -94,7 +94,7 @@ impl Browser {
         }
     }
 
-    /// To the consent page and, having decided there, to the address that the browser is sent back to.
+    /// Visits the consent page, decides there, and returns the address that it redirects to.
     async fn consent(&mut self, at: &Running, decision: &str) -> String {
         let connect = self.get(&format!("{}/connect", at.address)).await;
         let consent = connect.location.unwrap();
@@ -236,7 +236,7 @@ async fn a_sign_in_that_the_platform_ended_leads_to_connect_again() {
     service.stop().await;
 }
 
-/// A proxy that counts: with asks one after the other, users who share a pool need one connection.
+/// Counts connections in a proxy: users who share a pool and ask one after the other need only one.
 #[tokio::test]
 async fn all_users_share_one_connection_pool() {
     let emulator = Emulator::start().await.unwrap();
@@ -283,7 +283,8 @@ async fn only_so_many_clients_are_kept_the_last_used() {
     assert!(ready.get(&a).is_some() && ready.get(&b).is_none() && ready.get(&c).is_some());
 }
 
-/// Somebody puts a cookie of theirs into Alice's browser, before she connects or while she is connected.
+/// Somebody puts a cookie of theirs into Alice's browser, before she connects or while she is
+/// connected.
 #[tokio::test]
 async fn a_planted_cookie_does_not_become_the_key_to_the_account() {
     let emulator = Emulator::start().await.unwrap();

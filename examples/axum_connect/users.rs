@@ -1,5 +1,5 @@
-//! A client per user: all share one connection pool, only so many are kept, and each can be created again
-//! from the token store.
+//! A client per user: all share one connection pool, only so many are kept, and each can be created
+//! again from the token store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,8 @@ impl Users {
         Ok(Self { config, ready: Mutex::new(Ready::new(READY)) })
     }
 
-    /// Returns the user's client. Whether they are connected is known to the store, and shows on use.
+    /// Returns the user's client. Whether they are connected is known to the store, and shows on
+    /// use.
     pub fn client(&self, user: &User) -> Result<Client> {
         if let Some(client) = self.ready().get(user) {
             return Ok(client);

@@ -1,4 +1,8 @@
-//! What the examples share: the emulator, or with `--live` the platform, where the money is real.
+//! Shared by the examples: access to the emulator, or with `--live` to the platform, where the money
+//! is real.
+//!
+//! An example that is a folder includes this file by its path, since `mod support;` would look for it
+//! in that folder.
 #![expect(dead_code, reason = "each example uses a part of this")]
 
 use std::env;
@@ -7,16 +11,17 @@ use payman_sdk::{Client, Config, ConnectUrl, Emulator, Environment, Result};
 
 const CLIENT_ID: &str = "your-client-id";
 
-/// Whom the examples talk to.
+/// The server that the examples talk to.
 pub struct Payman {
-    /// Runs as long as this lives.
+    /// The emulator runs until this is dropped.
     emulator: Option<Emulator>,
-    /// Where an emulator is; `None` for the platform.
+    /// The emulator's address; `None` for the platform.
     base_url: Option<String>,
 }
 
 impl Payman {
-    /// Starts the emulator; with `--live` reads the credentials from the environment and a `.env` file instead.
+    /// Starts the emulator, or with `--live` reads the credentials from the environment and a `.env`
+    /// file.
     pub async fn start() -> Result<Self> {
         if env::args().any(|argument| argument == "--live") {
             dotenvy::dotenv().ok();
@@ -27,12 +32,12 @@ impl Payman {
         Ok(Self { base_url: Some(emulator.base_url().to_owned()), emulator: Some(emulator) })
     }
 
-    /// An emulator that someone else runs.
+    /// Uses an emulator that runs already.
     pub fn at(base_url: &str) -> Self {
         Self { emulator: None, base_url: Some(base_url.to_owned()) }
     }
 
-    /// A ready client.
+    /// Creates a client with default settings.
     pub fn client(&self) -> Result<Client> {
         match &self.base_url {
             Some(_) => Client::with_credentials(self.config()?),
@@ -40,7 +45,7 @@ impl Payman {
         }
     }
 
-    /// The credentials, for a client with settings of its own.
+    /// Returns the credentials, for a client with other settings.
     pub fn config(&self) -> Result<Config> {
         if let Some(base_url) = &self.base_url {
             return Ok(Config::new(CLIENT_ID)
@@ -55,7 +60,7 @@ impl Payman {
         }
     }
 
-    /// The page where a user lets the app act for them.
+    /// Returns the page where a user connects their account to the app.
     pub fn connect_url(&self, redirect_uri: &str) -> Result<ConnectUrl> {
         if let Some(base_url) = &self.base_url {
             return Ok(ConnectUrl::new(CLIENT_ID, redirect_uri).base_url(base_url));
@@ -67,7 +72,7 @@ impl Payman {
         }
     }
 
-    /// The emulator, for what one cannot ask of the platform.
+    /// Returns the emulator, for what the platform does not offer.
     pub fn emulator(&self) -> Option<&Emulator> {
         self.emulator.as_ref()
     }

@@ -1,8 +1,9 @@
 //! What protects a site that holds money: which requests it accepts, and how it sets its cookies.
 //!
 //! A browser sends a visitor's cookies along with requests that other sites make. Three checks keep
-//! those out: `Host` has to be an address of this site (DNS rebinding), `Origin` has to be this site
-//! (other sites' pages), and whatever changes something has to be JSON, which no form can send.
+//! those out: `Host` has to be an address of this site (DNS rebinding), `Origin` has to be this
+//! site (other sites' pages), and whatever changes something has to be JSON, which no form can
+//! send.
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ pub struct RequestFacts<'a> {
 }
 
 impl Site {
-    /// Creates the site that listens on a port of this machine. `public` is its origin behind a proxy,
-    /// such as `https://chat.example`.
+    /// Creates the site that listens on a port of this machine. `public` is its origin behind a
+    /// proxy, such as `https://chat.example`.
     pub fn new(port: u16, public: Option<String>) -> Self {
         let local = ["127.0.0.1", "localhost"].map(|host| format!("http://{host}:{port}"));
         let origins = public.into_iter().chain(local);
@@ -94,8 +95,8 @@ impl Site {
             .map(|(_, value)| value)
     }
 
-    /// With the prefix, browsers accept the cookie from this very host over https only, so that neither a
-    /// neighboring subdomain nor plain http can plant one.
+    /// With the prefix, browsers accept the cookie from this very host over https only, so that
+    /// neither a neighboring subdomain nor plain http can plant one.
     fn cookie_name(&self, name: &str) -> String {
         if self.is_https() { format!("__Host-{name}") } else { name.to_owned() }
     }

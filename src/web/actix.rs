@@ -31,8 +31,8 @@ impl Responder for VisitorReply {
     }
 }
 
-/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at `WARN` for
-/// a 5xx, else at `DEBUG`. Feature `actix-web`.
+/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at
+/// `WARN` for a 5xx, else at `DEBUG`. Feature `actix-web`.
 impl ResponseError for Error {
     fn status_code(&self) -> StatusCode {
         status_of(&Problem::from(self))
@@ -68,8 +68,8 @@ fn respond(problem: &Problem) -> HttpResponse {
     response.json(problem)
 }
 
-/// Responds with server-sent events as they come. When the visitor leaves, the connection to the platform
-/// is closed. Feature `actix-web`.
+/// Responds with server-sent events as they come. When the visitor leaves, the connection to the
+/// platform is closed. Feature `actix-web`.
 impl Responder for AskStream {
     type Body = BoxBody;
 

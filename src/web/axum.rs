@@ -27,15 +27,16 @@ impl IntoResponse for VisitorReply {
     }
 }
 
-/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at `WARN` for
-/// a 5xx, else at `DEBUG`. Feature `axum`.
+/// Responds with a [`Problem`] and its status, and writes the cause to the log (`tracing`): at
+/// `WARN` for a 5xx, else at `DEBUG`. Feature `axum`.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         Problem::from(self).into_response()
     }
 }
 
-/// Responds with `application/problem+json`, the problem's status and `Retry-After`. Feature `axum`.
+/// Responds with `application/problem+json`, the problem's status and `Retry-After`. Feature
+/// `axum`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status =
@@ -50,8 +51,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Responds with server-sent events as they come. When the visitor leaves, the connection to the platform
-/// is closed. Feature `axum`.
+/// Responds with server-sent events as they come. When the visitor leaves, the connection to the
+/// platform is closed. Feature `axum`.
 impl IntoResponse for AskStream {
     fn into_response(self) -> Response {
         ServerEvents::from(self).into_response()

@@ -15,8 +15,8 @@ use crate::wire::update::ArtifactUpdate;
 
 /// One server-sent event: a name and one line of JSON, or a comment.
 ///
-/// The [table](crate::web#events) lists what each event carries. `Display` writes the event as it goes
-/// over the wire, with the empty line that ends it:
+/// The [table](crate::web#events) lists what each event carries. `Display` writes the event as it
+/// goes over the wire, with the empty line that ends it:
 ///
 /// ```
 /// use payman_sdk::web::ServerEvent;
@@ -36,8 +36,8 @@ enum EventContent {
 impl ServerEvent {
     /// Builds an event of your own.
     ///
-    /// The name has to be one line. Data that JSON cannot hold (a map whose keys are not text) becomes
-    /// `null`.
+    /// The name has to be one line. Data that JSON cannot hold (a map whose keys are not text)
+    /// becomes `null`.
     #[must_use]
     pub fn new(name: &'static str, data: &impl Serialize) -> Self {
         let data = serde_json::to_string(data).unwrap_or_else(|_| "null".to_owned());

@@ -1,5 +1,6 @@
-//! Answers and errors as HTTP responses of a web backend: independent of any framework here, and ready
-//! to return from an axum handler (feature `axum`) or an actix-web handler (feature `actix-web`).
+//! Answers and errors as HTTP responses of a web backend: independent of any framework here, and
+//! ready to return from an axum handler (feature `axum`) or an actix-web handler (feature
+//! `actix-web`).
 //!
 //! With either feature a handler returns what the client gives it:
 //!
@@ -46,22 +47,23 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //!
 //! # Sessions, and who may ask
 //!
-//! * A [`Client`](crate::Client) has one session. Without `new_session()` or `with_session(…)` all visitors
-//!   share it, and each can ask the agent what the others said. Keep a
+//! * A [`Client`](crate::Client) has one session. Without `new_session()` or `with_session(…)` all
+//!   visitors share it, and each can ask the agent what the others said. Keep a
 //!   [`SessionId`](crate::SessionId) per visitor on the server, behind the visitor's cookie.
-//! * Never accept a session's or a task's id from a browser without checking whose it is. Responses leave
-//!   out session, agent and organization ids; `Json(reply)` sends them all.
-//! * Accept asks as JSON only, and check `Host` and `Origin`: other sites can send plain text and forms in
-//!   your visitor's name. `examples/axum_chat` shows how.
+//! * Never accept a session's or a task's id from a browser without checking whose it is. Responses
+//!   leave out session, agent and organization ids; `Json(reply)` sends them all.
+//! * Accept asks as JSON only, and check `Host` and `Origin`: other sites can send plain text and
+//!   forms in your visitor's name. `examples/axum_chat` shows how.
 //!
 //! # When the visitor leaves
 //!
-//! A web framework drops the handler's future, or the body of its response, when the browser goes away.
-//! Then
+//! A web framework drops the handler's future, or the body of its response, when the browser goes
+//! away. Then
 //!
-//! * a stream is closed upstream at once, and **nothing is canceled**: the agent goes on, and may pay;
-//! * an ask that was under way has an **unknown outcome**. No error is returned to anyone, because the
-//!   future is gone.
+//! * a stream is closed upstream at once, and **nothing is canceled**: the agent goes on, and may
+//!   pay;
+//! * an ask that was under way has an **unknown outcome**. No error is returned to anyone, because
+//!   the future is gone.
 //!
 //! So where an answer matters beyond the page that shows it, keep the task's id before asking, and
 //! [`detach`] the ask from the handler:
@@ -77,14 +79,16 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //! }
 //! ```
 //!
-//! axum notices at once that the visitor left. **actix-web with its default settings goes on for visitors
-//! who closed their side** and notices only when it cannot write any more: here, at the second comment
-//! after that (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it notices at once.
+//! axum notices at once that the visitor left. **actix-web with its default settings goes on for
+//! visitors who closed their side** and notices only when it cannot write any more: here, at the
+//! second comment after that (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it
+//! notices at once.
 //!
 //! # When the server shuts down
 //!
-//! A graceful shutdown waits for open responses, and a stream may be open for minutes. End each stream
-//! with [`ServerEvents::until`]: its last event is then `error` with the code `shutting-down`.
+//! A graceful shutdown waits for open responses, and a stream may be open for minutes. End each
+//! stream with [`ServerEvents::until`]: its last event is then `error` with the code
+//! `shutting-down`.
 #![cfg_attr(
     feature = "axum",
     doc = r##"
@@ -106,8 +110,9 @@ axum::serve(listener, router).with_graceful_shutdown(stop).await?;
 "##
 )]
 //!
-//! actix-web handles the signals itself: turn that off with `disable_signals()`, and on your own signal
-//! call `shutdown.begin()` and then `handle.stop(true).await`. `examples/actix_backend` shows it.
+//! actix-web handles the signals itself: turn that off with `disable_signals()`, and on your own
+//! signal call `shutdown.begin()` and then `handle.stop(true).await`. `examples/actix_backend`
+//! shows it.
 //!
 //! # In a page
 //!
@@ -150,15 +155,15 @@ axum::serve(listener, router).with_graceful_shutdown(stop).await?;
 //! if (!ended) warn("The answer was cut. It may have been done all the same: do not ask again.");
 //! ```
 //!
-//! **Never point an `EventSource` at an address that asks**: it reconnects by itself after every end, and
-//! each time is a new ask.
+//! **Never point an `EventSource` at an address that asks**: it reconnects by itself after every
+//! end, and each time is a new ask.
 //!
 //! # Statuses
 //!
-//! What the visitor can correct is a 4xx; what is between this server and the platform is a 5xx. 429 and
-//! 503 are given only where it is certain that nothing was done, because programs and proxies repeat
-//! requests that were answered so. (The 503 of `shutting-down` is never a response's status: it is in
-//! the last event of a stream.)
+//! What the visitor can correct is a 4xx; what is between this server and the platform is a 5xx.
+//! 429 and 503 are given only where it is certain that nothing was done, because programs and
+//! proxies repeat requests that were answered so. (The 503 of `shutting-down` is never a response's
+//! status: it is in the last event of a stream.)
 //!
 //! | error | status | [`code`](Problem::code) |
 //! |---|---|---|
@@ -179,13 +184,13 @@ axum::serve(listener, router).with_graceful_shutdown(stop).await?;
 //! | [`Connect`](ErrorKind::Connect) | 503 | `unreachable` |
 //! | [`Timeout`](ErrorKind::Timeout) before anything was sent | 504 | `timeout` |
 //!
-//! A visitor who has to connect again gets 403 and not 401: a 401 would say that they are not signed in
-//! *here*.
+//! A visitor who has to connect again gets 403 and not 401: a 401 would say that they are not
+//! signed in *here*.
 //!
 //! # Events
 //!
-//! These are the events of [`ServerEvents`]. Each event's data is one line of JSON; empty fields are left
-//! out, and so are session ids and metadata. A line that begins with `:` is a comment.
+//! These are the events of [`ServerEvents`]. Each event's data is one line of JSON; empty fields
+//! are left out, and so are session ids and metadata. A line that begins with `:` is a comment.
 //!
 //! | event | data |
 //! |---|---|
@@ -196,9 +201,9 @@ axum::serve(listener, router).with_graceful_shutdown(stop).await?;
 //! | `done` | `taskId`, `state`: the answer is complete |
 //!
 //! An artifact with `append` after a `task` event extends the artifact of that index in the task.
-//! **An answer is complete only after `done`.** A body that ends without `done` or `error` was cut on its
-//! way to the page. The state `completed` means that the agent has finished talking, not that money has
-//! moved: a payment may await approval, which only the text says.
+//! **An answer is complete only after `done`.** A body that ends without `done` or `error` was cut
+//! on its way to the page. The state `completed` means that the agent has finished talking, not
+//! that money has moved: a payment may await approval, which only the text says.
 
 mod event;
 mod problem;

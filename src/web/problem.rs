@@ -10,10 +10,10 @@ use crate::wire::jsonrpc::code;
 
 /// An [`Error`] as the visitor of a web service may see it: problem details for HTTP (RFC 9457).
 ///
-/// Contains no secret and nothing that the platform answered: those belong in the server's own log. The
-/// [table](crate::web#statuses) lists the status of each error. Serializes to the members `type`,
-/// `title`, `status`, `detail`, `code`, `outcomeUnknown`, `safeToAskAgain`, and where known `taskId` and
-/// `retryAfter` (seconds).
+/// Contains no secret and nothing that the platform answered: those belong in the server's own log.
+/// The [table](crate::web#statuses) lists the status of each error. Serializes to the members
+/// `type`, `title`, `status`, `detail`, `code`, `outcomeUnknown`, `safeToAskAgain`, and where known
+/// `taskId` and `retryAfter` (seconds).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -29,7 +29,11 @@ use crate::wire::jsonrpc::code;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<ProblemFields>);
+
+/// The fields are boxed to keep the `Err` of a handler's result small.
+#[derive(Clone, Debug, PartialEq)]
+struct ProblemFields {
     /// Whether the code is one of this crate's, explained in its documentation.
     documented: bool,
     status: u16,
@@ -68,7 +72,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(ProblemFields {
             documented: false,
             status,
             code,
@@ -78,13 +82,14 @@ impl Problem {
             safe_to_ask_again: true,
             task_id: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Builds the problem of an ask that may have been done although no answer arrived: code
     /// `outcome-unknown`, status 502.
     ///
-    /// For a service that keeps the ids of its tasks, and finds that it does not know what became of one.
+    /// For a service that keeps the ids of its tasks, and finds that it does not know what became
+    /// of one.
     ///
     /// ```
     /// use payman_sdk::{TaskId, web::Problem};
@@ -97,8 +102,8 @@ impl Problem {
         Self::of_kind(unknown_outcome(502), true, false).with_task_id(Some(task_id))
     }
 
-    /// Builds the problem that ends an open stream when the server shuts down: code `shutting-down`,
-    /// status 503, outcome unknown.
+    /// Builds the problem that ends an open stream when the server shuts down: code
+    /// `shutting-down`, status 503, outcome unknown.
     #[must_use]
     pub fn shutting_down() -> Self {
         let kind = kind(
@@ -113,7 +118,7 @@ impl Problem {
 
     fn of_kind(kind: ProblemKind, outcome_unknown: bool, safe_to_ask_again: bool) -> Self {
         let ProblemKind { status, code, title, detail } = kind;
-        Self {
+        Self(Box::new(ProblemFields {
             documented: true,
             status,
             code,
@@ -123,66 +128,69 @@ impl Problem {
             safe_to_ask_again,
             task_id: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Adds the task's id where the problem has none.
     pub(super) fn with_task_id(mut self, id: Option<&TaskId>) -> Self {
-        self.task_id = self.task_id.or_else(|| id.cloned());
+        if self.0.task_id.is_none() {
+            self.0.task_id = id.cloned();
+        }
         self
     }
 
     /// Returns the HTTP status: 400 to 599.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.status
+        self.0.status
     }
 
     /// Returns the code of what happened, for programs: see the [table](crate::web#statuses).
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// Returns a title in a few words, the same for each [`code`](Self::code).
     #[must_use]
     pub fn title(&self) -> &'static str {
-        self.title
+        self.0.title
     }
 
     /// Returns what it means for the visitor, in a sentence.
     #[must_use]
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// Returns true when what was asked may have been done; see [`Error::is_outcome_unknown`].
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        self.outcome_unknown
+        self.0.outcome_unknown
     }
 
     /// Returns true when it is certain that nothing was done; see [`Error::is_safe_to_ask_again`].
     #[must_use]
     pub fn is_safe_to_ask_again(&self) -> bool {
-        self.safe_to_ask_again
+        self.0.safe_to_ask_again
     }
 
     /// Returns the task's id, to look it up later.
     #[must_use]
     pub fn task_id(&self) -> Option<&TaskId> {
-        self.task_id.as_ref()
+        self.0.task_id.as_ref()
     }
 
-    /// Returns how long to wait before asking again, rounded up to whole seconds. `None` where that is
-    /// unknown, or asking again is not safe.
+    /// Returns how long to wait before asking again, rounded up to whole seconds. `None` where that
+    /// is unknown, or asking again is not safe.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 }
 
-/// Added only where it is certain. True of a lookup as well: it says nothing about the task it was for.
+/// Added only where it is certain. True of a lookup as well: it says nothing about the task it was
+/// for.
 const NOTHING_DONE: &str = "Nothing was done by this request.";
 
 struct ProblemKind {
@@ -265,7 +273,8 @@ fn kind_of(error: &Error) -> ProblemKind {
     }
 }
 
-/// A redirect that the visitor caused; one that the platform or this server caused is refused as usual.
+/// A redirect that the visitor caused; one that the platform or this server caused is refused as
+/// usual.
 fn redirect_kind(failure: RedirectFailure) -> Option<ProblemKind> {
     match failure {
         RedirectFailure::Denied => Some(kind(
@@ -304,12 +313,11 @@ impl From<&Error> for Problem {
             _ => kind.detail.to_owned(),
         };
         let retry_after = error.retry_after().filter(|_| !error.is_outcome_unknown());
-        Self {
-            detail,
-            task_id: error.task_id().cloned(),
-            retry_after: retry_after.map(whole_seconds),
-            ..Self::of_kind(kind, error.is_outcome_unknown(), safe_to_ask_again)
-        }
+        let mut problem = Self::of_kind(kind, error.is_outcome_unknown(), safe_to_ask_again);
+        problem.0.detail = detail;
+        problem.0.task_id = error.task_id().cloned();
+        problem.0.retry_after = retry_after.map(whole_seconds);
+        problem
     }
 }
 
@@ -320,19 +328,19 @@ fn whole_seconds(wait: Duration) -> Duration {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_map(None)?;
-        if self.documented {
+        if self.0.documented {
             out.serialize_entry("type", TYPE)?;
         }
-        out.serialize_entry("title", self.title)?;
-        out.serialize_entry("status", &self.status)?;
-        out.serialize_entry("detail", &self.detail)?;
-        out.serialize_entry("code", self.code)?;
-        out.serialize_entry("outcomeUnknown", &self.outcome_unknown)?;
-        out.serialize_entry("safeToAskAgain", &self.safe_to_ask_again)?;
-        if let Some(id) = &self.task_id {
+        out.serialize_entry("title", self.0.title)?;
+        out.serialize_entry("status", &self.0.status)?;
+        out.serialize_entry("detail", &self.0.detail)?;
+        out.serialize_entry("code", self.0.code)?;
+        out.serialize_entry("outcomeUnknown", &self.0.outcome_unknown)?;
+        out.serialize_entry("safeToAskAgain", &self.0.safe_to_ask_again)?;
+        if let Some(id) = &self.0.task_id {
             out.serialize_entry("taskId", id)?;
         }
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             out.serialize_entry("retryAfter", &wait.as_secs())?;
         }
         out.end()
@@ -350,18 +358,18 @@ impl From<Error> for Problem {
 
 pub(super) fn log(error: &Error, problem: &Problem) {
     let task_id = error.task_id().map(TaskId::as_str);
-    if problem.status >= 500 {
+    if problem.0.status >= 500 {
         tracing::warn!(
-            status = problem.status,
-            code = problem.code,
+            status = problem.0.status,
+            code = problem.0.code,
             task_id,
             ?error,
             "answered with a problem"
         );
     } else {
         tracing::debug!(
-            status = problem.status,
-            code = problem.code,
+            status = problem.0.status,
+            code = problem.0.code,
             task_id,
             ?error,
             "answered with a problem"

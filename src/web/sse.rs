@@ -12,13 +12,14 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::event::ServerEvent;
 
-/// How long the body is silent before a comment shows that it is alive: less than common proxies wait.
+/// How long the body is silent before a comment shows that it is alive: less than common proxies
+/// wait.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Keeps a stream of comments from starving the events and flooding the visitor.
 const SHORTEST_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// Turns events into a response's body, for any framework that accepts a stream of bytes. In axum and
-/// actix-web the body is itself a response.
+/// Turns events into a response's body, for any framework that accepts a stream of bytes. In axum
+/// and actix-web the body is itself a response.
 ///
 /// ```
 /// use futures::{Stream, StreamExt};
@@ -36,8 +37,8 @@ pub fn sse<S: Stream<Item = ServerEvent> + Unpin>(events: S) -> SseBody<S> {
 
 /// Server-sent events as bytes, made by [`sse`].
 ///
-/// After 15 s of silence it sends a comment, so that proxies keep the connection open. The media type is
-/// `text/event-stream`. Dropping it drops the events.
+/// After 15 s of silence it sends a comment, so that proxies keep the connection open. The media
+/// type is `text/event-stream`. Dropping it drops the events.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct SseBody<S> {
     /// `None` after the last event.

@@ -14,15 +14,15 @@ use crate::ids::TaskId;
 use crate::reply::Reply;
 use crate::stream::AskStream;
 
-/// An answer as server-sent events. It ends with `done` where the answer is complete, and with `error`
-/// where it is not.
+/// An answer as server-sent events. It ends with `done` where the answer is complete, and with
+/// `error` where it is not.
 ///
 /// It is a stream of [`ServerEvent`]s: pass it to [`sse`](super::sse), return it from a handler, or
 /// inspect the events as they pass. Dropping it closes the connection to the platform and cancels
 /// nothing.
 ///
-/// Made from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an ask
-/// that is still under way, so that the response begins at once.
+/// Made from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
+/// ask that is still under way, so that the response begins at once.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ServerEvents {
     state: AnswerState,
@@ -50,10 +50,10 @@ enum EventStep {
 impl ServerEvents {
     /// Starts a response at once, while the ask is still under way.
     ///
-    /// Works for `client.ask(…)` and for `client.ask_stream(…)`. The agent may think for a long time
-    /// before its first byte, and browsers and proxies give up on a response that does not begin. This
-    /// one begins with a comment at once, and [`SseBody`](super::SseBody) sends further ones. Since the
-    /// status 200 is sent by then, an ask that fails is an `error` event.
+    /// Works for `client.ask(…)` and for `client.ask_stream(…)`. The agent may think for a long
+    /// time before its first byte, and browsers and proxies give up on a response that does not
+    /// begin. This one begins with a comment at once, and [`SseBody`](super::SseBody) sends further
+    /// ones. Since the status 200 is sent by then, an ask that fails is an `error` event.
     ///
     /// Where the answer must not be lost with the visitor, pass it through
     /// [`detach`](super::detach) first.
@@ -89,8 +89,8 @@ impl ServerEvents {
     /// `shutting-down`.
     ///
     /// Servers wait for open responses when they shut down gracefully, and a stream may be open for
-    /// minutes. The task goes on at the platform; its outcome is unknown to the page, which has to look
-    /// it up. See [`Shutdown`](super::Shutdown).
+    /// minutes. The task goes on at the platform; its outcome is unknown to the page, which has to
+    /// look it up. See [`Shutdown`](super::Shutdown).
     pub fn until(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Some(shutdown.boxed());
         self
@@ -156,10 +156,12 @@ impl ServerEvents {
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.shutdown {
-            Some(shutdown) => shutdown.poll_unpin(cx),
-            None => Poll::Pending,
-        }
+        let Some(shutdown) = &mut self.shutdown else {
+            return Poll::Pending;
+        };
+        ready!(shutdown.poll_unpin(cx));
+        self.shutdown = None; // it must not be polled again
+        Poll::Ready(())
     }
 
     fn shutting_down(&self) -> ServerEvent {
@@ -218,7 +220,8 @@ impl fmt::Debug for ServerEvents {
     }
 }
 
-/// Runs an ask in a task of its own, so that it goes on when the handler that waits for it is dropped.
+/// Runs an ask in a task of its own, so that it goes on when the handler that waits for it is
+/// dropped.
 ///
 /// Web frameworks drop a handler when its visitor leaves, and an ask that is dropped has an unknown
 /// outcome. The returned future may be dropped without effect on the ask.
@@ -234,8 +237,8 @@ impl fmt::Debug for ServerEvents {
 ///
 /// # Errors
 ///
-/// Those of the ask. [`Interrupted`](crate::ErrorKind::Interrupted), with an unknown outcome, if the
-/// runtime ends first.
+/// Those of the ask. [`Interrupted`](crate::ErrorKind::Interrupted), with an unknown outcome, if
+/// the runtime ends first.
 ///
 /// # Panics
 ///

@@ -13,9 +13,10 @@ use crate::wire::timestamp::Timestamp;
 
 /// A [`Reply`] as a visitor's browser may see it.
 ///
-/// It serializes like the reply, but without `sessionId` and without any `metadata` (of the reply, its
-/// artifacts and their parts), which is where the platform puts agent and organization ids. Whoever has
-/// a session's id can read and continue that conversation. A handler that returns a `Reply` sends this.
+/// It serializes like the reply, but without `sessionId` and without any `metadata` (of the reply,
+/// its artifacts and their parts), which is where the platform puts agent and organization ids.
+/// Whoever has a session's id can read and continue that conversation. A handler that returns a
+/// `Reply` sends this.
 ///
 /// To send everything, return `axum::Json(reply)` or `actix_web::web::Json(reply)` instead.
 ///

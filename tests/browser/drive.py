@@ -18,9 +18,10 @@ TURNS = """return [...document.querySelectorAll("#log .turn")].map((turn) => ({
 # Whether an element is really visible: `hidden` and the style sheet together.
 SHOWN = "return document.querySelector(arguments[0]).checkVisibility()"
 LONG = "What can you do?"
-# Everything a screen reader is made to read out: the text of live regions, each time that it changes.
+# What a screen reader is made to read out: the text of live regions, each time that it changes.
 LISTEN = """window.heard = "";
-const live = '[aria-live="polite"], [aria-live="assertive"], [role=status], [role=log], [role=alert]';
+const live =
+  '[aria-live="polite"], [aria-live="assertive"], [role=status], [role=log], [role=alert]';
 new MutationObserver((changes) => {
   for (const change of changes) {
     const near = change.target.nodeType === 1 ? change.target : change.target.parentElement;
@@ -42,7 +43,7 @@ return [...document.querySelectorAll(kinds)].filter((one) => one.checkVisibility
   .filter(([, box]) => box.width < 44 || box.height < 44)
   .map(([html, box]) => `${html} ${box.width}x${box.height}`)"""
 CHIP = """const chips = document.querySelectorAll("#log .turn .state");
-const style = getComputedStyle(chips[arguments[0] < 0 ? chips.length + arguments[0] : arguments[0]]);
+const style = getComputedStyle([...chips].at(arguments[0]));
 return [style.backgroundColor, style.color].map((color) => color.match(/[0-9.]+/g).map(Number))"""
 
 
@@ -81,7 +82,8 @@ class Visitor:
         wait_for("what was said to be shown", lambda: len(self.turns()) > before)
 
     def until(self, state, seconds=20):
-        wait_for(f"the state {state}, not {self.last()}", lambda: self.last()["state"] == state, seconds)
+        what = f"the state {state}, not {self.last()}"
+        wait_for(what, lambda: self.last()["state"] == state, seconds)
         return self.last()
 
     def ask(self, text, state="completed"):
@@ -104,10 +106,11 @@ def growth(visitor):
 def an_answer_grows(one):
     check(one.shows("#welcome"), "nobody has said anything, and there is a welcome")
     one.say("How much money do I have in my wallet?")
-    check(one.shows("#stop") and not one.shows("#send"), "the stop button is there while the agent works")
+    check(one.shows("#stop") and not one.shows("#send"), "it can be stopped while the agent works")
     steps = growth(one)
     check(len(steps) >= 3, f"the answer grew in several steps: {steps}")
-    check(all(later.startswith(earlier) for earlier, later in zip(steps, steps[1:])), f"it only grew: {steps}")
+    pairs = zip(steps, steps[1:])
+    check(all(later.startswith(earlier) for earlier, later in pairs), f"it only grew: {steps}")
     check("$1,000,000.00" in steps[-1], steps[-1])
     check(one.last()["state"] == "completed" and one.last()["label"] == "Finished", one.last())
     wait_for("the send button", lambda: one.shows("#send") and not one.shows("#stop"))
@@ -160,8 +163,9 @@ def words_are_never_markup(one):
     title = one.browser.run("return document.title")
     evil = "Pay <img src=x onerror=\"document.title='hacked'\"><b>Bob</b> $5"
     asked = one.ask(evil, "input-required")
-    check(one.last()["asked"] == evil and "<b>" in asked["text"], f"words are shown as they are: {asked}")
-    check(one.browser.run("return document.querySelectorAll('#log img, #log b').length") == 0, "no markup was made of words")
+    check(one.last()["asked"] == evil and "<b>" in asked["text"], f"shown as it is: {asked}")
+    markup = "return document.querySelectorAll('#log img, #log b').length"
+    check(one.browser.run(markup) == 0, "text became markup")
     check(one.browser.run("return document.title") == title, "no script was run")
     one.ask("no")
 
@@ -175,7 +179,8 @@ def visitors_do_not_mix(one, two):
     check("not talked about anything" in recalled["text"], recalled)
     one.browser.reload()
     one.loaded()
-    check(all(turn["asked"] != recalled["asked"] for turn in one.turns()), "the first does not see what the second said")
+    foreign = [turn for turn in one.turns() if turn["asked"] == recalled["asked"]]
+    check(not foreign, "the first does not see what the second said")
     recalled = one.ask("What did we talk about earlier?")
     check("Tyllen" in recalled["text"], recalled)
 
@@ -198,7 +203,7 @@ def is_grey(color):
 
 
 def accessible(one, axe, out, name):
-    """In light and dark, on a screen and a phone: no violation, no small target, nothing too wide."""
+    """Checks in light and dark, on a screen and a phone: violations, small targets, width."""
     for small in (False, True):
         phone(one.browser, small)
         for scheme in ("light", "dark"):
@@ -319,8 +324,9 @@ def nothing_moves_for_those_who_ask(one):
     media(one.browser, prefers_reduced_motion="reduce")
     one.say(LONG)
     wait_for("the first words", lambda: len(one.last()["text"]) > 10)
-    moving = """return [...document.querySelectorAll("*")].flatMap((one) => ["", "::before", "::after"]
-      .map((pseudo) => getComputedStyle(one, pseudo).animationName)).filter((name) => name !== "none")"""
+    moving = """const pseudos = ["", "::before", "::after"];
+    const names = (one) => pseudos.map((pseudo) => getComputedStyle(one, pseudo).animationName);
+    return [...document.querySelectorAll("*")].flatMap(names).filter((name) => name !== "none")"""
     check(one.browser.run(moving) == [], "something moves")
     one.until("completed")
     media(one.browser)
@@ -360,7 +366,7 @@ def main(url, emulator, axe, out):
 
     def step(test, *arguments):
         started = time.monotonic()
-        names = [argument for argument in arguments if isinstance(argument, str) and argument.isalpha()]
+        names = [name for name in arguments if isinstance(name, str) and name.isalpha()]
         name = " ".join([test.__name__.replace("_", " "), *names])
         try:
             told = test(*arguments)

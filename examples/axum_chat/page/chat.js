@@ -4,9 +4,10 @@
 const at = (id) => document.getElementById(id);
 const IDS = ["log", "welcome", "scroll", "form", "text", "send", "stop", "new", "toast", "awaiting",
   "presence", "announcer"];
-const [log, welcome, scroll, form, input, send, stop, fresh, toast, awaiting, presence, announcer] = IDS.map(at);
+const [log, welcome, scroll, form, input, send, stop, fresh, toast, awaiting,
+  presence, announcer] = IDS.map(at);
 
-// "completed" has no color of success: it says that the agent has finished talking, not what was done.
+// "completed" has no color of success: the agent has finished talking, whatever was done.
 const LABELS = {
   "submitted": "Sent",
   "working": "Working",
@@ -21,7 +22,8 @@ const LABELS = {
 const RUNNING = ["submitted", "working"];
 const ENDED_BADLY = ["canceled", "failed", "rejected", "unknown"];
 const UNREACHABLE = "The server cannot be reached. Trying again…";
-const MAYBE_DONE = "It may have been done all the same. Do not ask again before you have seen what became of it.";
+const MAYBE_DONE =
+  "It may have been done all the same. Do not ask again before you have seen what became of it.";
 
 const turns = new Map(); // by id
 let running = false;
@@ -31,7 +33,8 @@ let polling = 0;
 // One exchange on the page.
 class Turn {
   constructor(asked) {
-    Object.assign(this, { id: null, text: "", note: "", state: "submitted", answered: false, problem: null });
+    Object.assign(this, { id: null, text: "", note: "", state: "submitted" });
+    Object.assign(this, { answered: false, problem: null });
     this.artifacts = new Map(); // text by index, in the order of first appearance
     this.element = element("article", "turn");
     // Headings for screen readers, to tell who speaks and to go from one to the next.
@@ -39,7 +42,11 @@ class Turn {
     this.asked = this.element.appendChild(element("p", "asked", asked));
     this.element.append(element("h2", "unseen", "Agent"));
     this.answer = this.element.appendChild(element("div", "answer"));
-    this.parts = { text: element("p", "text"), note: element("p", "note"), state: element("span", "state") };
+    this.parts = {
+      text: element("p", "text"),
+      note: element("p", "note"),
+      state: element("span", "state"),
+    };
     this.answer.append(...Object.values(this.parts));
     log.append(this.element);
   }
@@ -80,7 +87,8 @@ class Turn {
   }
 
   get label() {
-    return this.answered && this.state === "input-required" ? "Answered" : LABELS[this.state] ?? this.state;
+    if (this.answered && this.state === "input-required") return "Answered";
+    return LABELS[this.state] ?? this.state;
   }
 
   get shown() {
@@ -88,7 +96,8 @@ class Turn {
   }
 
   get detail() {
-    const detail = this.state === "unknown" ? this.problem?.detail ?? MAYBE_DONE : this.problem?.detail ?? this.note;
+    const otherwise = this.state === "unknown" ? MAYBE_DONE : this.note;
+    const detail = this.problem?.detail ?? otherwise;
     const wanted = RUNNING.includes(this.state) ? !this.shown : ENDED_BADLY.includes(this.state);
     return wanted && detail !== this.shown ? detail : "";
   }
@@ -185,7 +194,9 @@ function complain(text) {
 
 // Only once: a browser that keeps no cookies would reload for ever.
 function meetAgain() {
-  if (location.hash === "#again") return complain("This page needs a cookie, to know which conversation is yours.");
+  if (location.hash === "#again") {
+    return complain("This page needs a cookie, to know which conversation is yours.");
+  }
   location.hash = "again";
   location.reload();
 }
@@ -200,10 +211,12 @@ async function call(path, body) {
   const problem = await response.json().catch(() => ({}));
   // This server does not know us (any more): it was started again, or a cookie is gone.
   if (problem.code === "stranger") meetAgain();
-  throw Object.assign(new Error(problem.detail ?? `The server answered ${response.status}.`), { problem });
+  const detail = problem.detail ?? `The server answered ${response.status}.`;
+  throw Object.assign(new Error(detail), { problem });
 }
 
-// The events of a response's body. This server ends each with an empty line and writes its data on one.
+// The events of a response's body. This server ends each with an empty line, and writes its data
+// on one line.
 async function* eventsOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
@@ -213,9 +226,10 @@ async function* eventsOf(response) {
     const blocks = (pending + value).split("\n\n");
     pending = blocks.pop();
     for (const block of blocks) {
-      const field = (name) => block.split("\n").find((line) => line.startsWith(name))?.slice(name.length);
+      const lines = block.split("\n");
+      const field = (name) => lines.find((line) => line.startsWith(name))?.slice(name.length);
       const data = field("data: ");
-      if (data) yield { name: field("event: "), data: JSON.parse(data) };
+      if (data) yield { name: field("event: "), data: JSON.parse(data) }; // else a comment
     }
   }
 }
@@ -257,8 +271,8 @@ async function say(text) {
   }
   if (turn.problem?.safeToAskAgain) giveBack(text);
   setRunning(false);
-  // An answer is complete only after its last event. The server knows, or finds out, what became of any
-  // other, and whether a question still waits after an answer that failed.
+  // An answer is complete only after its last event. The server knows, or finds out, what became
+  // of any other, and whether a question still waits after an answer that failed.
   if (!ended || turn.problem) await load();
   const last = [...turns.values()].at(-1);
   if (turn.element.isConnected) {
@@ -297,9 +311,8 @@ function show(known) {
   const first = turns.size === 0;
   const ids = new Set(known.map((turn) => turn.id));
   for (const turn of [...turns.values()]) if (!ids.has(turn.id)) turn.remove();
-  for (const shown of [...log.children]) {
-    if (![...turns.values()].some((turn) => turn.element === shown)) shown.remove(); // not known there
-  }
+  const kept = new Set([...turns.values()].map((turn) => turn.element));
+  for (const shown of [...log.children]) if (!kept.has(shown)) shown.remove(); // never got there
   for (const turn of known) {
     if (!turns.has(turn.id)) turns.set(turn.id, new Turn(turn.asked));
     turns.get(turn.id).update(turn);
