@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::ids::TaskId;
+use crate::wire::json;
 use crate::wire::jsonrpc::{RpcError, code};
 use crate::wire::state::TaskState;
 
@@ -233,7 +234,7 @@ impl Error {
     /// Returns the body as JSON, where it is JSON.
     #[must_use]
     pub fn body_json(&self) -> Option<serde_json::Value> {
-        serde_json::from_slice(self.0.body.as_deref()?).ok()
+        json::from_body(self.0.body.as_deref()?).ok()
     }
 
     /// Returns the JSON-RPC error, whatever the HTTP status was.

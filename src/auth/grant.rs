@@ -29,6 +29,7 @@ use url::Url;
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Outcome, Result, Source};
 use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
+use crate::wire::json;
 use crate::wire::oauth::{TokenRefusal, TokenReply};
 use crate::wire::path;
 
@@ -219,10 +220,10 @@ async fn exchange(http: Http, request: Request) -> Result<Granted, ExchangeError
 
 /// No part of the body goes into the error: it may hold a token.
 fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
+    let body = json::without_bom(body);
     // serde reads a struct from an array too.
     let is_object = body.trim_ascii_start().starts_with(b"{");
-    let Some(mut reply) = serde_json::from_slice::<TokenReply>(body).ok().filter(|_| is_object)
-    else {
+    let Some(mut reply) = json::from_body::<TokenReply>(body).ok().filter(|_| is_object) else {
         return Err(ExchangeError::garbled(
             "the token endpoint's reply is not the JSON that was expected",
         ));
@@ -243,7 +244,7 @@ fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
 }
 
 fn code_of(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<TokenRefusal>(body).ok()?.error
+    json::from_body::<TokenRefusal>(body).ok()?.error
 }
 
 fn of_failure(failure: Failure) -> ExchangeError {

@@ -14,6 +14,7 @@ use crate::policy::Limits;
 use crate::transport::{
     ErrorBody, Failure, NotSent, is_media_type, read_body, read_error_body, retry_after,
 };
+use crate::wire::json;
 use crate::wire::jsonrpc::RpcError;
 use crate::wire::task::Task;
 use crate::wire::update::{MessageContent, decode_message};
@@ -251,7 +252,7 @@ async fn read_http_error(
 
 /// Reads the error body of the platform's REST API: `{status, timestamp, errorCode, message}`.
 fn rest_error(status: StatusCode, body: &[u8]) -> Error {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body: Value = json::from_body(body).unwrap_or_default();
     let code = match body.get("errorCode") {
         Some(Value::String(code)) if !code.trim().is_empty() => Some(code.clone()),
         Some(Value::Number(code)) => Some(code.to_string()),
@@ -264,7 +265,7 @@ fn rest_error(status: StatusCode, body: &[u8]) -> Error {
 
 /// Reads an error body of any other shape: gateways put numbers under `status`.
 fn read_loosely(body: &[u8]) -> (Option<RpcError>, bool) {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+    let Ok(body) = json::from_body::<Value>(body) else {
         return (None, false);
     };
     let has = |name| body.get(name).is_some_and(|value| !value.is_null());

@@ -12,9 +12,12 @@ use serde::de::{
 use serde_json::Value;
 
 use super::Metadata;
+use super::json::{self, replace_lone_surrogates};
 use super::jsonrpc::RpcError;
 use super::lenient::{self, Loose, LooseFlag, LooseId, LooseObject};
+use super::state::TaskState;
 use super::task::{Artifact, Message, Task, TaskStatus};
+use super::timestamp::Timestamp;
 use super::update::{ArtifactUpdate, StatusUpdate, Update};
 use crate::ids::{SessionId, TaskId};
 
@@ -101,7 +104,7 @@ pub(crate) fn decode_message(data: &[u8]) -> Result<MessageContent<'_>, DecodeEr
     match decode_text(text) {
         Ok(content) => Ok(content),
         Err(error) => {
-            if is_end_marker(text) {
+            if is_no_message(text) {
                 return Ok(MessageContent::KeepAlive);
             }
             let Some(repaired) = replace_lone_surrogates(text) else { return Err(error) };
@@ -138,59 +141,23 @@ fn result_of(text: &str) -> Result<Value, DecodeError> {
     Ok(envelope.result)
 }
 
-/// Returns true for what other protocols send at the end of a stream, and for `null`.
-fn is_end_marker(text: &str) -> bool {
-    matches!(text.trim(), "[DONE]" | "null")
-}
-
-/// Replaces the escapes of lone surrogates, which are no Unicode text, by U+FFFD. Returns `None` where
-/// there are none.
-///
-/// Servers that cut text in the middle of an emoji send them (RFC 8259, section 8.2).
-fn replace_lone_surrogates(text: &str) -> Option<String> {
-    const REPLACEMENT: &str = "\\ufffd";
-    let mut repaired = String::new();
-    let mut copied = 0;
-    let mut rest = memchr::memchr_iter(b'\\', text.as_bytes()).peekable();
-    while let Some(at) = rest.next() {
-        let escape = text.get(at..).unwrap_or_default();
-        let length = match unit_of(escape) {
-            // Not a \u escape: the next byte belongs to this one.
-            None => 2,
-            Some(unit) if is_high(unit) && is_low_next(escape) => 12,
-            Some(unit) if is_high(unit) || is_low(unit) => {
-                repaired.push_str(text.get(copied..at)?);
-                repaired.push_str(REPLACEMENT);
-                copied = at + 6;
-                6
-            }
-            Some(_) => 6,
-        };
-        while rest.next_if(|next| *next < at + length).is_some() {}
+/// Returns true for text whose shape says that it is no part of an answer: the end marker of other
+/// protocols, `null`, the name of a ping, and a timestamp.
+fn is_no_message(text: &str) -> bool {
+    let text = text.trim();
+    if matches!(text, "[DONE]" | "null") {
+        return true;
     }
-    if copied == 0 {
-        return None;
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    is_ping(bare) || is_timestamp(bare)
+}
+
+/// Returns true for a date with a time, and for seconds or milliseconds since 1970.
+fn is_timestamp(text: &str) -> bool {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return matches!(text.len(), 10 | 13);
     }
-    repaired.push_str(text.get(copied..)?);
-    Some(repaired)
-}
-
-/// Returns the UTF-16 unit of a `\u` escape at the start of the text.
-fn unit_of(escape: &str) -> Option<u16> {
-    let digits = escape.strip_prefix("\\u")?.get(..4)?;
-    u16::from_str_radix(digits, 16).ok()
-}
-
-fn is_high(unit: u16) -> bool {
-    (0xD800..0xDC00).contains(&unit)
-}
-
-fn is_low(unit: u16) -> bool {
-    (0xDC00..0xE000).contains(&unit)
-}
-
-fn is_low_next(escape: &str) -> bool {
-    escape.get(6..).and_then(unit_of).is_some_and(is_low)
+    text.contains(':') && Timestamp::from(text).to_system_time().is_some()
 }
 
 /// The fields of a task and of both updates, side by side.
@@ -323,6 +290,7 @@ impl<'de> Payload<'de> {
             | Field::Error
             | Field::Method
             | Field::Type
+            | Field::Ping
             | Field::Params
             | Field::Other => {
                 map.next_value::<IgnoredAny>()?;
@@ -354,7 +322,10 @@ enum Field {
     Method,
     /// The parameters of a JSON-RPC notification.
     Params,
+    /// What says of which kind an event is.
     Type,
+    /// A field with the name of a ping.
+    Ping,
     SessionId,
     Status,
     Artifact,
@@ -399,10 +370,11 @@ impl Visitor<'_> for FieldVisitor {
             "lastChunk" | "last_chunk" => Field::LastChunk,
             "method" => Field::Method,
             "params" => Field::Params,
-            "type" => Field::Type,
+            "type" | "kind" | "event" => Field::Type,
             "metadata" => Field::Metadata,
             "result" => Field::Result,
             "error" => Field::Error,
+            name if is_ping(name) => Field::Ping,
             _ => Field::Other,
         })
     }
@@ -489,10 +461,26 @@ pub(crate) fn is_ping(name: &str) -> bool {
         .any(|known| name.trim().eq_ignore_ascii_case(known))
 }
 
-/// Returns true where a notification's parameters hold a part of a task.
+/// Returns true where an event that is named like a ping holds a part of a task all the same.
+pub(crate) fn may_be_answer(data: &[u8]) -> bool {
+    match json::from_body(data) {
+        Ok(value) => holds_task(&value),
+        Err(_) => [&b"\"result\""[..], b"\"error\"", b"\"status\"", b"\"artifact"]
+            .iter()
+            .any(|part| memchr::memmem::find(data, part).is_some()),
+    }
+}
+
+/// Returns true where the parameters of a notification hold a part of a task.
 fn holds_task(params: &Value) -> bool {
-    const PARTS: [&str; 5] = ["status", "artifact", "artifacts", "result", "error"];
-    PARTS.iter().any(|part| params.get(part).is_some_and(|value| !value.is_null()))
+    const PARTS: [&str; 4] = ["artifact", "artifacts", "result", "error"];
+    let has_status = match params.get("status") {
+        Some(Value::Object(_)) => true,
+        // `"alive"` is no state of a task.
+        Some(Value::String(text)) => !matches!(TaskState::from(&**text), TaskState::Other(_)),
+        _ => false,
+    };
+    has_status || PARTS.iter().any(|part| params.get(part).is_some_and(|value| !value.is_null()))
 }
 
 impl<'de> Deserialize<'de> for Envelope<'de> {
@@ -533,6 +521,10 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
                     if map.next_value::<Loose<'_>>()?.as_text().is_some_and(|name| is_ping(&name)) {
                         envelope.note(Notice::Ignorable);
                     }
+                }
+                Field::Ping => {
+                    map.next_value::<IgnoredAny>()?;
+                    envelope.note(Notice::Ignorable);
                 }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;

@@ -15,6 +15,7 @@
 //! `TASK_STATE_` prefix. Unset fields are left out: some servers answer 500 to a null.
 
 pub(crate) mod binary;
+pub(crate) mod json;
 pub(crate) mod jsonrpc;
 pub(crate) mod lenient;
 pub(crate) mod message;

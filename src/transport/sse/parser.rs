@@ -1,11 +1,11 @@
 //! Finds whole events in one growing buffer, and searches each byte once.
 
 use bytes::{Buf, Bytes, BytesMut};
-use memchr::{memchr2, memmem};
+use memchr::memchr2;
 
 use super::EventError;
 use super::library::Assembly;
-use crate::wire::message::is_ping;
+use crate::wire::message::{is_ping, may_be_answer};
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Space in front of the buffer that is worth reusing, in bytes.
@@ -278,7 +278,7 @@ impl LineBuffer {
     fn dispatch(&mut self) -> Result<Option<Bytes>, EventError> {
         let is_ping = std::mem::take(&mut self.ping);
         let data = self.take_data()?;
-        Ok(data.filter(|data| !is_ping || may_matter(data)))
+        Ok(data.filter(|data| !is_ping || may_be_answer(data)))
     }
 
     fn take_data(&mut self) -> Result<Option<Bytes>, EventError> {
@@ -315,13 +315,6 @@ fn value_of(mut line: Bytes) -> Bytes {
 fn value_in(line: &[u8]) -> &[u8] {
     let value = line.get(5..).unwrap_or_default();
     value.strip_prefix(b" ").unwrap_or(value)
-}
-
-/// Returns true where data under a ping's name may be a part of the answer all the same.
-fn may_matter(data: &[u8]) -> bool {
-    [&b"\"result\""[..], b"\"error\"", b"\"status\"", b"\"artifact"]
-        .iter()
-        .any(|part| memmem::find(data, part).is_some())
 }
 
 /// Returns true for data without content: empty, only white space, or the empty object.

@@ -1,0 +1,225 @@
+//! Bytes that servers send in other forms: byte-order marks, halves of surrogate pairs, pings with data,
+//! and the newer dialect, wherever JSON is read.
+
+#![cfg(test)]
+
+mod common;
+
+use common::raw::{Asked, RawServer, Step, events_head, head, not_found, serve};
+use common::{GET, SEND, STREAM, TOKEN, client_with, config};
+use futures::StreamExt;
+use payman_sdk::{Client, TaskState};
+
+const BOM: &str = "\u{feff}";
+
+/// An HTTP answer with a JSON body, byte for byte.
+fn answer(status: &str, body: &str) -> Vec<Step> {
+    let mut bytes = head("application/json");
+    bytes.splice(..b"HTTP/1.1 200 OK".len(), format!("HTTP/1.1 {status}").bytes());
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+    vec![Step::Say(bytes)]
+}
+
+/// The JSON of a completed task with this text, which is written as it is.
+fn task(id: &str, text: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":"r","result":{{"id":"{id}","status":{{"state":"COMPLETED"}},"artifacts":[{{"parts":[{{"type":"text","text":"{text}"}}],"index":0}}]}}}}"#
+    )
+}
+
+/// A server whose reply to an ask is `body` of the task's id.
+async fn replying(
+    status: &'static str,
+    body: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> RawServer {
+    serve(move |asked: Asked| match asked.path.as_str() {
+        SEND | GET => answer(status, &body(asked.task_id())),
+        _ => not_found(),
+    })
+    .await
+}
+
+/// A server whose stream has these bytes, with `$ID` for the task's id, then a final event.
+async fn streaming(events: &'static str) -> RawServer {
+    streaming_after(
+        r#"data: {"result":{"id":"$ID","artifact":{"parts":[{"type":"text","text":"Hi"}]}}}"#,
+        events,
+    )
+    .await
+}
+
+async fn streaming_after(chunk: &'static str, events: &'static str) -> RawServer {
+    serve(move |asked: Asked| match asked.path.as_str() {
+        STREAM => {
+            let end =
+                r#"data: {"result":{"id":"$ID","status":{"state":"completed"},"final":true}}"#;
+            let all = format!("{chunk}\n\n{events}\n\n{end}\n\n");
+            vec![events_head(), Step::Say(all.replace("$ID", asked.task_id()).into_bytes())]
+        }
+        _ => not_found(),
+    })
+    .await
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_or_half_a_surrogate_pair_is_read_by_ask_and_ask_raw() {
+    for (prefix, text, read) in
+        [(BOM, "Hi", "Hi"), ("", r"a\ud83db", "a\u{fffd}b"), (BOM, r"\udc00", "\u{fffd}")]
+    {
+        let server = replying("200 OK", move |id| format!("{prefix}{}", task(id, text))).await;
+        let client = client_with(config(&server.url));
+        let reply = client.ask("…").await.unwrap();
+        assert_eq!(reply.text(), read);
+        let raw = client.ask_raw("…").await.unwrap();
+        assert!(raw.as_str().starts_with('{'), "{raw}");
+        assert!(raw.result().is_some_and(|result| result.get().contains(text)), "{raw}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_reply_with_a_byte_order_mark_is_read() {
+    let server = serve(move |asked: Asked| {
+        if asked.path.starts_with(TOKEN) {
+            return answer("200 OK", &format!("{BOM}{{\"accessToken\":\"a\",\"expiresIn\":3600}}"));
+        }
+        answer("200 OK", &task(asked.task_id(), "Hi"))
+    })
+    .await;
+    let client = Client::with_credentials(config(&server.url).client_secret("s")).unwrap();
+    assert_eq!(client.ask("…").await.unwrap().text(), "Hi");
+}
+
+#[tokio::test]
+async fn an_error_body_is_read_whatever_stands_around_its_text() {
+    let bodies = [
+        r#"{"status":400,"timestamp":"2025-06-27","errorCode":"insufficient_funds","message":"Too little"}"#,
+        "\u{feff}{\"errorCode\":\"insufficient_funds\",\"message\":\"Too little\"}",
+        r#"{"errorCode":"insufficient_funds","message":"Too little","detail":"\ud83d"}"#,
+    ];
+    for body in bodies {
+        let server = replying("400 Bad Request", move |_| body.to_owned()).await;
+        let error = client_with(config(&server.url)).ask("…").await.unwrap_err();
+        assert!(error.to_string().contains("Too little"), "{error} of {body}");
+        assert_eq!(error.error_code(), Some("insufficient_funds"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_part_of_the_answer_is_skipped() {
+    let skipped = [
+        "event: ping\ndata: 2025-06-27T16:31:41Z",
+        "event: ping\ndata: {\"time\":1}",
+        "event:heartbeat\ndata: {\"status\":\"alive\"}",
+        "data: 1\nevent: keep-alive",
+        "data: {\"type\":\"ping\"}",
+        "data: {\"type\":\"heartbeat\",\"timestamp\":\"2025-06-27T16:31:41Z\"}",
+        "data: {\"event\":\"ping\"}",
+        "data: {\"ping\":1751041901}",
+        "data: {\"kind\":\"keep-alive\"}",
+        "data: 1751041901",
+        "data: \"2025-06-27T16:31:41Z\"",
+        "data: 2025-06-27T16:31:41.5+00:00",
+        "data: ping",
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"n\":1}}",
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"ping\"}",
+        "data: null",
+        "data: [DONE]",
+        "data:",
+        "data: {}",
+    ];
+    let mut failed = Vec::new();
+    for events in skipped {
+        let server = streaming(events).await;
+        let client = client_with(config(&server.url));
+        let typed = async { client.ask_stream("…").await?.into_reply().await }.await;
+        if !typed.as_ref().is_ok_and(|reply| reply.text() == "Hi") {
+            failed.push(format!("{events}: {:?}", typed.map_err(|error| chain(&error))));
+        }
+        let mut raw = client.ask_stream_raw("…").await.unwrap();
+        let mut seen = 0;
+        while let Some(item) = raw.next().await {
+            match item {
+                Ok(_) => seen += 1,
+                Err(error) => failed.push(format!("{events}, raw: {}", chain(&error))),
+            }
+        }
+        if seen != 2 {
+            failed.push(format!("{events}: {seen} raw responses"));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test]
+async fn what_could_matter_is_still_an_error() {
+    for events in [
+        "data: {\"jsonrpc\":\"2.0\",\"id\":\"r\"}",
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"status\":{\"state\":\"failed\"}}}",
+        "data: {\"unexpected\":true}",
+        "data: [1]",
+        "data: Payment sent",
+        "data: {\"result\":{\"id\":\"$ID\",\"status\":\"paid\"}}",
+    ] {
+        let server = streaming(events).await;
+        let client = client_with(config(&server.url));
+        let typed = async { client.ask_stream("…").await?.into_reply().await }.await;
+        assert!(typed.is_err(), "{events}: {typed:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_says_that_json_has_nan_or_is_nested_too_deeply() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let cases = [
+        (r#"{"result":{"status":{"state":"completed"},"metadata":{"a":NaN}}}"#.to_owned(), "NaN"),
+        (
+            r#"{"result":{"status":{"state":"completed"},"metadata":{"a":-Infinity}}}"#.to_owned(),
+            "Infinity",
+        ),
+        (
+            format!(
+                r#"{{"result":{{"status":{{"state":"completed"}},"metadata":{{"a":{deep}}}}}}}"#
+            ),
+            "nested",
+        ),
+    ];
+    for (body, said) in cases {
+        let server = replying("200 OK", move |_| body.clone()).await;
+        let error = client_with(config(&server.url)).ask("…").await.unwrap_err();
+        let text = chain(&error);
+        assert!(text.contains(said) && !text.contains("is not JSON"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_newer_dialect_is_read_and_another_tasks_text_is_never_shown() {
+    let server = streaming_after(": begun", concat!(
+        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","append":false,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":"One"}]}}}"#,
+        "\n\n",
+        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","append":true,"lastChunk":true,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":" more"}]}}}"#,
+        "\n\n",
+        r#"data: {"result":{"kind":"artifact-update","taskId":"other","append":true,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":"secret"}]}}}"#,
+        "\n\n",
+        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","artifact":{"artifactId":"b","parts":[{"kind":"text","text":"Two"}]}}}"#,
+        "\n\n",
+        r#"data: {"result":{"kind":"status-update","taskId":"$ID","contextId":"ctx-1","status":{"state":"input-required"},"final":false}}"#,
+    ))
+    .await;
+    let client = client_with(config(&server.url));
+    let reply = client.ask_stream("…").await.unwrap().into_reply().await.unwrap();
+    assert_eq!(reply.text(), "One more\nTwo");
+    assert_eq!(reply.state(), &TaskState::Completed);
+    let text: Vec<_> = client.ask_stream("…").await.unwrap().text().collect().await;
+    let text: String = text.into_iter().map(Result::unwrap).collect();
+    assert_eq!(text, "One more\nTwo");
+}
