@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::wire::state::TaskState;
 use crate::wire::task::Task;
 use crate::wire::update::{ArtifactUpdate, StatusUpdate};
 
