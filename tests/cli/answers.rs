@@ -1,4 +1,4 @@
-//! What is printed where.
+//! What the program prints to stdout and to stderr.
 
 use std::io::Read;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! How the program ends: each exit status and each signal.
+//! Exit statuses and signals.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ fn one_for_any_other_error() {
     assert_eq!(unknown.status, Some(1), "{unknown:?}");
     assert!(unknown.err.starts_with("payman: ") && unknown.out.is_empty(), "{unknown:?}");
 
-    // A free port would not stay free: other tests take them.
+    // Port 1: other tests could take a port that is free now.
     let mut command = server.command(["ask", BALANCE, "--timeout", "5s"]);
     command.env("PAYMAN_BASE_URL", "http://127.0.0.1:1");
     let refused = finish(command);
@@ -76,7 +76,8 @@ fn five_where_not_authorised() {
 fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
     let server = Server::start(&[]);
     server.run(&["ask", "Create payee Tyllen"]);
-    let faults = r#"[{"on": "send", "when": "after", "close": true}, {"on": "get", "times": 500, "status": 500}]"#;
+    let faults = r#"[{"on": "send", "when": "after", "close": true},
+        {"on": "get", "times": 500, "status": 500}]"#;
     server.faults(faults);
     let ran = server.run(&["ask", "Pay Tyllen $50", "--timeout", "3s"]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{ran:?}");
@@ -86,7 +87,7 @@ fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
         ran.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&ran.err);
     assert_eq!(look, format!("task get {id}"));
 
-    // It was paid, once; and while the platform cannot be asked, looking says no more than that.
+    // It was paid once. While the platform fails, the lookup is an ordinary error.
     let state = server.state();
     assert_eq!(
         (state["payments"].as_array().unwrap().len(), state["sends"][&id].as_u64()),
@@ -257,7 +258,7 @@ fn a_piped_conversation_ends_with_the_first_failure() {
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.err.contains("2 more lines were not sent"), "{ran:?}");
 
-    // What the last answer says is the status where nothing failed.
+    // Where nothing failed, the exit status is that of the last answer.
     let server = Server::start(&["--balance", "10.00"]);
     let lines = "Create payee Tyllen\nPay Tyllen $50\n";
     let ran = with_input(server.command(["chat"]), lines.as_bytes());

@@ -71,7 +71,7 @@ fn a_refresh_token_that_works_once_serves_many_commands() {
     let state = emulator.state();
     assert_eq!((state.refresh_reuses, state.token_requests), (0, 2));
 
-    // Once the sign-in is gone, the app's own credentials do not step in.
+    // The app's own credentials do not replace a sign-in that was revoked.
     emulator.revoke_all();
     let ran = run();
     assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");
@@ -79,7 +79,7 @@ fn a_refresh_token_that_works_once_serves_many_commands() {
     emulator.fault(Fault::status(500));
 }
 
-/// A `payman connect` that waits, and the page that it printed.
+/// A running `payman connect`, and the URL that it printed.
 pub struct Connecting {
     child: Child,
     page: url::Url,
@@ -98,7 +98,7 @@ impl Connecting {
         self.page.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap().1.into_owned()
     }
 
-    /// What a browser does when a user clicks.
+    /// Sends the user's decision and follows the redirect, as a browser does.
     fn decide(&self, server: &Server, decision: &str) -> (String, String) {
         let form = format!("{}&decision={decision}", self.page.query().unwrap());
         let (head, body) = server.http("POST", self.page.path(), &form);
@@ -139,7 +139,7 @@ fn a_user_connects_and_later_commands_act_for_them() {
             .starts_with(&format!("{}/oauth/connect?client_id=an-app", server.base_url))
     );
 
-    // Whoever sends a browser here without the state neither connects nor ends the waiting.
+    // A request without the right state neither connects the user nor ends the wait.
     let redirect = connecting.redirect_uri();
     assert!(visit(&format!("{redirect}?code=foreign&state=guessed")).0.contains("400"));
     assert!(visit(&format!("{redirect}?code=foreign")).0.contains("400"));
@@ -188,7 +188,7 @@ fn a_connected_user_who_is_gone_is_not_replaced_by_the_app() {
     let connecting = Connecting::start(&server);
     connecting.decide(&server, "allow");
     assert_eq!(connecting.end().status, Some(0));
-    // Tokens and all: the sign-in is no longer known.
+    // The reset deletes the tokens, so the server no longer knows the sign-in.
     server.reset();
     let ran = server.run(&["ask", BALANCE]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");

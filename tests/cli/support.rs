@@ -1,4 +1,4 @@
-//! Runs the program, with an environment and a home folder of its own, against its own emulator.
+//! Runs the program with its own environment and home folder, against its own emulator.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,12 +11,13 @@ use tempfile::TempDir;
 
 pub const BALANCE: &str = "How much money do I have in my wallet?";
 
-/// A folder that is home and current folder in one, and nothing in the environment.
+/// A temporary folder that is both the home and the current folder of a program with an otherwise
+/// empty environment.
 pub struct Place {
     pub folder: TempDir,
 }
 
-/// What a run left.
+/// The output and exit status of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub status: Option<i32>,
@@ -150,7 +151,7 @@ impl Server {
         wait(&mut self.child)
     }
 
-    /// The id of the one task there is, once there is one.
+    /// Waits for the first task and returns its id.
     pub fn task_id(&self) -> String {
         let found = until(|| self.state()["tasks"][0]["id"].as_str().map(str::to_owned));
         found.expect("a task")
@@ -164,7 +165,7 @@ impl Drop for Server {
     }
 }
 
-/// A plain request, as HTTP/1.0: the body's end is the connection's.
+/// Sends a request as HTTP/1.0, in which the end of the connection ends the body.
 pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, String) {
     let host = base_url.strip_prefix("http://").unwrap();
     let mut line = TcpStream::connect(host).unwrap();
@@ -185,7 +186,7 @@ pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, St
     (head.to_owned(), body.to_owned())
 }
 
-/// Looks again and again, for half a minute.
+/// Polls for up to 30 seconds.
 pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,4 +1,4 @@
-//! What a person at a terminal sees, in a real pseudo-terminal.
+//! What the program shows at a terminal, in a real pseudo-terminal.
 
 use std::process::{Command, Stdio};
 
@@ -89,7 +89,7 @@ fn a_conversation_streams_asks_back_and_keeps_its_session() {
     assert!(!last["artifacts"].to_string().contains("Tyllen"), "{last}");
     chat.exp_string("> ").unwrap();
 
-    // History: the line before the last one, once more.
+    // Two steps back in the history.
     chat.send("\x1b[A\x1b[A").unwrap();
     chat.send_line("").unwrap();
     chat.exp_string("Session ses-").unwrap();
@@ -113,18 +113,18 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
         |at: usize| server.state()["tasks"][at]["status"]["state"].as_str().map(str::to_owned);
     assert_eq!(state(0).as_deref(), Some("CANCELED"));
 
-    // At an empty prompt it tells how to leave.
+    // Ctrl-C at an empty prompt prints how to leave.
     chat.exp_string("> ").unwrap();
     chat.send_control('c').unwrap();
     chat.exp_string("/quit").unwrap();
 
-    // Before the first word too.
+    // Ctrl-C before the first word of an answer.
     chat.exp_string("> ").unwrap();
     server.faults(r#"{"on": "sendSubscribe", "when": "after", "delayMs": 60000}"#);
     chat.send_line("Create payee Tyllen").unwrap();
     until(|| state(1)).expect("the task begins");
     chat.send_control('c').unwrap();
-    // Either it is canceled, or it was done: never silence.
+    // The task is canceled, or was done; either is printed.
     chat.exp_regex("Canceled|MAY HAVE BEEN DONE").unwrap();
 
     chat.exp_string("> ").unwrap();
@@ -289,4 +289,24 @@ fn a_signal_at_a_terminal_prints_how_to_look_it_up() {
             assert_eq!(status(&session), 6, "{signal} {command}");
         }
     }
+}
+
+#[test]
+fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let server = Server::start(&[]);
+    let program = env!("CARGO_BIN_EXE_payman");
+    let script = format!("sh -c 'echo $$ > pid; exec {program} chat'; echo ended $?; stty -a");
+    let mut shell = server.command(Vec::<&str>::new());
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).current_dir(server.place().path()).env_clear();
+    command.envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut session = run_in_terminal(command, "xterm-256color", true);
+    session.exp_string("> ").unwrap();
+    let pid = std::fs::read_to_string(server.place().path().join("pid")).unwrap();
+    crate::support::signal("TERM", pid.trim().parse().unwrap());
+    session.exp_string("SIGTERM ended the command").unwrap();
+    session.exp_string("ended 1").unwrap();
+    let mode = session.exp_eof().unwrap();
+    assert!(mode.contains(" icanon") && mode.contains(" echo "), "{mode}");
+    shell.stdin(Stdio::null());
 }

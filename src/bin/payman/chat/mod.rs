@@ -2,6 +2,7 @@
 
 mod answer;
 mod prompt;
+mod terminal_mode;
 
 use std::path::PathBuf;
 

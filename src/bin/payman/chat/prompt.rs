@@ -7,6 +7,7 @@ use rustyline::error::ReadlineError;
 use rustyline::{Config, DefaultEditor};
 use tokio::sync::mpsc;
 
+use super::terminal_mode::TerminalMode;
 use crate::command_failure::CommandFailure;
 use crate::folder;
 use crate::output::print_text;
@@ -74,6 +75,16 @@ pub(super) struct LineEditor {
     /// `None` while a line is read.
     editor: Option<DefaultEditor>,
     history: Option<PathBuf>,
+    mode: TerminalMode,
+}
+
+/// Where a line is still being edited, its thread will not restore the terminal.
+impl Drop for LineEditor {
+    fn drop(&mut self) {
+        if self.editor.is_none() {
+            self.mode.restore();
+        }
+    }
 }
 
 impl LineEditor {
@@ -89,7 +100,7 @@ impl LineEditor {
             let _ = folder::create_for(path);
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor: Some(editor), history })
+        Ok(Self { editor: Some(editor), history, mode: TerminalMode::save() })
     }
 
     async fn read(&mut self, sign: &'static str) -> Result<PromptLine, CommandFailure> {
