@@ -76,7 +76,8 @@ pub(crate) struct AskArgs {
 
     /// Ask once per key: the same key again, at any time, prints the reply to the first ask, and
     /// nothing is sent
-    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, env = "PAYMAN_IDEMPOTENCY_KEY", value_name = "KEY",
+        value_parser = NonEmptyStringValueParser::new())]
     idempotency_key: Option<String>,
 
     #[command(flatten)]

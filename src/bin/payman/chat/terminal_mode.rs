@@ -28,6 +28,6 @@ impl TerminalMode {
 
 fn stty() -> Command {
     let mut command = Command::new("stty");
-    command.stdin(Stdio::inherit()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::inherit()).stderr(Stdio::null());
     command
 }
