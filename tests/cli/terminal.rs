@@ -295,7 +295,8 @@ fn a_signal_at_a_terminal_prints_how_to_look_it_up() {
 fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
     let server = Server::start(&[]);
     let program = env!("CARGO_BIN_EXE_payman");
-    let script = format!("stty -g; sh -c 'echo $$ > pid; exec {program} chat'; echo ended $?; stty -g");
+    let chat = format!("sh -c 'echo $$ > pid; exec {program} chat'");
+    let script = format!("stty -g; {chat}; echo ended $?; stty -g");
     let mut shell = server.command(Vec::<&str>::new());
     let mut command = Command::new("sh");
     command.args(["-c", &script]).current_dir(server.place().path()).env_clear();
