@@ -1,7 +1,7 @@
 //! Exit statuses and signals.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::support::{BALANCE, Place, Server, end_of, finish, with_input};
 
@@ -189,7 +189,7 @@ fn an_ignored_hang_up_stays_ignored() {
     let program = env!("CARGO_BIN_EXE_payman");
     let ask = format!("trap '' HUP; exec {program} ask '{BALANCE}'");
     let mut command = server.command(Vec::<&str>::new());
-    let mut shell = Command::new("sh");
+    let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &ask]).current_dir(server.place().path()).env_clear();
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let child =
