@@ -2,7 +2,8 @@
 //! ready to return from an axum handler (feature `axum`) or an actix-web handler (feature
 //! `actix-web`).
 //!
-//! With either feature a handler returns what the client gives it:
+//! The features are for axum 0.8 and actix-web 4. With either, a handler returns what the client
+//! gives it:
 //!
 //! | returned | the visitor gets |
 //! |---|---|

@@ -308,7 +308,7 @@ impl From<&Error> for Problem {
         let safe_to_ask_again = error.is_safe_to_ask_again();
         let detail = match error.kind() {
             // The only error whose text is meant for whoever asked.
-            ErrorKind::InvalidInput => error.to_string(),
+            ErrorKind::InvalidInput if !error.is_outcome_unknown() => error.to_string(),
             _ if safe_to_ask_again => format!("{} {NOTHING_DONE}", kind.detail),
             _ => kind.detail.to_owned(),
         };
@@ -417,6 +417,8 @@ mod tests {
             (Connect, NotDone, 503, "unreachable"),
             (Timeout, NotDone, 504, "timeout"),
             // Where it may have been done, the status is never one that programs retry.
+            (InvalidInput, Unknown, 502, "outcome-unknown"),
+            (Journal, Unknown, 502, "outcome-unknown"),
             (RateLimited, Unknown, 502, "outcome-unknown"),
             (Connect, Unknown, 502, "outcome-unknown"),
             (TaskNotFound, Unknown, 502, "outcome-unknown"),
@@ -429,6 +431,11 @@ mod tests {
             assert_eq!(
                 problem.detail().contains("Nothing was done"),
                 outcome == NotDone && kind != InvalidInput
+            );
+            assert_eq!(
+                problem.detail().contains("may have been done"),
+                outcome == Unknown,
+                "{kind:?}"
             );
         }
     }
