@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt};
 use payman_sdk::web::{Problem, ServerEvent, Shutdown};
-use payman_sdk::{AskStream, Error};
+use payman_sdk::{AskStream, Error, TaskId};
 use serde_json::json;
 
 use crate::conversation::Ticket;
@@ -19,6 +19,7 @@ use crate::conversation::Ticket;
 pub struct Answering {
     stage: Stage,
     ticket: Ticket,
+    task_id: TaskId,
     shutdown: BoxFuture<'static, ()>,
 }
 
@@ -33,9 +34,11 @@ impl Answering {
     pub fn new(
         answer: impl Future<Output = Result<AskStream, Error>> + Send + 'static,
         ticket: Ticket,
+        task_id: TaskId,
         shutdown: &Shutdown,
     ) -> Self {
-        Self { stage: Stage::New(answer.boxed()), ticket, shutdown: shutdown.begun().boxed() }
+        let shutdown = shutdown.begun().boxed();
+        Self { stage: Stage::New(answer.boxed()), ticket, task_id, shutdown }
     }
 
     /// Polls for the next event of the answer; the flag is true for the last.
@@ -107,7 +110,8 @@ impl Stream for Answering {
             // The agent goes on, and the page looks for its answer when the server is back.
             _ if shuts_down => {
                 this.leave();
-                Poll::Ready(Some(ServerEvent::problem(&Problem::shutting_down())))
+                let problem = Problem::shutting_down().with_task_id(&this.task_id);
+                Poll::Ready(Some(ServerEvent::problem(&problem)))
             }
             Poll::Ready((event, false)) => Poll::Ready(Some(event)),
             Poll::Pending => Poll::Pending,

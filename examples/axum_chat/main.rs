@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let with = if options.live { "Payman" } else { "the emulator" };
     println!("Chat with {with} on http://{address}");
 
-    // Ctrl-C and SIGTERM end open streams; then the client finishes what it does with its token.
+    // Ctrl-C and SIGTERM end open streams, which say so to their pages.
     let (site, shutdown) = (Site::new(address.port(), options.origin), Shutdown::new());
     let router = routes::router(client.clone(), site, shutdown.clone());
     serving::serve(listener, router, shutdown).await?;

@@ -114,8 +114,9 @@ async fn ask(
     }
     let (ask, ticket) = conversation.begin(text.trim()).ok_or_else(busy)?;
     // Detached, so that a page that leaves at once does not leave it open whether the ask was sent.
+    let task_id = ask.task_id().clone();
     let answer = detach(app.client.ask_stream(ask));
-    Ok(sse(Answering::new(answer, ticket, &app.shutdown)))
+    Ok(sse(Answering::new(answer, ticket, task_id, &app.shutdown)))
 }
 
 /// Cancels the visitor's own task. What the agent has done by then is done.

@@ -532,6 +532,7 @@ async fn a_shutdown_ends_open_answers_and_says_so() {
     let (name, data) = rest.expect("the stream ends").pop().unwrap();
     assert_eq!((name.as_str(), &data["code"]), ("error", &json!("shutting-down")));
     assert_eq!(data["outcomeUnknown"], true);
+    assert!(data["taskId"].as_str().unwrap().starts_with("tsk-"), "{data}");
     let ended = tokio::time::timeout(Duration::from_secs(10), server).await;
     ended.expect("the server ends").unwrap();
 }

@@ -99,7 +99,7 @@ impl Problem {
     /// ```
     #[must_use]
     pub fn outcome_unknown(task_id: &TaskId) -> Self {
-        Self::of_kind(unknown_outcome(502), true, false).with_task_id(Some(task_id))
+        Self::of_kind(unknown_outcome(502), true, false).with_task_id(task_id)
     }
 
     /// Builds the problem that ends an open stream when the server shuts down: code
@@ -131,8 +131,15 @@ impl Problem {
         }))
     }
 
-    /// Adds the task's id where the problem has none.
-    pub(super) fn with_task_id(mut self, id: Option<&TaskId>) -> Self {
+    /// Sets the task's id, so that whoever gets the problem can look the task up.
+    #[must_use]
+    pub fn with_task_id(mut self, id: &TaskId) -> Self {
+        self.0.task_id = Some(id.clone());
+        self
+    }
+
+    /// Sets the task's id where the problem has none.
+    pub(super) fn or_task_id(mut self, id: Option<&TaskId>) -> Self {
         if self.0.task_id.is_none() {
             self.0.task_id = id.cloned();
         }

@@ -149,7 +149,7 @@ impl ServerEvents {
                 self.shutdown = self.shutdown.take().or(answer.shutdown);
             }
             Err(error) => {
-                let problem = Problem::from(error).with_task_id(self.task_id.as_ref());
+                let problem = Problem::from(error).or_task_id(self.task_id.as_ref());
                 self.state = AnswerState::Ending(ServerEvent::problem(&problem));
             }
         }
@@ -169,7 +169,7 @@ impl ServerEvents {
             AnswerState::Streaming(events) => Some(events.task_id()),
             _ => self.task_id.as_ref(),
         };
-        ServerEvent::problem(&Problem::shutting_down().with_task_id(task_id))
+        ServerEvent::problem(&Problem::shutting_down().or_task_id(task_id))
     }
 }
 
