@@ -57,7 +57,7 @@ impl Serialize for VisitorReply {
         let artifacts: Vec<_> = reply
             .artifacts()
             .iter()
-            .map(|artifact| FormattedArtifact { artifact, reply_time: reply.timestamp() })
+            .map(|artifact| ReplyArtifact { artifact, reply_time: reply.timestamp() })
             .collect();
         let mut out = serializer.serialize_struct("Reply", 6)?;
         out.serialize_field("taskId", reply.task_id())?;
@@ -71,12 +71,12 @@ impl Serialize for VisitorReply {
 }
 
 /// An artifact with the field names of the formatted reply.
-struct FormattedArtifact<'a> {
+struct ReplyArtifact<'a> {
     artifact: &'a Artifact,
     reply_time: Option<&'a Timestamp>,
 }
 
-impl Serialize for FormattedArtifact<'_> {
+impl Serialize for ReplyArtifact<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let artifact = self.artifact;
         let mut out = serializer.serialize_map(None)?;
