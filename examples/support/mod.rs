@@ -1,8 +1,8 @@
-//! Shared by the examples: access to the emulator, or with `--live` to the platform, where the money
-//! is real.
+//! Shared by the examples: access to the emulator, or with `--live` to the platform, where the
+//! money is real.
 //!
-//! An example that is a folder includes this file by its path, since `mod support;` would look for it
-//! in that folder.
+//! An example that is a folder includes this file by its path, since `mod support;` would look for
+//! it in that folder.
 #![expect(dead_code, reason = "each example uses a part of this")]
 
 use std::env;
@@ -20,8 +20,8 @@ pub struct Payman {
 }
 
 impl Payman {
-    /// Starts the emulator, or with `--live` reads the credentials from the environment and a `.env`
-    /// file.
+    /// Starts the emulator, or with `--live` reads the credentials from the environment and a
+    /// `.env` file.
     pub async fn start() -> Result<Self> {
         if env::args().any(|argument| argument == "--live") {
             dotenvy::dotenv().ok();
