@@ -310,11 +310,12 @@ impl Ask {
         self
     }
 
-    /// Names the ask by an idempotency key: whoever asks with the same key again, in this or another
-    /// process, gets the reply to the first ask, and nothing is sent. See [`journal`](crate::journal).
+    /// Names the ask by an idempotency key: whoever asks with the same key again, in this or
+    /// another process, gets the reply to the first ask, and nothing is sent. See
+    /// [`journal`](crate::journal).
     ///
-    /// The client needs a [`Config::journal`](crate::Config::journal). A key has 1 to 255 bytes and no
-    /// control characters, which is checked when the ask is sent.
+    /// The client needs a [`Config::journal`](crate::Config::journal). A key has 1 to 255 bytes and
+    /// no control characters, which is checked when the ask is sent.
     ///
     /// ```
     /// use payman_sdk::Ask;
@@ -354,8 +355,8 @@ fn attach(to: &mut Metadata, key: String, value: impl Serialize, problem: &mut O
     }
 }
 
-/// Removes the nulls that stand for `None` and NaN: some servers answer 500 to a null. Elements of arrays
-/// stay, because their positions count.
+/// Removes the nulls that stand for `None` and NaN: some servers answer 500 to a null. Elements of
+/// arrays stay, because their positions count.
 fn without_nulls(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,

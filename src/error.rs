@@ -94,8 +94,8 @@ pub enum ErrorKind {
     TaskNotCompleted,
     /// The token store failed.
     TokenStore,
-    /// The idempotency key belongs to another ask, or to another client id, platform or subject. Nothing was sent by
-    /// this call.
+    /// The idempotency key belongs to another ask, or to another client id, platform or subject.
+    /// Nothing was sent by this call.
     IdempotencyConflict,
     /// The journal of idempotency keys failed, or has no reply yet. Nothing was sent by this call.
     Journal,
@@ -515,7 +515,8 @@ impl Error {
 
 /// Idempotency keys and their journal.
 impl Error {
-    /// An error of a [`Journal`](crate::Journal) implementation, with what kept the journal from its work.
+    /// An error of a [`Journal`](crate::Journal) implementation, with what kept the journal from
+    /// its work.
     #[must_use]
     pub fn journal(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         Self::new(ErrorKind::Journal, Outcome::Settled, "the journal failed").with_source(source)

@@ -37,7 +37,8 @@ async fn a_request_is_what_the_protocol_says() {
             "id": id, "sessionId": "ses-1", "metadata": {"source": "mobile-app", "userId": 7},
             "message": {
                 "role": "user", "metadata": {"tags": ["a", "b"]},
-                "parts": [{"type": "text", "text": "Pay Tyllen $50", "metadata": {"currency": "USD"}}],
+                "parts": [{"type": "text", "text": "Pay Tyllen $50",
+                    "metadata": {"currency": "USD"}}],
             },
         },
     });
@@ -71,10 +72,13 @@ async fn a_reply_is_formatted_as_the_platforms_sdks_do() {
     assert_eq!(reply.timestamp().unwrap().as_str(), "2025-06-27T16:31:41.510422505Z");
     assert_eq!(reply.artifacts()[0].kind(), "text");
     let expected = json!({
-        "taskId": id, "requestId": reply.request_id(), "sessionId": "ses-server", "status": "COMPLETED",
-        "statusMessage": "Processing completed successfully", "timestamp": "2025-06-27T16:31:41.510422505Z",
+        "taskId": id, "requestId": reply.request_id(), "sessionId": "ses-server",
+            "status": "COMPLETED",
+        "statusMessage": "Processing completed successfully",
+            "timestamp": "2025-06-27T16:31:41.510422505Z",
         "artifacts": [{
-            "name": "response", "description": "AI Assistant Response", "content": "You have $5.", "type": "text",
+            "name": "response", "description": "AI Assistant Response", "content": "You have $5.",
+                "type": "text",
             "timestamp": "2025-06-27T16:31:41.510422505Z", "metadata": {},
         }],
         "metadata": {"agentId": "ai-1"},
@@ -87,8 +91,12 @@ async fn a_reply_is_formatted_as_the_platforms_sdks_do() {
 #[tokio::test]
 async fn a_reply_in_any_dialect_is_read() {
     let results = [
-        json!({"id": "t", "status": {"state": "TASK_STATE_COMPLETED", "message": null}, "artifacts": [{"parts": [{"text": "a"}, {"type": "text", "text": "b"}]}]}),
-        json!({"id": 5, "session_id": 7, "status": {"state": "completed", "message": {"role": "assistant", "parts": [{"type": "text", "text": "done"}]}}, "artifacts": [{"name": null, "parts": [{"type": "text", "text": "a\nb"}], "index": null, "append": null, "new": {}}], "metadata": null, "history": null}),
+        json!({"id": "t", "status": {"state": "TASK_STATE_COMPLETED", "message": null},
+            "artifacts": [{"parts": [{"text": "a"}, {"type": "text", "text": "b"}]}]}),
+        json!({"id": 5, "session_id": 7, "status": {"state": "completed",
+            "message": {"role": "assistant", "parts": [{"type": "text", "text": "done"}]}},
+            "artifacts": [{"name": null, "parts": [{"type": "text", "text": "a\nb"}], "index": null,
+            "append": null, "new": {}}], "metadata": null, "history": null}),
         json!({"status": {"state": "Completed", "message": "a\nb"}, "artifacts": null}),
     ];
     for result in results {
@@ -213,8 +221,14 @@ async fn sessions_do_not_mix_however_many_ask_at_once() {
         .respond_with(|request: &wiremock::Request| {
             let body: Value = request.body_json().unwrap();
             let params = &body["params"];
-            let said = format!("{} said {}", params["sessionId"].as_str().unwrap(), params["message"]["parts"][0]["text"].as_str().unwrap());
-            json_answer(json!({"result": {"id": params["id"], "sessionId": params["sessionId"], "status": {"state": "COMPLETED"}, "artifacts": [{"parts": [{"type": "text", "text": said}]}]}}))
+            let said = format!(
+                "{} said {}",
+                params["sessionId"].as_str().unwrap(),
+                params["message"]["parts"][0]["text"].as_str().unwrap()
+            );
+            json_answer(json!({"result": {"id": params["id"], "sessionId": params["sessionId"],
+                "status": {"state": "COMPLETED"}, "artifacts": [{"parts": [{"type": "text",
+                "text": said}]}]}}))
         })
         .mount(&server)
         .await;

@@ -172,7 +172,8 @@ async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
     let client = client_with(config(&server.url));
     let mine = || {
         info_span!(
-            target: "mine", "mine", state = "mine", status = "mine", duration_ms = "mine", attempt = "mine"
+            target: "mine", "mine", state = "mine", status = "mine", duration_ms = "mine",
+                attempt = "mine"
         )
     };
     let untouched = |span: &Recorded| span.fields.values().all(|value| value == "mine");

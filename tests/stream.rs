@@ -29,7 +29,8 @@ fn status(id: &str, state: &str, last: bool) -> String {
 
 fn words(id: &str, index: i64, text: &str, append: bool) -> String {
     wrapped(
-        json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}], "index": index, "append": append}}),
+        json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}], "index": index,
+            "append": append}}),
     )
 }
 
@@ -79,9 +80,8 @@ async fn events_are_typed_and_put_together_are_the_reply() {
     })
     .await;
     let mut events = stream(&server).await;
-    assert!(
-        matches!(events.next().await, Some(Ok(Event::Status(update))) if *update.state() == TaskState::Working)
-    );
+    assert!(matches!(events.next().await,
+            Some(Ok(Event::Status(update))) if *update.state() == TaskState::Working));
     assert!(
         matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.text() == "Hel")
     );
@@ -89,9 +89,8 @@ async fn events_are_typed_and_put_together_are_the_reply() {
     assert!(
         matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.artifact.append)
     );
-    assert!(
-        matches!(events.next().await, Some(Ok(Event::Unknown(value))) if value["result"]["novelty"] == 1 || value["novelty"] == 1)
-    );
+    assert!(matches!(events.next().await,
+            Some(Ok(Event::Unknown(value))) if value["result"]["novelty"] == 1 || value["novelty"] == 1));
     assert!(matches!(events.next().await, Some(Ok(Event::Status(update))) if update.is_final));
     assert!(events.next().await.is_none());
     assert!(events.next().await.is_none());
@@ -112,15 +111,13 @@ async fn every_spelling_of_an_end_is_an_end() {
         |id| status(id, "INPUT_REQUIRED", false),
         |id| wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "isFinal": true})),
         |id| {
-            wrapped(
-                json!({"id": id, "status": {"state": "COMPLETED"}, "is_final": true, "final": null}),
-            )
+            wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "is_final": true,
+                    "final": null}))
         },
         |id| event(&json!({"id": id, "status": {"state": "COMPLETED"}, "final": true})),
         |id| {
-            wrapped(
-                json!({"id": id, "status": {"state": "COMPLETED"}, "artifacts": [], "history": null}),
-            )
+            wrapped(json!({"id": id, "status": {"state": "COMPLETED"}, "artifacts": [],
+                    "history": null}))
         },
     ];
     for (number, end) in ends.into_iter().enumerate() {
@@ -201,7 +198,8 @@ async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
             words(id, 0, "draft", false),
             words(id, 7, "B1", true),
             words(id, 0, "A1", false),
-            wrapped(json!({"id": id, "artifact": {"parts": [{"text": "A2"}, {"data": {"n": 1}}, {"text": "A3"}], "append": true, "last_chunk": true}})),
+            wrapped(json!({"id": id, "artifact": {"parts": [{"text": "A2"}, {"data": {"n": 1}},
+                {"text": "A3"}], "append": true, "last_chunk": true}})),
             words(id, 7, "B2", true),
             status(id, "COMPLETED", true),
         ]
@@ -226,9 +224,9 @@ async fn streamed_words_put_together_are_the_replys_text() {
                 + &words(id, 1, "Y", true)
         },
         |id| {
-            wrapped(
-                json!({"id": id, "artifact": {"parts": [{"text": "one"}, {"text": "two"}], "lastChunk": true}}),
-            ) + &words(id, 1, "three", false)
+            wrapped(json!({"id": id, "artifact": {"parts": [{"text": "one"}, {"text": "two"}],
+                    "lastChunk": true}}))
+                + &words(id, 1, "three", false)
         },
         |id| {
             wrapped(json!({"id": id, "artifact": {"parts": [{"data": [1]}]}}))
@@ -262,7 +260,9 @@ async fn words_that_were_given_and_then_rewritten_are_an_error() {
 async fn without_artifacts_the_words_are_the_status_message() {
     let server = plain(|id| {
         status(id, "WORKING", false)
-            + &wrapped(json!({"id": id, "status": {"state": "input-required", "message": {"role": "agent", "parts": [{"type": "text", "text": "which one?"}]}}, "final": true}))
+            + &wrapped(json!({"id": id, "status": {"state": "input-required",
+                "message": {"role": "agent", "parts": [{"type": "text", "text": "which one?"}]}},
+                "final": true}))
     })
     .await;
     let pieces: Vec<String> =
@@ -292,10 +292,12 @@ async fn raw_events_are_the_servers_own_bytes() {
 #[tokio::test]
 async fn an_error_at_set_up_is_the_err_of_the_future() {
     let answers: [(&'static [u8], Option<u16>, Option<i64>); 4] = [
-        (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno", Some(400), None),
+        (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno", Some(400),
+            None),
         (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n\r\n{\"error\":{\"code\":-32602,\"message\":\"bad\"}}", None, Some(-32602)),
         (b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\":{\"code\":-32603,\"message\":\"bad\"}}", Some(500), Some(-32603)),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>", None, None),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>", None,
+            None),
     ];
     for (bytes, http, rpc) in answers {
         let server = serve(move |asked| match asked.path.as_str() {
@@ -380,9 +382,8 @@ async fn after_a_cut_come_only_whole_snapshots_up_to_the_last() {
         assert!(error.is_none(), "{error:?}");
         assert!(matches!(&events[0], Event::Artifact(update) if update.text() == "Hel"));
         assert!(events[1..].iter().all(|event| matches!(event, Event::Task(_))), "{events:?}");
-        assert!(
-            matches!(events.last(), Some(Event::Task(task)) if task.text() == "Hello" && task.state().is_terminal())
-        );
+        assert!(matches!(events.last(),
+                Some(Event::Task(task)) if task.text() == "Hello" && task.state().is_terminal()));
         assert_eq!(events.len(), 3, "the unchanged snapshot is not delivered twice");
     }
 }

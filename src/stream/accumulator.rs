@@ -168,7 +168,8 @@ impl TaskAccumulator {
 }
 
 impl TaskContent {
-    /// Gives an artifact that has an id the index of the earlier events with that id, or a free one.
+    /// Gives an artifact that has an id the index of the earlier events with that id, or a free
+    /// one.
     fn assign_index(&mut self, update: &mut Artifact) {
         let Some(id) = &update.id else { return };
         if let Some(index) = self.indexes.get(id) {
@@ -212,8 +213,8 @@ fn indexes_of(artifacts: &[Artifact]) -> BTreeMap<String, i64> {
     artifacts.iter().filter_map(with_id).collect()
 }
 
-/// Gives the artifacts of a whole task their indexes. Those that share one, because the server leaves
-/// `index` out, are counted by their position.
+/// Gives the artifacts of a whole task their indexes. Those that share one, because the server
+/// leaves `index` out, are counted by their position.
 fn number(artifacts: &mut [Artifact]) -> BTreeMap<i64, Position> {
     let mut positions = BTreeMap::new();
     let mut unnumbered = Vec::new();

@@ -79,7 +79,8 @@ async fn a_refusal_beside_a_result_proves_nothing() {
         ),
         (
             400,
-            json!({"id": "t", "status": {"state": "WORKING"}, "error": {"code": -32602, "message": "no"}}),
+            json!({"id": "t", "status": {"state": "WORKING"}, "error": {"code": -32602,
+                "message": "no"}}),
         ),
         (400, json!({"result": {"artifacts": []}})),
         (400, json!({"result": {"novelty": 1}})),

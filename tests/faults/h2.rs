@@ -233,7 +233,8 @@ async fn asks_share_a_connection_and_break_with_it_one_by_one() {
     assert!(server.connections.load(Ordering::SeqCst) >= 2);
 }
 
-/// The same over TLS, with a certificate of its own; at most `limit` requests at once on a connection.
+/// The same over TLS, with a certificate of its own; at most `limit` requests at once on a
+/// connection.
 async fn serve_tls(
     limit: Option<u32>,
     does: impl Fn(usize) -> Does + Send + Sync + 'static,
