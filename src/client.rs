@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, ready};
 use secrecy::SecretString;
+use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use crate::ask::{Ask, AskContext};
@@ -599,18 +600,24 @@ impl Client {
 
 /// Tokens.
 impl Client {
-    /// Returns a valid access token, renewed first where necessary. It waits no longer than the
-    /// client's deadline.
+    /// Returns a valid access token, and renews it first where necessary.
+    ///
+    /// A service that wants its first token before its first ask calls this once at its start.
     ///
     /// # Errors
     ///
-    /// Where there is no valid token and none could be had; the source says why.
+    /// Returns an error where there is no valid token and none could be obtained; its source says why.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(self.platform());
-        Box::pin(async move { platform.access_token().await })
+        Box::pin(async move {
+            if Handle::try_current().is_err() {
+                return Err(Error::no_runtime());
+            }
+            platform.access_token().await
+        })
     }
 
-    /// Returns the present refresh token, if any.
+    /// Returns the present refresh token, if there is one.
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
         self.platform().tokens.refresh_token()
@@ -622,18 +629,17 @@ impl Client {
         self.platform().tokens.is_expired()
     }
 
-    /// Signs the user out: forgets their tokens, in this client and its clones and in the
+    /// Signs the user out: forgets their tokens in this client, its clones and the
     /// [`TokenStore`](crate::TokenStore). They have to connect again.
     ///
-    /// The platform is not told: no request for that is known. Another process, or another client
-    /// of the same subject, may use an access token that it holds until that expires; no one can
-    /// renew it.
+    /// Once this returns `Ok`, no token of an earlier sign-in is stored again, by any process. The platform is not
+    /// told, because no request for that is known: another process may use an access token until it expires.
     ///
     /// # Errors
     ///
-    /// [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed
-    /// out, try again. [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app
-    /// itself ([`with_credentials`](Self::with_credentials)).
+    /// Returns [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed out.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app itself
+    /// ([`with_credentials`](Self::with_credentials)), and outside a tokio runtime.
     pub fn sign_out(&self) -> BoxFuture<'static, Result<()>> {
         let platform = Arc::clone(self.platform());
         Box::pin(async move { platform.tokens.sign_out().await })
@@ -643,6 +649,30 @@ impl Client {
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {
         self.platform().tokens.status()
+    }
+
+    /// Waits for a refresh in progress and for tokens that are not stored yet, at most 35 seconds. Call this before
+    /// the process ends.
+    ///
+    /// A process that ends during a refresh may take the only copy of a rotated refresh token with it. Other
+    /// processes then wait for 90 seconds, and the user may have to connect again. A client that is closed still
+    /// works, but no longer refreshes its token in the background. Closing again is harmless, and clones share
+    /// the token.
+    ///
+    /// A server closes its clients after it has served its last request:
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client, server: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
+    /// // axum: `axum::serve(listener, app).with_graceful_shutdown(signal)`
+    /// // actix: `HttpServer::new(…).bind(…)?.run()`, which ends on Ctrl-C and SIGTERM
+    /// server.await?;
+    /// client.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self) -> BoxFuture<'static, ()> {
+        let platform = Arc::clone(self.platform());
+        Box::pin(async move { platform.tokens.close().await })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The one builder: every setting, checked once, before any network.
+//! The builder of a client: every setting, checked once and before any network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use crate::auth::manager::BackgroundRefresh;
 use crate::auth::store::TokenStore;
 use crate::endpoint::{BaseUrl, Environment};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::observe::{AskHook, AskSummary};
 use crate::policy::{Limits, RetryPolicy};
 use crate::transport::{ConfigureHttp, Http};
 
-/// How to reach the platform, as whom, and within which limits.
+/// The settings of a client: the platform, the identity and the limits.
 ///
 /// Nothing is checked here; `Client::with_…` checks everything at once, before any network.
 ///
@@ -46,6 +47,7 @@ pub struct Config {
     pub(crate) connect_timeout: Duration,
     pub(crate) retry: RetryPolicy,
     pub(crate) lost_refresh_retries: u32,
+    pub(crate) background_refresh: BackgroundRefresh,
     pub(crate) token_store: Option<Arc<dyn TokenStore>>,
     pub(crate) journal: Option<Arc<dyn Journal>>,
     pub(crate) configure_http: Option<ConfigureHttp>,
@@ -54,7 +56,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A config for the live platform with every limit at its default.
+    /// Creates a config for the live platform with default limits.
     pub fn new(client_id: impl Into<String>) -> Self {
         Self {
             client_id: client_id.into(),
@@ -67,6 +69,7 @@ impl Config {
             connect_timeout: Duration::from_secs(10),
             retry: RetryPolicy::default(),
             lost_refresh_retries: 1,
+            background_refresh: BackgroundRefresh::Enabled,
             token_store: None,
             journal: None,
             configure_http: None,
@@ -75,44 +78,44 @@ impl Config {
         }
     }
 
-    /// The app's secret, from the Payman dashboard.
+    /// Sets the app's secret, from the Payman dashboard.
     pub fn client_secret(mut self, secret: impl Into<String>) -> Self {
         self.client_secret = Some(SecretString::from(secret.into()));
         self
     }
 
-    /// A name for this client, for your own logs: [`Client::name`](crate::Client::name).
+    /// Sets a name of this client for your own logs: [`Client::name`](crate::Client::name).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// The session to resume. Without one the client starts a session of its own.
+    /// Sets the session to resume. Without one the client starts a new session.
     pub fn session_id(mut self, id: impl Into<SessionId>) -> Self {
         self.session_id = Some(id.into());
         self
     }
 
-    /// Who the token belongs to, in your own words (a user's id): part of the key under which a
-    /// [`TokenStore`] keeps it. Two users who share a store need two subjects.
+    /// Sets whom the token belongs to, such as the id of a user of your app. It is part of the key under which a
+    /// [`TokenStore`] keeps the token: two users who share a store need two subjects.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Live (the default) or test. The last of this and [`base_url`](Self::base_url) counts.
+    /// Selects the live (default) or test platform. The last of this and [`base_url`](Self::base_url) counts.
     pub fn environment(mut self, environment: Environment) -> Self {
         environment.base_url().clone_into(&mut self.base_url);
         self
     }
 
-    /// Another server: `https`, or plain `http` on loopback (a loopback address or exactly `localhost`).
+    /// Sets another server: `https`, or plain `http` on loopback (a loopback address or exactly `localhost`).
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
     }
 
-    /// How long making a connection may take. Default 10 s.
+    /// Sets how long making a connection may take. Default 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
@@ -136,47 +139,54 @@ impl Config {
         self
     }
 
-    /// The size of one event in a stream, in bytes. Default 16 MiB.
+    /// Sets the largest size of one event in a stream, in bytes. Default 16 MiB.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_event_bytes = bytes;
         self
     }
 
-    /// The size of one reply, in bytes. Default 64 MiB.
+    /// Sets the largest size of one reply, in bytes. Default 64 MiB.
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_reply_bytes = bytes;
         self
     }
 
-    /// How much of an error's body is kept, in bytes. Default 64 KiB.
+    /// Sets how much of an error's body is kept, in bytes. Default 64 KiB.
     pub fn max_error_body_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_error_body_bytes = bytes;
         self
     }
 
-    /// What may be sent again, and how answers that were lost are looked for.
+    /// Sets what may be sent again, and how lost answers are looked up.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
-    /// Whether a refresh token whose reply was lost is tried again. Default true.
+    /// Sets whether a refresh token whose reply was lost is sent once more. Default true.
     ///
-    /// The server may or may not have rotated it. With `false` the user has to connect again.
-    pub fn retry_lost_refresh(self, again: bool) -> Self {
-        self.lost_refresh_retries(u32::from(again))
-    }
-
-    /// How often a refresh token whose reply was lost is tried again in one go. Default 1; 0 for never.
-    ///
-    /// Where those replies are lost too, callers without a token get an error that is safe to ask again; the refresh
-    /// token is kept, and tried with the next go. Only the server's `invalid_grant` means that the user has to connect again.
-    pub fn lost_refresh_retries(mut self, times: u32) -> Self {
-        self.lost_refresh_retries = times;
+    /// The server may or may not have rotated the refresh token. With `true` it is sent a second time, and kept
+    /// if that reply is lost too; only the server's `invalid_grant` ends the sign-in. With `false` a lost reply, and
+    /// an answer of 408, 500, 502 or 504, mean that the user has to connect again.
+    pub fn retry_lost_refresh(mut self, retry: bool) -> Self {
+        self.lost_refresh_retries = u32::from(retry);
         self
     }
 
-    /// Where tokens outlive the process, and are shared with its replicas. Default: memory.
+    /// Sets whether the token is refreshed before it expires, in a task of its own. Default true.
+    ///
+    /// With `false` it is refreshed when a call needs it. This suits programs that run for a moment: they end
+    /// without a refresh in progress.
+    pub fn background_refresh(mut self, enabled: bool) -> Self {
+        self.background_refresh =
+            if enabled { BackgroundRefresh::Enabled } else { BackgroundRefresh::Disabled };
+        self
+    }
+
+    /// Sets the store that keeps tokens beyond the life of the process and shares them with other processes.
+    ///
+    /// Without one, tokens live in memory, and clients of this process that were given the same refresh token
+    /// share it as long as one of them exists.
     pub fn token_store(mut self, store: impl TokenStore) -> Self {
         self.token_store = Some(Arc::new(store));
         self
@@ -189,9 +199,9 @@ impl Config {
         self
     }
 
-    /// Settings of the HTTP client: a proxy, a root certificate.
+    /// Changes settings of the HTTP client, such as a proxy or a root certificate.
     ///
-    /// What the SDK's promises rest on is set after it: no redirects, no hidden retries, the limits.
+    /// The settings that the SDK relies on are applied afterwards: no redirects, no hidden retries, the limits.
     pub fn configure_http(
         mut self,
         configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
@@ -218,7 +228,7 @@ impl Config {
     }
 }
 
-/// By hand: closures have no `Debug`, and the secret none to show.
+/// Written by hand: closures have no `Debug`, and the secret must not be shown.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -238,7 +248,7 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Checks what every way to make a client needs.
+    /// Checks the settings that every client needs.
     pub(crate) fn check(&self) -> Result<BaseUrl> {
         if self.client_id.trim().is_empty() {
             return Err(Error::invalid_input(
@@ -254,6 +264,34 @@ impl Config {
                 "the client secret is blank; it is in the Payman dashboard",
             ));
         }
+        if self.client_id.contains(char::is_control) {
+            return Err(Error::invalid_input(
+                "the client id (Config::new) holds a control character or a line end",
+            ));
+        }
+        // The header of the credentials ends the id there (RFC 7617).
+        if self.client_id.contains(':') {
+            return Err(Error::invalid_input("the client id (Config::new) holds a colon"));
+        }
+        if self
+            .client_secret
+            .as_ref()
+            .is_some_and(|secret| secret.expose_secret().contains(char::is_control))
+        {
+            return Err(Error::invalid_input(
+                "the client secret (Config::client_secret) holds a control character or a line end",
+            ));
+        }
+        if let Some(subject) = &self.subject {
+            if subject.trim().is_empty() {
+                return Err(Error::invalid_input("the subject (Config::subject) is blank"));
+            }
+            if subject.contains(char::is_control) {
+                return Err(Error::invalid_input(
+                    "the subject (Config::subject) holds a control character or a line end",
+                ));
+            }
+        }
         if self.session_id.as_ref().is_some_and(SessionId::is_blank) {
             return Err(Error::invalid_input(
                 "the session id is blank; leave it out to start a session",
@@ -262,7 +300,7 @@ impl Config {
         BaseUrl::parse(&self.base_url)
     }
 
-    /// Checks that there is a secret, for a flow that needs one.
+    /// Checks that there is a secret, for flows that need one.
     pub(crate) fn require_secret(&self) -> Result<()> {
         if self.client_secret.is_some() {
             return Ok(());

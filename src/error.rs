@@ -579,6 +579,64 @@ impl Error {
     }
 }
 
+/// Tokens. None of these errors stands for an ask that was sent.
+impl Error {
+    pub(crate) fn token_request(kind: ErrorKind, message: &'static str) -> Self {
+        Self::new(kind, Outcome::NotDone, message)
+    }
+
+    /// The message begins with what the user has to do, because the program shows it.
+    pub(crate) fn reauthorization_required(reason: &'static str) -> Self {
+        let message = format!("the user has to connect again: {reason}");
+        Self::new(ErrorKind::ReauthorizationRequired, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn token_store(source: impl Into<Source>) -> Self {
+        Self::new(ErrorKind::TokenStore, Outcome::NotDone, "the token store failed")
+            .with_source(source)
+    }
+
+    pub(crate) fn no_consent_of_token_store(source: impl Into<Source>) -> Self {
+        let message = "the token store failed, and a refresh token is spent only with its consent";
+        Self::new(ErrorKind::TokenStore, Outcome::NotDone, message).with_source(source)
+    }
+
+    pub(crate) fn sign_out_failed(source: impl Into<Source>) -> Self {
+        let message = "the user is not signed out: the token store failed";
+        Self::new(ErrorKind::TokenStore, Outcome::NotDone, message).with_source(source)
+    }
+
+    /// The claim of another process, or another client of this one, has not ended.
+    pub(crate) fn token_claim_held() -> Self {
+        let message = "another holder of this sign-in is renewing its token, and has not finished";
+        Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn refresh_replies_lost() -> Self {
+        let message = "the replies to the token's refresh were lost";
+        Self::new(ErrorKind::Interrupted, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn refreshed_tokens_refused() -> Self {
+        let message = "the server refuses each token as soon as it was obtained";
+        Self::new(ErrorKind::Auth, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn refresh_ended_early() -> Self {
+        let message = "the refresh of the token ended before it was done";
+        Self::new(ErrorKind::Interrupted, Outcome::NotDone, message)
+    }
+
+    pub(crate) fn sign_in_ended_early(source: impl Into<Source>) -> Self {
+        let message = "the exchange of the auth code ended before it was done";
+        Self::new(ErrorKind::Interrupted, Outcome::NotDone, message).with_source(source)
+    }
+
+    pub(crate) fn no_runtime() -> Self {
+        Self::invalid_input("there is no tokio runtime here, and the client needs one")
+    }
+}
+
 /// Adding details.
 impl Error {
     /// The task that ran an ask on its own panicked, or ended with its runtime.

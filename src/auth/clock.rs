@@ -33,8 +33,7 @@ impl Deadline {
     }
 
     /// Returns the deadline that is stored as wall-clock time.
-    pub(crate) fn of_wall(wall: SystemTime, longest: Duration) -> Self {
-        let now = Moment::now();
+    pub(crate) fn of_wall(wall: SystemTime, now: Moment, longest: Duration) -> Self {
         let monotonic = match wall.duration_since(now.wall) {
             Ok(ahead) => now.monotonic + ahead.min(longest),
             Err(past) => now.monotonic.checked_sub(past.duration()).unwrap_or(now.monotonic),
@@ -144,8 +143,8 @@ mod tests {
 
     fn at(start: Moment, monotonic: u64, wall: u64) -> Moment {
         Moment {
-            monotonic: start.monotonic + monotonic * 1000 * SECOND / 1000,
-            wall: start.wall + wall * 1000 * SECOND / 1000,
+            monotonic: start.monotonic + Duration::from_secs(monotonic),
+            wall: start.wall + Duration::from_secs(wall),
         }
     }
 

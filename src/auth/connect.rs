@@ -1,4 +1,4 @@
-//! Connecting a user: the consent URL, and what the browser brings back.
+//! Connecting a user: the consent URL, and the redirect that the browser brings back.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 const CONSENT_PATH: &str = "/oauth/connect";
 
-/// What an app may do for a user.
+/// A permission that a user grants to an app.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
@@ -37,7 +37,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The name on the wire.
+    /// Returns the name on the wire.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -52,7 +52,7 @@ impl Scope {
         }
     }
 
-    /// Reads a list as servers write it: between commas, or RFC 6749's spaces.
+    /// Reads a list as servers write it: separated by commas, or by spaces (RFC 6749).
     pub(crate) fn parse_list(text: &str) -> Vec<Self> {
         let names = text.split(|c: char| c == ',' || c.is_whitespace());
         names.filter(|name| !name.is_empty()).map(Self::from).collect()
@@ -86,14 +86,14 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The code that the browser brings back once the user consented: good for one exchange, within minutes.
+/// The code that the browser brings back after the user consented. It can be exchanged once, within minutes.
 ///
-/// Spend it with [`Client::with_auth_code`](crate::Client::with_auth_code).
+/// Exchange it with [`Client::with_auth_code`](crate::Client::with_auth_code).
 #[derive(Clone)]
 pub struct AuthCode(SecretString);
 
 impl AuthCode {
-    /// The code in the clear.
+    /// Returns the code in the clear.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.0.expose_secret()
@@ -122,14 +122,14 @@ impl From<SecretString> for AuthCode {
     }
 }
 
-/// By hand: the code is a secret.
+/// Written by hand, because the code is a secret.
 impl fmt::Debug for AuthCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("AuthCode([redacted])")
     }
 }
 
-/// The address of the page where a user lets your app act for them.
+/// The URL of the page where a user allows your app to act for them.
 ///
 /// ```
 /// use payman_sdk::{ConnectUrl, Scope};
@@ -160,7 +160,7 @@ pub struct ConnectUrl {
 }
 
 impl ConnectUrl {
-    /// The live platform's page, for no scope yet.
+    /// Creates a URL of the live platform's page, without scopes.
     pub fn new(client_id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
         Self {
             page: Cow::Borrowed(page_of(Environment::Live)),
@@ -173,13 +173,13 @@ impl ConnectUrl {
         .written()
     }
 
-    /// Live (the default) or test. The last of this and [`base_url`](Self::base_url) counts.
+    /// Selects the live (default) or test platform. The last of this and [`base_url`](Self::base_url) counts.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.page = Cow::Borrowed(page_of(environment));
         self.written()
     }
 
-    /// Another server, such as an emulator: its page is `{base}/oauth/connect`.
+    /// Selects another server, such as an emulator. Its page is `{base}/oauth/connect`.
     pub fn base_url(mut self, base: impl AsRef<str>) -> Self {
         self.page =
             Cow::Owned(format!("{}{CONSENT_PATH}", base.as_ref().trim().trim_end_matches('/')));
@@ -192,20 +192,20 @@ impl ConnectUrl {
         self.written()
     }
 
-    /// Adds scopes as text, between commas.
+    /// Adds scopes as text, separated by commas.
     pub fn scope_text(mut self, scopes: impl Into<String>) -> Self {
         self.scopes.push(scopes.into());
         self.written()
     }
 
-    /// A random text that only you and this user's browser know: it comes back with the code, and proves
-    /// that the browser which brings a code is the one that you sent.
+    /// Sets a random text that only your app and this user's browser know (the CSRF token). It comes back with the
+    /// code, and proves that the browser that brings the code is the one that was sent to the page.
     pub fn state(mut self, csrf: impl AsRef<str>) -> Self {
         self.state = Some(csrf.as_ref().to_owned());
         self.written()
     }
 
-    /// The URL.
+    /// Returns the URL.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -229,9 +229,9 @@ impl ConnectUrl {
     ///
     /// # Errors
     ///
-    /// [`Auth`](ErrorKind::Auth) where the `state` is not `csrf` (compared in constant time), or the user or the
-    /// server said no: the code of the refusal, such as `access_denied`, is the error's [`body`](Error::body).
-    /// [`InvalidInput`](ErrorKind::InvalidInput) where there is neither code nor error.
+    /// Returns [`Auth`](crate::ErrorKind::Auth) where the `state` is not `csrf` (compared in constant time), or the user or the
+    /// server refused: the code of the refusal, such as `access_denied`, is the error's [`body`](Error::body).
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is neither code nor error.
     pub fn parse_redirect(redirect: impl AsRef<str>, csrf: impl AsRef<str>) -> Result<AuthCode> {
         let query = query_of(redirect.as_ref());
         let (mut code, mut error, mut state) = (None, None, None);
@@ -270,7 +270,7 @@ fn page_of(environment: Environment) -> &'static str {
     }
 }
 
-/// The query of a URL, of a path with a query, or of itself.
+/// Returns the query of a URL or of a path with a query; a bare query is returned as it is.
 fn query_of(redirect: &str) -> &str {
     let redirect = redirect.trim();
     let before_fragment = redirect.split('#').next().unwrap_or_default();
@@ -281,7 +281,7 @@ fn query_of(redirect: &str) -> &str {
     }
 }
 
-/// RFC 6749 has error codes of a few printable letters; a stranger's may be anything.
+/// RFC 6749's error codes are short and printable; what a stranger sends may be anything.
 fn printable(code: &str) -> String {
     code.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
 }
@@ -298,7 +298,7 @@ impl AsRef<str> for ConnectUrl {
     }
 }
 
-/// By hand: the state is between you and the browser.
+/// Written by hand, because the state is a secret of the app and the browser.
 impl fmt::Debug for ConnectUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectUrl")

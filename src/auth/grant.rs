@@ -1,18 +1,22 @@
 //! The three OAuth grants: one request to the token endpoint, and what its failure proves.
 //!
-//! What the [keeper](super::keeper) does about a failed token request:
+//! What the [token manager](super::manager) does about a failed token request:
 //!
-//! | what happened | client credentials | refresh token | auth code |
+//! | failure | client credentials | refresh token | auth code |
 //! |---|---|---|---|
-//! | no connection: nothing was sent | again, with backoff | again, with backoff | again, with backoff |
-//! | 408, 429, 5xx, `server_error`, `temporarily_unavailable` | again after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
-//! | reply lost or garbled: reset, time limit, an error that broke off, no access token in it | again, with backoff | the access token in hand serves as long as it lives; the **same refresh token is tried once more**, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: the server may or may not have rotated it. Lost again, it is an error of the moment: the refresh token is kept for the next go | the user must connect again |
-//! | `invalid_grant` | – (an app's refresh token: its credentials serve) | the user must connect again | the user must connect again |
-//! | `invalid_client`, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant signs nobody out | an error; for a 400, the user must connect again |
+//! | no connection: nothing was sent | repeated with backoff | repeated with backoff | repeated with backoff |
+//! | 429, 503, `temporarily_unavailable` | repeated after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
+//! | 408, 500, 502, 504, `server_error` | the same | the same, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: then it is lost | the user must connect again |
+//! | reply lost or unreadable: reset, time limit, an error that broke off, no token in it | repeated with backoff | the access token is used while it is valid; the **same refresh token is sent once more**, unless `retry_lost_refresh` is false: the server may or may not have rotated it. If that is lost too, callers get an error and the refresh token is kept | the user must connect again |
+//! | `invalid_grant` | – (an app's refresh token: its credentials are used) | the user must connect again | the user must connect again |
+//! | `invalid_client` or another code, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant ends no sign-in | an error; for a 400 without a code, the user must connect again |
 //!
-//! Parameters travel in the query string, so that the request's URL is a secret: it is in no error and no log.
+//! Any 2xx with a readable refresh token is a success: the refresh token is stored before the access token next to
+//! it is looked at. Parameters travel in the query string, so that the request's URL is a secret: it is in no
+//! error and no log. Of the answer, only OAuth's own error fields are kept, without the secrets that were sent.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine;
@@ -23,11 +27,13 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use super::redact::{redacted, reduced};
+
 use crate::endpoint::BaseUrl;
-use crate::error::{Error, ErrorKind, Outcome, Result, Source};
+use crate::error::{Error, ErrorKind, Result, Source};
 use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
 use crate::wire::json;
 use crate::wire::oauth::{TokenRefusal, TokenReply};
@@ -36,6 +42,8 @@ use crate::wire::path;
 /// How long one token request may take, from connecting to the last byte.
 pub(crate) const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
 const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// A server that asks for more is asked again after this time.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// What is exchanged for a token.
 #[derive(Clone)]
@@ -80,8 +88,10 @@ pub(crate) struct Granted {
 pub(crate) enum Fault {
     /// No byte left: the grant is unspent.
     NotSent,
-    /// The server failed, or was too busy to act: a matter of the moment.
+    /// The server was too busy to act: the grant is unspent.
     Busy,
+    /// The server failed, perhaps after it acted.
+    Failed,
     /// The grant may or may not have been spent.
     Lost,
     /// The app's request was refused; the grant is unspent.
@@ -95,11 +105,13 @@ pub(crate) enum Fault {
 pub(crate) struct ExchangeError {
     pub(crate) fault: Fault,
     pub(crate) error: Error,
+    /// The answer has an error code of OAuth.
+    pub(crate) names_reason: bool,
 }
 
 impl ExchangeError {
     pub(crate) fn new(fault: Fault, kind: ErrorKind, message: &'static str) -> Self {
-        Self { fault, error: Error::new(kind, Outcome::NotDone, message) }
+        Self { fault, error: Error::token_request(kind, message), names_reason: false }
     }
 
     fn caused_by(mut self, source: impl Into<Source>) -> Self {
@@ -134,6 +146,7 @@ pub(crate) struct HttpExchange {
     client_id: String,
     /// Marked as sensitive; `None` for an app without a secret.
     basic: Option<HeaderValue>,
+    client_secret: Option<SecretString>,
 }
 
 impl HttpExchange {
@@ -152,7 +165,18 @@ impl HttpExchange {
             url: base.join(path::TOKEN),
             client_id: client_id.to_owned(),
             basic,
+            client_secret: client_secret.cloned(),
         })
+    }
+
+    /// Returns every secret of a request, none of which may be shown.
+    fn secrets_sent(&self, grant: &Grant) -> Vec<SecretString> {
+        let mut secrets: Vec<_> = self.client_secret.iter().cloned().collect();
+        match grant {
+            Grant::ClientCredentials => {}
+            Grant::AuthCode(secret) | Grant::Refresh(secret) => secrets.push(secret.clone()),
+        }
+        secrets
     }
 
     fn request(&self, grant: &Grant) -> Request {
@@ -201,25 +225,52 @@ fn basic(client_id: &str, secret: &SecretString) -> Result<HeaderValue> {
 impl Exchange for HttpExchange {
     fn exchange(&self, grant: Grant) -> BoxFuture<'static, Result<Granted, ExchangeError>> {
         let (http, request) = (self.http.clone(), self.request(&grant));
-        Box::pin(async move { exchange(http, request).await.map_err(|failed| failed.of(&grant)) })
+        let secrets = self.secrets_sent(&grant);
+        Box::pin(async move {
+            let exchanged = within_limit(exchange(http, request, &secrets)).await;
+            exchanged.map_err(|failed| failed.of(&grant))
+        })
     }
 }
 
-async fn exchange(http: Http, request: Request) -> Result<Granted, ExchangeError> {
+/// How long a reply that is already there may take to be read once the time limit has passed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Applies the time limit. Where the runtime stood still beyond it, the reply may be in the socket, and reading it is
+/// better than spending the grant again.
+async fn within_limit<T>(
+    exchange: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
     let until = Instant::now() + EXCHANGE_LIMIT;
+    let mut exchange = pin!(exchange);
+    match timeout_at(until, &mut exchange).await {
+        Ok(result) => result,
+        Err(_) => {
+            timeout(GRACE, exchange).await.unwrap_or_else(|_| Err(of_failure(Failure::TimedOut)))
+        }
+    }
+}
+
+async fn exchange(
+    http: Http,
+    request: Request,
+    secrets: &[SecretString],
+) -> Result<Granted, ExchangeError> {
+    // The caller's limit ends it sooner.
+    let until = Instant::now() + 2 * EXCHANGE_LIMIT;
     let mut response = http.send(request, until).await.map_err(of_failure)?;
     let status = response.status().as_u16();
-    if status != 200 {
-        let wait = retry_after(response.headers());
+    if !(200..300).contains(&status) {
+        let wait = retry_after(response.headers()).map(|wait| wait.min(LONGEST_RETRY_AFTER));
         let body = read_error_body(&mut response, MAX_REPLY_BYTES, until).await;
-        return Err(of_answer(status, body, wait));
+        return Err(of_answer(status, &body, wait, secrets));
     }
     let body = read_body(&mut response, MAX_REPLY_BYTES, until).await.map_err(of_failure)?;
-    read_reply(&body)
+    read_reply(&body, secrets)
 }
 
-/// No part of the body goes into the error: it may hold a token.
-fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
+/// Reads a successful reply. No part of it goes into an error, because it may hold a token.
+fn read_reply(body: &[u8], secrets: &[SecretString]) -> Result<Granted, ExchangeError> {
     let body = json::without_bom(body);
     // serde reads a struct from an array too.
     let is_object = body.trim_ascii_start().starts_with(b"{");
@@ -228,23 +279,33 @@ fn read_reply(body: &[u8]) -> Result<Granted, ExchangeError> {
             "the token endpoint's reply is not the JSON that was expected",
         ));
     };
-    if let Some(access) = reply.take_access_token() {
+    let access = reply.take_access_token().map(trimmed);
+    let refresh = reply.take_refresh_token().map(trimmed);
+    if access.is_some() || refresh.is_some() {
+        let scope = reply.scope.take();
         return Ok(Granted {
-            access: access.into(),
-            refresh: reply.take_refresh_token().map(SecretString::from),
+            access: access.unwrap_or_default(),
+            refresh,
             expires_in: reply.expires_in(),
-            scope: reply.scope.take(),
+            scope: scope.filter(|scope| redacted(scope, secrets) == *scope),
         });
     }
     match code_of(body) {
-        // Some servers refuse with status 200.
+        // Some servers refuse with a success status.
         Some(code) => Err(of_answer_with(200, Some(&code))),
         None => Err(ExchangeError::garbled("the token endpoint's reply holds no access token")),
     }
 }
 
+/// Cuts white space around a token, such as a line end.
+fn trimmed(token: String) -> SecretString {
+    let token = Zeroizing::new(token);
+    SecretString::from(token.trim())
+}
+
 fn code_of(body: &[u8]) -> Option<String> {
-    json::from_body::<TokenRefusal>(body).ok()?.error
+    let code = json::from_body::<TokenRefusal>(body).ok()?.error?;
+    Some(code.trim().to_owned()).filter(|code| !code.is_empty())
 }
 
 fn of_failure(failure: Failure) -> ExchangeError {
@@ -279,25 +340,42 @@ fn of_failure(failure: Failure) -> ExchangeError {
     }
 }
 
-fn of_answer(status: u16, body: ErrorBody, wait: Option<Duration>) -> ExchangeError {
-    let mut fault = of_answer_with(status, code_of(&body.bytes).as_deref());
-    if !body.is_whole && matches!(fault.fault, Fault::GrantDead | Fault::Refused) {
+fn of_answer(
+    status: u16,
+    body: &ErrorBody,
+    wait: Option<Duration>,
+    secrets: &[SecretString],
+) -> ExchangeError {
+    let mut failed = of_answer_with(status, code_of(&body.bytes).as_deref());
+    if !body.is_whole && matches!(failed.fault, Fault::GrantDead | Fault::Refused) {
         // The code that decides may have been in the rest: no reason to give a sign-in up.
-        fault = ExchangeError::garbled("the token endpoint's error broke off");
+        failed = ExchangeError::garbled("the token endpoint's error broke off");
     }
-    fault.error = fault.error.with_status(status).with_body(body.bytes).with_retry_after(wait);
-    fault
+    failed.error = failed.error.with_status(status).with_retry_after(wait);
+    if let Some(reduced) = reduced(&body.bytes, secrets) {
+        failed.error = failed.error.with_body(reduced);
+    }
+    failed
 }
 
 /// Reads the status and RFC 6749's error code.
 fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
+    ExchangeError { names_reason: code.is_some_and(is_code), ..fault_of_answer(status, code) }
+}
+
+/// Returns true for what looks like an error code, and not like a sentence ("Bad Request").
+fn is_code(code: &str) -> bool {
+    code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn fault_of_answer(status: u16, code: Option<&str>) -> ExchangeError {
     use ErrorKind::{Auth, Http, RateLimited, ReauthorizationRequired};
     match (status, code) {
-        (429 | 503, _) => {
+        (429 | 503, _) | (400..500, Some("temporarily_unavailable")) => {
             ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy")
         }
         (408 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
-            ExchangeError::new(Fault::Busy, Http, "the token endpoint failed")
+            ExchangeError::new(Fault::Failed, Http, "the token endpoint failed")
         }
         (_, Some("invalid_grant")) => ExchangeError::new(
             Fault::GrantDead,
@@ -369,10 +447,10 @@ mod tests {
         let cases = [
             (429, "", Fault::Busy),
             (503, "{}", Fault::Busy),
-            (500, "oops", Fault::Busy),
-            (502, "", Fault::Busy),
-            (504, "", Fault::Busy),
-            (408, "", Fault::Busy),
+            (500, "oops", Fault::Failed),
+            (502, "", Fault::Failed),
+            (504, "", Fault::Failed),
+            (408, "", Fault::Failed),
             (400, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
             (401, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
             (400, "no JSON", Fault::Refused),
@@ -387,12 +465,13 @@ mod tests {
         ];
         for (status, body, fault) in cases {
             let bytes = Bytes::copy_from_slice(body.as_bytes());
-            let error = of_answer(status, ErrorBody { bytes: bytes.clone(), is_whole: true }, None);
+            let whole = ErrorBody { bytes: bytes.clone(), is_whole: true };
+            let error = of_answer(status, &whole, None, &[]);
             assert_eq!(error.fault, fault, "{status} {body}");
             assert!(error.error.is_safe_to_ask_again());
-            let cut = of_answer(status, ErrorBody { bytes, is_whole: false }, None);
+            let cut = of_answer(status, &ErrorBody { bytes, is_whole: false }, None, &[]);
             assert!(
-                matches!(cut.fault, Fault::Lost | Fault::Busy),
+                matches!(cut.fault, Fault::Lost | Fault::Busy | Fault::Failed),
                 "{status} {body}: {:?}",
                 cut.fault
             );
@@ -404,11 +483,11 @@ mod tests {
         for body in
             ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#]
         {
-            let error = read_reply(body.as_bytes()).err().unwrap();
+            let error = read_reply(body.as_bytes(), &[]).err().unwrap();
             assert_eq!(error.fault, Fault::Lost, "{body}");
             assert!(!format!("{error:?}").contains("hush"));
         }
-        let error = read_reply(br#"{"error":"invalid_grant"}"#).err().unwrap();
+        let error = read_reply(br#"{"error":"invalid_grant"}"#, &[]).err().unwrap();
         assert_eq!(error.fault, Fault::GrantDead);
     }
 }

@@ -1,9 +1,10 @@
-//! Who is asking: a credential becomes a token, and the token is kept fresh.
+//! Authentication: obtaining tokens, and keeping them fresh.
 
 pub(crate) mod clock;
 pub(crate) mod connect;
 pub(crate) mod grant;
 pub(crate) mod manager;
+mod redact;
 mod sign_in;
 pub(crate) mod store;
 pub(crate) mod token;
@@ -17,11 +18,13 @@ use crate::transport::Http;
 use connect::AuthCode;
 use grant::HttpExchange;
 use manager::{Options, TokenManager};
+use sign_in::SignIn;
 use store::memory::MemoryTokenStore;
+use store::process::ProcessTokenStore;
 use store::{Owner, TokenKey, TokenStore};
 use token::{Token, TokenInfo, TokenSource};
 
-/// The app's own token.
+/// Creates the manager of the app's own token.
 pub(crate) fn for_credentials(
     config: &Config,
     base: &BaseUrl,
@@ -29,10 +32,15 @@ pub(crate) fn for_credentials(
 ) -> Result<TokenManager> {
     config.require_secret()?;
     let subject = config.subject.as_deref().unwrap_or_default();
-    keeper(config, base, http, Owner::App, subject, Token::none(TokenSource::ClientCredentials))
+    let key = TokenKey::new(Owner::App, &config.client_id, base.as_str(), subject);
+    let mut token = Token::none(TokenSource::ClientCredentials);
+    token.loaded = config.token_store.is_none();
+    let exchange = Arc::new(exchange_of(config, base, http)?);
+    let options = options(config, Owner::App);
+    Ok(TokenManager::new(options, exchange, store_of(config), key, token))
 }
 
-/// A user's token, for the code of the redirect: exchanged at once, and never sent twice.
+/// Exchanges the code of the redirect for a user's token.
 pub(crate) async fn for_auth_code(
     config: &Config,
     base: &BaseUrl,
@@ -42,19 +50,21 @@ pub(crate) async fn for_auth_code(
     if code.expose_secret().trim().is_empty() {
         return Err(Error::invalid_input("the auth code is blank"));
     }
-    let exchange = Arc::new(exchange_of(config, base, http)?);
-    let place = sign_in::Place {
+    if code.expose_secret().contains(char::is_control) {
+        return Err(Error::invalid_input("the auth code holds a control character or a line end"));
+    }
+    let sign_in = SignIn {
         options: options(config, Owner::User),
-        exchange,
+        exchange: Arc::new(exchange_of(config, base, http)?),
         store: store_of(config),
         client_id: config.client_id.clone(),
         base_url: base.as_str().to_owned(),
         subject: config.subject.clone(),
     };
-    sign_in::sign_in(place, code.into_secret()).await
+    sign_in.run(code.into_secret()).await
 }
 
-/// A user's token that was obtained elsewhere.
+/// Creates the manager of a user's token that was obtained elsewhere.
 pub(crate) fn for_token(
     config: &Config,
     base: &BaseUrl,
@@ -66,24 +76,24 @@ pub(crate) fn for_token(
             "TokenInfo::stored needs a place to look: set Config::token_store and Config::subject",
         ));
     }
-    // Without a subject each sign-in has a place of its own: one user's client never takes up another user's token.
-    let subject = config.subject.clone().or_else(|| info.fingerprint()).unwrap_or_default();
-    keeper(config, base, http, Owner::User, &subject, info.into_token()?)
-}
-
-fn keeper(
-    config: &Config,
-    base: &BaseUrl,
-    http: &Http,
-    owner: Owner,
-    subject: &str,
-    mut token: Token,
-) -> Result<TokenManager> {
+    let fingerprint = info.fingerprint().unwrap_or_default();
+    let key = |subject: &str| TokenKey::new(Owner::User, &config.client_id, base.as_str(), subject);
+    let mut token = info.into_token()?;
     let exchange = Arc::new(exchange_of(config, base, http)?);
-    let key = TokenKey::new(owner, &config.client_id, base.as_str(), subject);
-    // A store of the caller's is asked first: the newest generation wins.
-    token.loaded = config.token_store.is_none();
-    Ok(TokenManager::new(options(config, owner), exchange, store_of(config), key, token))
+    let options = options(config, Owner::User);
+    if let Some(store) = &config.token_store {
+        // Without a subject each sign-in has a key of its own: no user's client adopts another user's token.
+        let key = key(config.subject.as_deref().unwrap_or(&fingerprint));
+        // The store is asked first: it may hold a newer generation.
+        token.loaded = false;
+        return Ok(TokenManager::new(options, exchange, Arc::clone(store), key, token));
+    }
+    // Clients of this process that were given the same token share one holder, or they would spend it twice.
+    let subject = config.subject.as_deref().unwrap_or_default();
+    let key = key(&serde_json::Value::from(vec![subject, &fingerprint]).to_string());
+    let store = ProcessTokenStore::shared(&key);
+    token.loaded = store.present().is_none();
+    Ok(TokenManager::new(options, exchange, store, key, token))
 }
 
 fn exchange_of(config: &Config, base: &BaseUrl, http: &Http) -> Result<HttpExchange> {
@@ -91,7 +101,8 @@ fn exchange_of(config: &Config, base: &BaseUrl, http: &Http) -> Result<HttpExcha
 }
 
 fn options(config: &Config, owner: Owner) -> Options {
-    Options { owner, lost_refresh_retries: config.lost_refresh_retries }
+    let background = config.background_refresh;
+    Options { owner, lost_refresh_retries: config.lost_refresh_retries, background }
 }
 
 fn store_of(config: &Config) -> Arc<dyn TokenStore> {

@@ -1,4 +1,4 @@
-//! The token: what is lent, when it expires, and what may be said of it.
+//! The token of one sign-in, its lifetime, and its public views.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,17 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
+use super::clock::{Deadline, Moment, wall_now};
 use super::connect::Scope;
-use super::store::{Owner, StoredToken, fingerprint};
+use super::store::{Owner, StoredToken, Version, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Ten years. A longer lifetime says no more, and sums with it stay in range.
+/// Ten years, the longest lifetime that is believed. Sums with it stay in range.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// The lifetime of a token whose server named none: short, as a wrong guess costs a refused ask.
+/// The lifetime of a token whose server named none. Short, because a wrong guess costs a refused ask.
 pub(crate) const UNSTATED: Duration = Duration::from_secs(5 * 60);
-/// A token that lives for less is renewed when someone asks for it, not ahead of time: no busy loop.
+/// A token with a shorter lifetime is renewed on demand and not ahead of time, which would be a busy loop.
 const SHORTEST_KEPT_FRESH: Duration = Duration::from_secs(1);
 const HEADROOM: Duration = Duration::from_secs(60);
 
@@ -41,29 +43,36 @@ pub struct TokenInfo {
 }
 
 impl TokenInfo {
-    /// An access token that expires after `lifetime`, counted from now.
+    /// Takes an access token that expires after `lifetime`, counted from now.
     pub fn access(token: impl Into<String>, lifetime: Duration) -> Self {
-        let lifetime = Lifetime::new(Instant::now(), lifetime);
+        let lifetime = Lifetime::new(Moment::now(), lifetime);
         Self { access: Some((SecretString::from(token.into()), lifetime)), refresh: None }
     }
 
-    /// An access token that expires at `until`. One that is past is not sent, only renewed.
+    /// Takes an access token that expires at `until`. An expired one is not sent, only renewed.
     pub fn access_until(token: impl Into<String>, until: SystemTime) -> Self {
-        Self::access(token, until.duration_since(SystemTime::now()).unwrap_or_default())
+        let issued = Moment::now();
+        let lifetime = Lifetime { issued, expires: Deadline::of_wall(until, issued, LONGEST) };
+        Self { access: Some((SecretString::from(token.into()), lifetime)), refresh: None }
     }
 
-    /// No access token yet: the refresh token gets one at the first use.
+    /// Takes a refresh token only; the first use obtains an access token.
     pub fn refresh_only(token: impl Into<String>) -> Self {
         Self { access: None, refresh: Some(SecretString::from(token.into())) }
     }
 
-    /// Nothing in hand: what the [`TokenStore`](crate::TokenStore) holds for
-    /// [`Config::subject`](crate::Config::subject) is used.
+    /// Takes the token that the [`TokenStore`](crate::TokenStore) holds for
+    /// [`Config::subject`](crate::Config::subject).
+    ///
+    /// A store that fails is reported as [`ErrorKind::TokenStore`]: the user need not connect again.
     pub fn stored() -> Self {
         Self { access: None, refresh: None }
     }
 
-    /// The refresh token that renews it.
+    /// Adds the refresh token that renews the access token.
+    ///
+    /// Where a [`TokenStore`](crate::TokenStore) knows the subject: a refresh token that the subject had before is
+    /// replaced by the stored one, and one that it never had is a newer sign-in, which replaces the stored one.
     pub fn refresh(mut self, token: impl Into<String>) -> Self {
         self.refresh = Some(SecretString::from(token.into()));
         self
@@ -73,15 +82,26 @@ impl TokenInfo {
         self.access.is_none() && self.refresh.is_none()
     }
 
-    /// What tells this sign-in from another where the caller names no subject.
+    /// Returns what distinguishes this sign-in from others where the caller names no subject.
     pub(crate) fn fingerprint(&self) -> Option<String> {
         let secret = self.refresh.as_ref().or(self.access.as_ref().map(|(access, _)| access))?;
         Some(fingerprint(secret))
     }
 
-    /// Checks it; generation 0 is what was given in code.
+    /// Checks the token. Generation 0 is what was given in code.
     pub(crate) fn into_token(self) -> Result<Token> {
         let blank = |secret: &SecretString| secret.expose_secret().trim().is_empty();
+        let has_control = |secret: &SecretString| secret.expose_secret().contains(char::is_control);
+        if self.access.as_ref().is_some_and(|(access, _)| has_control(access)) {
+            return Err(Error::invalid_input(
+                "the access token (TokenInfo::access) holds a control character or a line end",
+            ));
+        }
+        if self.refresh.as_ref().is_some_and(has_control) {
+            return Err(Error::invalid_input(
+                "the refresh token (TokenInfo::refresh) holds a control character or a line end",
+            ));
+        }
         if self.access.as_ref().is_some_and(|(access, _)| blank(access)) {
             return Err(Error::invalid_input("the access token is blank"));
         }
@@ -105,7 +125,7 @@ impl TokenInfo {
     }
 }
 
-/// By hand: tokens are secrets.
+/// Written by hand, because tokens are secrets.
 impl fmt::Debug for TokenInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenInfo")
@@ -119,30 +139,30 @@ impl fmt::Debug for TokenInfo {
 #[derive(Clone)]
 pub struct AccessToken {
     secret: SecretString,
-    expires: Instant,
+    expires: Deadline,
 }
 
 impl AccessToken {
-    /// The token in the clear: for a header, never for a log.
+    /// Returns the token in the clear: for a header, never for a log.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
 
-    /// How long it still lives: zero once it is past.
+    /// Returns how long the token is still valid; zero once it has expired.
     #[must_use]
     pub fn expires_in(&self) -> Duration {
-        self.expires.saturating_duration_since(Instant::now())
+        self.expires.left(Moment::now())
     }
 
-    /// When it expires, by this machine's clock.
+    /// Returns when the token expires, by this machine's clock.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        to_system(self.expires)
+        self.expires.wall()
     }
 }
 
-/// By hand: the token is a secret.
+/// Written by hand, because the token is a secret.
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessToken")
@@ -151,8 +171,9 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Where the present token came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// How the present token was obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum TokenSource {
     /// The app's own credentials.
@@ -167,12 +188,36 @@ pub enum TokenSource {
     Store,
 }
 
-/// How the token stands, for a health endpoint. It holds no secret.
-#[derive(Clone, Debug)]
+/// The state of a client's token, for a health endpoint. It holds no secret.
+///
+/// It serializes as an object with the fields `usable`, `expiresAt` (seconds since 1970), `scopes`, `source`,
+/// `generation`, `reauthorizationRequired`, `storeBehind` and `lastFailure` (`at`, `kind`, `message`).
+///
+/// # What is unhealthy
+///
+/// * [`is_reauthorization_required`](Self::is_reauthorization_required): the user has to connect again.
+/// * [`is_store_behind`](Self::is_store_behind) for longer than a few minutes: the store fails, and a crash loses the
+///   sign-in.
+/// * Not [`is_usable`](Self::is_usable) **and** a [`last_failure`](Self::last_failure): tokens cannot be obtained.
+///
+/// Before the first ask there is no token and no failure, which is not unhealthy: tokens are obtained on demand. To
+/// have one at the start of a service, call [`Client::access_token`](crate::Client::access_token) once:
+///
+/// ```
+/// # async fn start(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+/// client.access_token().await?;
+/// assert!(client.token_status().is_usable());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct TokenStatus {
     pub(crate) usable: bool,
+    #[serde(serialize_with = "seconds_or_null")]
     pub(crate) expires_at: Option<SystemTime>,
+    #[serde(serialize_with = "scope_names")]
     pub(crate) scopes: Vec<Scope>,
     pub(crate) source: TokenSource,
     pub(crate) generation: u64,
@@ -181,59 +226,89 @@ pub struct TokenStatus {
     pub(crate) last_failure: Option<TokenFailure>,
 }
 
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn seconds_or_null<S: Serializer>(
+    at: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    at.map(seconds).serialize(serializer)
+}
+
+fn scope_names<S: Serializer>(scopes: &[Scope], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(scopes.iter().map(Scope::as_str))
+}
+
+/// The error is written without its body and its sources.
+impl Serialize for TokenFailure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let mut fields = serializer.serialize_struct("TokenFailure", 3)?;
+        fields.serialize_field("at", &seconds(self.at))?;
+        fields.serialize_field("kind", &format!("{:?}", self.error.kind()))?;
+        fields.serialize_field("message", &self.error.to_string())?;
+        fields.end()
+    }
+}
+
 impl TokenStatus {
-    /// True while there is an access token that has not expired and was not refused.
+    /// Returns true while there is an access token that has not expired and was not refused.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.usable
     }
 
-    /// When the access token expires; `None` where there is none yet.
+    /// Returns when the access token expires; `None` where there is none yet.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expires_at
     }
 
-    /// What the token may do, as far as the server said.
+    /// Returns the scopes of the token, as far as the server named them.
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
         &self.scopes
     }
 
-    /// Where the token came from.
+    /// Returns how the token was obtained.
     #[must_use]
     pub fn source(&self) -> TokenSource {
         self.source
     }
 
-    /// How often this sign-in's token was renewed: 0 for what was given in code.
+    /// Returns how often the token of this sign-in was renewed; 0 for one that was given in code.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// True when nothing but the user can renew the token; one in hand still serves until it expires.
+    /// Returns true when only the user can renew the token. The present one is used until it expires.
     #[must_use]
     pub fn is_reauthorization_required(&self) -> bool {
         self.reauthorization_required
     }
 
-    /// True while the store does not hold the newest token, because it failed: it is tried again.
+    /// Returns true while the store lacks the newest token because it failed. Storing is retried.
     ///
-    /// A process that ends now may take the only copy of a rotated refresh token with it.
+    /// A process that ends now loses the only copy of a rotated refresh token, unless it calls
+    /// [`Client::close`](crate::Client::close) and the store works again.
     #[must_use]
     pub fn is_store_behind(&self) -> bool {
         self.store_behind
     }
 
-    /// The last thing that went wrong, kept after it went right again: look at [`TokenFailure::at`].
+    /// Returns the last failure, also after later successes: see [`TokenFailure::at`].
     #[must_use]
     pub fn last_failure(&self) -> Option<&TokenFailure> {
         self.last_failure.as_ref()
     }
 }
 
-/// What went wrong the last time that a token was obtained, refreshed or stored.
+/// The last failure to obtain, refresh or store a token.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TokenFailure {
@@ -242,49 +317,50 @@ pub struct TokenFailure {
 }
 
 impl TokenFailure {
-    /// When.
+    /// Returns when it failed.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         self.at
     }
 
-    /// What.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.error.kind()
     }
 
-    /// The error, with its sources.
+    /// Returns the error, with its sources.
     #[must_use]
     pub fn error(&self) -> &Error {
         &self.error
     }
 }
 
-/// When a token began to live, and when it stops.
+/// The validity of an access token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lifetime {
-    pub(crate) issued: Instant,
-    pub(crate) expires: Instant,
+    pub(crate) issued: Moment,
+    pub(crate) expires: Deadline,
 }
 
 impl Lifetime {
-    pub(crate) fn new(issued: Instant, lifetime: Duration) -> Self {
-        Self { issued, expires: issued + lifetime.min(LONGEST) }
+    pub(crate) fn new(issued: Moment, lifetime: Duration) -> Self {
+        Self { issued, expires: Deadline::after(issued, lifetime.min(LONGEST)) }
     }
 
-    /// From seconds as servers write them: absent, zero, negative and absurd ones too.
-    pub(crate) fn of_seconds(issued: Instant, seconds: Option<i64>) -> Self {
+    /// Reads seconds as servers write them: absent, zero, negative and absurd ones too.
+    pub(crate) fn of_seconds(issued: Moment, seconds: Option<i64>) -> Self {
         let lifetime = seconds
             .map_or(UNSTATED, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         Self::new(issued, lifetime)
     }
 
     fn length(self) -> Duration {
-        self.expires.saturating_duration_since(self.issued)
+        self.expires.monotonic.saturating_duration_since(self.issued.monotonic)
     }
 
-    /// At 80 to 90 % of the lifetime, drawn at random, and a minute before the end where both can be had.
+    /// Draws the time of the refresh at random from 80 to 90 % of the lifetime, and a minute before its end where
+    /// both are possible.
     fn refresh_at(self) -> Option<Instant> {
         let length = self.length();
         if length < SHORTEST_KEPT_FRESH {
@@ -293,45 +369,52 @@ impl Lifetime {
         let (early, late) = (length.mul_f64(0.8), length.mul_f64(0.9));
         let late = late.min(length.saturating_sub(HEADROOM)).max(early.min(late));
         let late = if late < early { early } else { late };
-        Some(self.issued + early + (late - early).mul_f64(fastrand::f64()))
+        Some(self.issued.monotonic + early + (late - early).mul_f64(fastrand::f64()))
     }
 }
 
 /// The access token as it is sent.
 #[derive(Clone)]
 pub(crate) struct Access {
-    /// Marked as sensitive; the only copy.
+    /// Marked as sensitive. The only copy.
     header: HeaderValue,
     lifetime: Lifetime,
     refresh_at: Option<Instant>,
-    /// The generation that brought it: what a 401 is compared with.
+    /// The generation that brought the token: a 401 is compared with it.
     pub(crate) serial: u64,
 }
 
 impl Access {
-    /// `None` for a token that no header can carry.
+    /// Returns `None` for a token that no header can carry.
     pub(crate) fn new(secret: &SecretString, lifetime: Lifetime, serial: u64) -> Option<Self> {
+        if secret.expose_secret().is_empty() {
+            return None;
+        }
         let mut header = HeaderValue::from_str(secret.expose_secret()).ok()?;
         header.set_sensitive(true);
-        // A value of other than ASCII would not come out as it went in.
+        // A value that is not ASCII would be changed on the way.
         header.to_str().ok()?;
         Some(Self { header, lifetime, refresh_at: lifetime.refresh_at(), serial })
     }
 
-    pub(crate) fn is_alive(&self, now: Instant) -> bool {
-        now < self.lifetime.expires
+    pub(crate) fn is_alive(&self, now: Moment) -> bool {
+        !self.lifetime.expires.has_passed(now)
     }
 
     pub(crate) fn request_token(&self) -> RequestToken {
         RequestToken { header: self.header.clone(), generation: self.serial }
     }
 
-    pub(crate) fn expires(&self) -> Instant {
+    pub(crate) fn expires(&self) -> Deadline {
         self.lifetime.expires
     }
 
     pub(crate) fn refresh_at(&self) -> Option<Instant> {
         self.refresh_at
+    }
+
+    pub(crate) fn validity(&self) -> Lifetime {
+        self.lifetime
     }
 
     pub(crate) fn lifetime(&self) -> Duration {
@@ -347,16 +430,16 @@ impl Access {
     }
 }
 
-/// A token lent for one send.
+/// An access token for one request.
 #[derive(Debug)]
 pub(crate) struct RequestToken {
     /// Marked as sensitive.
     pub(crate) header: HeaderValue,
-    /// To be named if the server refuses it.
+    /// Named when the server refuses the token.
     pub(crate) generation: u64,
 }
 
-/// Everything that is known of one sign-in.
+/// Everything that is known about one sign-in.
 pub(crate) struct Token {
     /// Orders sign-ins: milliseconds since 1970; 0 until the sign-in is compared with the store.
     pub(crate) sign_in: u64,
@@ -372,9 +455,9 @@ pub(crate) struct Token {
     pub(crate) known: Vec<String>,
     pub(crate) scope: Option<String>,
     pub(crate) source: TokenSource,
-    /// Why nothing but the user can renew it.
+    /// Why only the user can renew the token.
     pub(crate) ended: Option<Error>,
-    /// False until the store was asked for a newer one.
+    /// False until the store was asked for a newer token.
     pub(crate) loaded: bool,
 }
 
@@ -395,29 +478,40 @@ impl Token {
         }
     }
 
-    /// Where nothing but the user can renew it, there is no moment to do so.
+    /// Clears the time of the refresh where only the user can renew the token.
     pub(crate) fn fit(&mut self, owner: Owner) {
         if let (Owner::User, None, Some(access)) = (owner, &self.refresh, &mut self.access) {
             Arc::make_mut(access).refresh_at = None;
         }
     }
 
-    /// The access token, where nothing but its age speaks against sending it.
+    /// Returns the access token, unless there is another reason than its age not to send it.
     pub(crate) fn sendable(&self) -> Option<&Arc<Access>> {
         self.access.as_ref().filter(|_| self.loaded && !self.refused)
     }
 
-    /// The access token, where it can be sent.
-    pub(crate) fn usable(&self, now: Instant) -> Option<&Arc<Access>> {
+    /// Returns the access token, where it can be sent.
+    pub(crate) fn usable(&self, now: Moment) -> Option<&Arc<Access>> {
         self.sendable().filter(|access| access.is_alive(now))
     }
 
-    /// True where an access token is in hand and it is not yet time for the next.
-    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
-        self.usable(now).is_some_and(|access| access.refresh_at.is_none_or(|at| now < at))
+    /// Returns true where there is a usable access token and it is not yet time to refresh it.
+    pub(crate) fn is_fresh(&self, now: Moment) -> bool {
+        self.usable(now).is_some_and(|access| access.refresh_at.is_none_or(|at| now.monotonic < at))
     }
 
-    /// True where there is nothing to forget.
+    pub(crate) fn version(&self) -> Version {
+        Version { sign_in: self.sign_in, generation: self.generation }
+    }
+
+    /// Returns true for a token that was given in code and was not yet compared with what the store holds.
+    pub(crate) fn is_given(&self) -> bool {
+        self.source == TokenSource::Given
+            && self.version() == Version::default()
+            && !self.is_empty()
+    }
+
+    /// Returns true where there is neither an access token nor a refresh token.
     pub(crate) fn is_empty(&self) -> bool {
         self.access.is_none() && self.refresh.is_none()
     }
@@ -427,18 +521,13 @@ impl Token {
     }
 
     pub(crate) fn to_stored(&self) -> StoredToken {
+        let access = self.access.as_deref();
         StoredToken {
             sign_in: self.sign_in,
             generation: self.generation,
-            access: self.access.as_ref().map(|access| access.secret()),
-            issued_at: self
-                .access
-                .as_ref()
-                .map_or_else(SystemTime::now, |access| to_system(access.lifetime.issued)),
-            expires_at: self
-                .access
-                .as_ref()
-                .map_or_else(SystemTime::now, |access| to_system(access.expires())),
+            access: access.map(Access::secret),
+            issued_at: access.map_or_else(wall_now, |access| access.lifetime.issued.wall),
+            expires_at: access.map_or_else(wall_now, |access| access.expires().wall()),
             refresh: self.refresh.clone(),
             scope: self.scope.clone(),
             seed: self.seed.clone(),
@@ -449,9 +538,11 @@ impl Token {
     }
 
     pub(crate) fn from_stored(stored: &StoredToken) -> Self {
+        let now = Moment::now();
+        let issued = Deadline::of_wall(stored.issued_at, now, LONGEST);
         let lifetime = Lifetime {
-            issued: from_system(stored.issued_at),
-            expires: from_system(stored.expires_at),
+            issued: Moment { monotonic: issued.monotonic, wall: issued.wall() },
+            expires: Deadline::of_wall(stored.expires_at, now, LONGEST),
         };
         let access = stored
             .access
@@ -470,31 +561,14 @@ impl Token {
     }
 }
 
-/// By hand: tokens are secrets.
+/// Written by hand, because tokens are secrets.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("generation", &self.generation)
-            .field("expires", &self.access.as_ref().map(|access| access.expires()))
+            .field("expires", &self.access.as_ref().map(|access| access.expires().wall()))
             .field("source", &self.source)
             .finish_non_exhaustive()
-    }
-}
-
-pub(crate) fn to_system(at: Instant) -> SystemTime {
-    let (now, here) = (Instant::now(), SystemTime::now());
-    let moved = match at.checked_duration_since(now) {
-        Some(ahead) => here.checked_add(ahead),
-        None => here.checked_sub(now.saturating_duration_since(at)),
-    };
-    moved.unwrap_or(here)
-}
-
-pub(crate) fn from_system(at: SystemTime) -> Instant {
-    let (now, here) = (Instant::now(), SystemTime::now());
-    match at.duration_since(here) {
-        Ok(ahead) => now + ahead.min(LONGEST),
-        Err(past) => now.checked_sub(past.duration()).unwrap_or(now),
     }
 }
 
@@ -505,10 +579,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn share(lifetime: Duration) -> Option<(f64, Duration)> {
-        let now = Instant::now();
+        let now = Moment::now();
         let lifetime = Lifetime::new(now, lifetime);
         let at = lifetime.refresh_at()?;
-        Some(((at - now).as_secs_f64() / lifetime.length().as_secs_f64(), lifetime.expires - at))
+        let share = (at - now.monotonic).as_secs_f64() / lifetime.length().as_secs_f64();
+        Some((share, lifetime.expires.monotonic - at))
     }
 
     #[test]
@@ -534,7 +609,7 @@ mod tests {
 
     #[test]
     fn odd_lifetimes_are_harmless() {
-        let now = Instant::now();
+        let now = Moment::now();
         for seconds in [Some(0), Some(-1), Some(i64::MIN)] {
             let lifetime = Lifetime::of_seconds(now, seconds);
             assert_eq!((lifetime.length(), lifetime.refresh_at()), (Duration::ZERO, None));
@@ -546,7 +621,7 @@ mod tests {
             .unwrap();
         assert!(far.access.unwrap().lifetime() <= LONGEST);
         let past = TokenInfo::access_until("t", SystemTime::UNIX_EPOCH).into_token().unwrap();
-        assert!(past.usable(Instant::now()).is_none());
+        assert!(past.usable(Moment::now()).is_none());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The background task: renews the token before it expires.
+//! The background task: refreshes the token before it expires.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -8,90 +8,118 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Inner;
 use super::single_flight::{RefreshHandle, STALL};
+use super::{BackgroundRefresh, LATE, ManagerInner};
 
-/// Clocks can be wrong for longer than a timer is: look up now and then.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
+/// Timers do not run while the machine sleeps: the wall clock is looked at now and then.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5 * 60);
+
+/// Which background task is the present one.
+#[derive(Default)]
+pub(super) struct BackgroundTask {
+    number: u64,
+    started: Option<Instant>,
+    is_closed: bool,
+}
+
+impl BackgroundTask {
+    /// Ends the present task; no other one is started.
+    pub(super) fn close(&mut self) {
+        self.number += 1;
+        self.is_closed = true;
+    }
+}
 
 enum Step {
     End,
     /// Nothing to do until something changes.
-    Rest,
-    Sleep(Instant),
-    Watch(RefreshHandle),
+    Wait,
+    SleepUntil(Instant),
+    Follow(RefreshHandle),
 }
 
-/// Says that the task is gone, also where its runtime dropped it.
-struct Guard {
-    manager: Weak<Inner>,
+/// Marks the task as gone, also where its runtime dropped it.
+struct BackgroundGuard {
+    manager: Weak<ManagerInner>,
     number: u64,
 }
 
-impl Drop for Guard {
+impl Drop for BackgroundGuard {
     fn drop(&mut self) {
-        if let Some(inner) = self.manager.upgrade()
-            && inner.state().background == self.number
+        if let Some(manager) = self.manager.upgrade()
+            && manager.read().background.number == self.number
         {
-            inner.tended.store(false, Ordering::Relaxed);
+            manager.has_background.store(false, Ordering::Relaxed);
         }
     }
 }
 
-impl Inner {
-    /// Starts the background task on this runtime, in place of one that is gone or late.
-    pub(super) fn start_background(self: &Arc<Self>) {
-        let Ok(handle) = Handle::try_current() else {
+impl ManagerInner {
+    /// Starts the background task where there is none, or where it is late because its runtime stands still.
+    #[cold]
+    pub(super) fn ensure_background(self: &Arc<Self>, is_late: bool) {
+        let is_soon = is_late && {
+            let (state, now) = (self.read(), Instant::now());
+            let times = [state.schedule.retry_at, state.background.started];
+            state.refresh.running().is_some() || times.iter().flatten().any(|at| now < *at + LATE)
+        };
+        if !is_soon && self.options.background == BackgroundRefresh::Enabled {
+            self.start_background();
+        }
+    }
+
+    fn start_background(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
             return;
         };
         let number = {
-            let mut state = self.state();
-            state.background += 1;
-            state.tended_since = Some(Instant::now());
-            self.tended.store(true, Ordering::Relaxed);
-            state.background
+            let mut state = self.write();
+            if state.background.is_closed {
+                return;
+            }
+            state.background.number += 1;
+            state.background.started = Some(Instant::now());
+            self.has_background.store(true, Ordering::Relaxed);
+            state.background.number
         };
-        let guard = Guard { manager: Arc::downgrade(self), number };
-        // One that stands still ends as soon as it moves again.
+        let guard = BackgroundGuard { manager: Arc::downgrade(self), number };
+        // A predecessor that stands still ends as soon as it runs again.
         self.wake.notify_one();
-        handle.spawn(keep_fresh(guard, Arc::clone(&self.wake)));
+        runtime.spawn(keep_fresh(guard, Arc::clone(&self.wake)));
     }
 
     fn next_step(self: &Arc<Self>, number: u64) -> Step {
-        let retry_at = {
-            let state = self.state();
-            if state.background != number {
+        let (due, retry_at) = {
+            let state = self.read();
+            if state.background.number != number {
                 return Step::End;
             }
-            if let Some(handle) = state.flying() {
-                return Step::Watch(handle);
+            if let Some(refresh) = state.refresh.running() {
+                return Step::Follow(refresh.handle());
             }
-            state.retry_at
+            // Without a token, one is obtained on demand.
+            let access = state.token.access.as_ref().filter(|_| state.token.loaded);
+            (access.and_then(|access| access.refresh_at()), state.schedule.retry_at)
         };
-        self.ensure_saving();
-        let Some(due) = self.due() else {
-            return Step::Rest;
+        self.ensure_committing();
+        let Some(due) = due else {
+            return Step::Wait;
         };
         let due = retry_at.map_or(due, |retry| due.max(retry));
         if due > Instant::now() {
-            return Step::Sleep(due);
+            return Step::SleepUntil(due);
         }
-        match self.join_flight() {
-            Ok(handle) => Step::Watch(handle),
-            Err(_) => Step::Sleep(Instant::now() + Duration::from_secs(1)),
+        match self.join_refresh() {
+            Ok(joined) => Step::Follow(joined.handle),
+            Err(_) => Step::SleepUntil(Instant::now() + Duration::from_secs(1)),
         }
-    }
-
-    /// When the token should be renewed; `None` where no one can, or none is needed before someone asks.
-    fn due(&self) -> Option<Instant> {
-        let token = self.token();
-        token.access.as_ref().filter(|_| token.loaded)?.refresh_at()
     }
 }
 
-async fn keep_fresh(guard: Guard, wake: Arc<Notify>) {
+async fn keep_fresh(guard: BackgroundGuard, wake: Arc<Notify>) {
     loop {
-        let Some(step) = guard.manager.upgrade().map(|inner| inner.next_step(guard.number)) else {
+        let Some(step) = guard.manager.upgrade().map(|manager| manager.next_step(guard.number))
+        else {
             return;
         };
         match step {
@@ -100,16 +128,16 @@ async fn keep_fresh(guard: Guard, wake: Arc<Notify>) {
                 wake.notify_one();
                 return;
             }
-            Step::Rest => wake.notified().await,
-            Step::Sleep(at) => {
+            Step::Wait => wake.notified().await,
+            Step::SleepUntil(at) => {
                 let at = at.min(Instant::now() + LONGEST_SLEEP);
                 tokio::select! {
                     () = sleep_until(at) => {}
                     () = wake.notified() => {}
                 }
             }
-            Step::Watch(handle) => {
-                // However it ends, the next step looks at what there is.
+            Step::Follow(handle) => {
+                // Whatever its result is, the next step looks at the state.
                 let _ = timeout(STALL, handle).await;
             }
         }

@@ -1,4 +1,4 @@
-//! What becomes of a token once it is there: stored, taken up from the store, or at its end.
+//! Storing tokens, and taking up what the store holds.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::super::store::{Claim, Committed, Owner, StoreError, StoredToken};
-use super::super::token::{Access, Lifetime, Token, TokenSource};
-use super::refresh::{ask_store, connect_again};
-use super::{Inner, events};
-use crate::error::{Error, ErrorKind, Outcome};
+use super::refresh::SpendOutcome;
+use super::{ManagedToken, ManagerInner, events};
+use crate::auth::clock::{Moment, wall_now};
+use crate::auth::store::{
+    Claim, Committed, Owner, StoreError, StoredToken, Version, millis, remember,
+};
+use crate::auth::token::{Access, Lifetime, Token, TokenSource};
+use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-const FIRST_SAVE_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_SAVE_WAIT: Duration = Duration::from_secs(30);
-/// How long a token is tried to be stored after the last client is gone.
-const SAVE_ALONE: Duration = Duration::from_secs(10 * 60);
+const FIRST_COMMIT_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_COMMIT_WAIT: Duration = Duration::from_secs(30);
+/// How long storing a token is retried after the last client is gone.
+const COMMIT_ALONE: Duration = Duration::from_secs(10 * 60);
 
 /// A token that is obtained and not yet stored.
 #[derive(Clone)]
@@ -25,17 +28,47 @@ pub(super) struct PendingCommit {
     stored: StoredToken,
     source: TokenSource,
     lifetime: Lifetime,
-    /// A new sign-in: it comes after whatever the store holds.
-    begins: bool,
+    kind: CommitKind,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CommitKind {
+    /// The next generation of a sign-in.
+    Renewal,
+    /// The next generation of a sign-in that was given in code. The store may hold an earlier sign-in.
+    FirstRenewal,
+    /// A new sign-in, which comes after whatever the store holds when it is made.
+    SignIn,
+}
+
+/// Whether a task retries the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Committer {
+    Idle,
+    Running,
+}
+
+/// What comparing with the store found.
+pub(super) enum CommitOutcome {
+    /// The newer of the two tokens is in use.
+    Settled,
+    /// The token in use is a new sign-in that the store lacks.
+    NewSignIn(PendingCommit),
 }
 
 impl PendingCommit {
-    fn new(claim: Claim, token: &Token, lifetime: Lifetime) -> Self {
-        Self { claim, stored: token.to_stored(), source: token.source, lifetime, begins: false }
+    fn new(claim: Claim, token: &Token, lifetime: Lifetime, kind: CommitKind) -> Self {
+        let stored = token.to_stored();
+        Self { claim, stored, source: token.source, lifetime, kind, failures: 0 }
     }
 
-    pub(super) fn generation(&self) -> u64 {
-        self.stored.generation
+    pub(super) fn version(&self) -> Version {
+        self.stored.version()
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
     }
 
     fn token(&self) -> Token {
@@ -47,212 +80,308 @@ impl PendingCommit {
             ..Token::from_stored(&self.stored)
         }
     }
-}
 
-/// Says that no one saves any more, also where the runtime dropped the task.
-struct Saving<'a>(&'a Inner);
-
-impl Drop for Saving<'_> {
-    fn drop(&mut self) {
-        self.0.state().saving = false;
+    /// Returns the commit with a number after the stored sign-in, where this one is newer though its number is not.
+    ///
+    /// Numbers are times. One that lies in the future was given by a clock that was ahead.
+    fn numbered_after(&self, stored: &StoredToken) -> Option<Self> {
+        let is_newer = match self.kind {
+            CommitKind::Renewal => false,
+            CommitKind::FirstRenewal => {
+                self.stored.seed.as_ref().is_some_and(|seed| !stored.knows(seed))
+            }
+            CommitKind::SignIn => self.failures == 0 || stored.sign_in > millis(wall_now()),
+        };
+        is_newer.then(|| {
+            let mut known = stored.known_to_successor();
+            for fingerprint in &self.stored.known {
+                remember(&mut known, fingerprint.clone());
+            }
+            let sign_in = next_sign_in(stored);
+            let generation = stored.generation.max(self.stored.generation) + 1;
+            let stored = StoredToken { sign_in, generation, known, ..self.stored.clone() };
+            Self { stored, kind: CommitKind::SignIn, ..self.clone() }
+        })
     }
 }
 
-impl Inner {
-    /// Stores a new token, then uses it. It is in the keeper's care before anything can go wrong.
+/// Returns the number of a sign-in, or a sign-out, that is made now and follows the stored one.
+pub(in crate::auth) fn next_sign_in(stored: &StoredToken) -> u64 {
+    millis(wall_now()).max(stored.sign_in + 1)
+}
+
+/// Marks the committer as gone, also where the runtime dropped its task.
+struct CommitterGuard<'a>(&'a ManagerInner);
+
+impl Drop for CommitterGuard<'_> {
+    fn drop(&mut self) {
+        self.0.write().committer = Committer::Idle;
+    }
+}
+
+impl ManagerInner {
+    /// Stores a new token, then uses it. It is kept as pending before anything can fail.
     pub(super) async fn keep(&self, claim: Option<Claim>, token: Token, lifetime: Lifetime) {
-        let claim = claim.unwrap_or_else(|| {
-            Claim::new(self.key.clone(), token.generation.saturating_sub(1), 0, 0)
-        });
-        let unsaved = PendingCommit::new(claim, &token, lifetime);
-        self.state().unsaved = Some(unsaved.clone());
-        self.settle(unsaved).await;
+        let claim = claim.unwrap_or_else(|| self.no_claim(token.generation.saturating_sub(1)));
+        let pending = {
+            let mut state = self.write();
+            let is_first = state.token.is_given() && token.sign_in == 0;
+            let kind = if is_first { CommitKind::FirstRenewal } else { CommitKind::Renewal };
+            let pending = PendingCommit::new(claim, &token, lifetime, kind);
+            state.pending = Some(pending.clone());
+            pending
+        };
+        self.commit(pending).await;
     }
 
     /// Stores and uses the first token of a new sign-in.
-    pub(in super::super) async fn begin(self: &Arc<Self>, token: Token, lifetime: Lifetime) {
-        let claim = Claim::new(self.key.clone(), token.generation.saturating_sub(1), 0, 0);
-        let unsaved = PendingCommit { begins: true, ..PendingCommit::new(claim, &token, lifetime) };
-        self.state().unsaved = Some(unsaved.clone());
-        self.settle(unsaved).await;
-        self.ensure_saving();
+    pub(super) async fn begin(self: &Arc<Self>, token: Token, lifetime: Lifetime) {
+        let claim = self.no_claim(token.generation.saturating_sub(1));
+        let pending = PendingCommit::new(claim, &token, lifetime, CommitKind::SignIn);
+        self.write().pending = Some(pending.clone());
+        self.commit(pending).await;
+        self.ensure_committing();
     }
 
-    /// One try to store a token; it is used whatever comes of it, unless another one was first.
-    pub(super) async fn settle(&self, mut unsaved: PendingCommit) {
-        while let Some(newer) = self.try_to_settle(&unsaved).await {
-            unsaved.stored.generation = newer + 1;
-            self.state().unsaved = Some(unsaved.clone());
+    pub(super) fn no_claim(&self, generation: u64) -> Claim {
+        Claim::new(self.store.key().clone(), generation, 0, 0)
+    }
+
+    /// Tries once to store a token. It is used whatever the result is, unless the store holds a newer one.
+    pub(super) async fn commit(&self, mut pending: PendingCommit) {
+        loop {
+            match self.store.commit(&pending.claim, &pending.stored).await {
+                Ok(Committed::Saved) => {
+                    events::stored(pending.version().generation);
+                    self.install(pending.token());
+                    self.committed(&pending);
+                }
+                Ok(Committed::Superseded(stored)) => {
+                    let still_pending = self.read().pending.is_some();
+                    if let Some(renumbered) =
+                        pending.numbered_after(&stored).filter(|_| still_pending)
+                    {
+                        pending = renumbered;
+                        self.write().pending = Some(pending.clone());
+                        continue;
+                    }
+                    self.adopt(&stored, Tie::StoreWins);
+                    self.committed(&pending);
+                }
+                Err(error) => {
+                    self.install(pending.token());
+                    if let Some(present) = self.write().pending.as_mut() {
+                        present.failures = present.failures.saturating_add(1);
+                    }
+                    self.store_failed("commit", error);
+                }
+            }
+            return;
         }
     }
 
-    /// The generation that a new sign-in still has to pass.
-    async fn try_to_settle(&self, unsaved: &PendingCommit) -> Option<u64> {
-        match ask_store(self.store.commit(&unsaved.claim, &unsaved.stored)).await {
-            Ok(Committed::Saved) => {
-                events::stored(unsaved.generation());
-                self.install(unsaved.token());
-                self.settled(unsaved);
-            }
-            Ok(Committed::Superseded(stored)) if unsaved.begins => return Some(stored.generation),
-            Ok(Committed::Superseded(stored)) => {
-                self.take_up(&stored, true);
-                self.settled(unsaved);
-            }
-            Err(error) => {
-                self.install(unsaved.token());
-                self.state().store_behind = true;
-                self.store_failed("commit", error);
-            }
+    fn committed(&self, committed: &PendingCommit) {
+        let mut state = self.write();
+        if state.pending.as_ref().is_some_and(|other| other.version() <= committed.version()) {
+            state.pending = None;
         }
-        None
+        let generation = committed.version().generation;
+        state.lease = state.lease.take().filter(|lease| lease.claim.generation() >= generation);
     }
 
-    fn settled(&self, unsaved: &PendingCommit) {
-        let mut state = self.state();
-        if state.unsaved.as_ref().is_some_and(|other| other.generation() <= unsaved.generation()) {
-            state.unsaved = None;
-            state.store_behind = false;
-        }
-        state.claim =
-            state.claim.take().filter(|(claim, _)| claim.generation() >= unsaved.generation());
-    }
-
-    /// Keeps trying to store what is not stored.
-    pub(super) async fn save(self: &Arc<Self>) {
+    /// Retries until nothing is pending.
+    pub(super) async fn keep_committing(self: &Arc<Self>) {
         {
-            let mut state = self.state();
-            if state.saving || state.unsaved.is_none() {
+            let mut state = self.write();
+            if state.committer == Committer::Running || state.pending.is_none() {
                 return;
             }
-            state.saving = true;
+            state.committer = Committer::Running;
         }
-        let _saving = Saving(self);
-        let mut backoff = Backoff::new(FIRST_SAVE_WAIT, LONGEST_SAVE_WAIT);
+        let _guard = CommitterGuard(self);
+        let mut backoff = Backoff::new(FIRST_COMMIT_WAIT, LONGEST_COMMIT_WAIT);
         let mut alone_since = None;
-        while self.state().unsaved.is_some() {
-            sleep(backoff.next_wait().max(FIRST_SAVE_WAIT / 4)).await;
-            // The next refresh may have brought a newer one.
-            let Some(unsaved) = self.state().unsaved.clone() else {
+        while self.read().pending.is_some() {
+            sleep(backoff.next_wait().max(FIRST_COMMIT_WAIT / 4)).await;
+            // The next refresh may have obtained a newer one.
+            let Some(pending) = self.read().pending.clone() else {
                 return;
             };
             if Arc::strong_count(self) > 1 {
                 alone_since = None;
-            } else if alone_since.get_or_insert_with(Instant::now).elapsed() > SAVE_ALONE {
+            } else if alone_since.get_or_insert_with(Instant::now).elapsed() > COMMIT_ALONE {
                 return;
             }
-            self.settle(unsaved).await;
+            self.commit(pending).await;
         }
     }
 
-    /// A saver whose runtime ended has a successor.
-    pub(super) fn ensure_saving(self: &Arc<Self>) {
-        let idle = {
-            let state = self.state();
-            state.unsaved.is_some() && !state.saving
+    /// Starts a task that retries, where there is none any more.
+    pub(super) fn ensure_committing(self: &Arc<Self>) {
+        let is_needed = {
+            let state = self.read();
+            state.pending.is_some() && state.committer == Committer::Idle
         };
-        if let (true, Ok(handle)) = (idle, Handle::try_current()) {
-            let inner = Arc::clone(self);
-            handle.spawn(async move { inner.save().await });
+        if let (true, Ok(runtime)) = (is_needed, Handle::try_current()) {
+            let manager = Arc::clone(self);
+            runtime.spawn(async move { manager.keep_committing().await });
         }
     }
 
-    /// Takes up a newer token of the store's.
-    pub(super) fn adopt(&self, stored: &StoredToken) {
-        self.take_up(stored, false);
+    /// Compares the token in use with the stored one, and uses the newer.
+    pub(super) fn compare_with_stored(&self, stored: &StoredToken) -> CommitOutcome {
+        let relation = GivenToken::compare(&self.read().token, stored);
+        match relation {
+            GivenToken::NotGiven => self.adopt(stored, Tie::OursWins),
+            GivenToken::Known => self.adopt(stored, Tie::StoreWins),
+            GivenToken::Kept => self.write().token.generation = stored.generation,
+            GivenToken::NewSignIn => return self.begin_given(stored),
+        }
+        CommitOutcome::Settled
     }
 
-    fn take_up(&self, stored: &StoredToken, in_place_of_ours: bool) {
+    /// Numbers the sign-in that was given in code after the stored one.
+    fn begin_given(&self, stored: &StoredToken) -> CommitOutcome {
+        let mut state = self.write();
+        let ManagedToken { token, pending, .. } = &mut *state;
+        token.sign_in = next_sign_in(stored);
+        token.generation = stored.generation + 1;
+        token.known = stored.known_to_successor();
+        let none = || Lifetime::new(Moment::now(), Duration::ZERO);
+        let lifetime = token.access.as_ref().map_or_else(none, |access| access.validity());
+        let claim = self.no_claim(stored.generation);
+        let commit = PendingCommit::new(claim, token, lifetime, CommitKind::SignIn);
+        *pending = Some(commit.clone());
+        CommitOutcome::NewSignIn(commit)
+    }
+
+    fn adopt(&self, stored: &StoredToken, tie: Tie) {
         let newer = (!stored.ended).then(|| {
             let mut token = Token::from_stored(stored);
             token.fit(self.options.owner);
             token
         });
-        // Wiped when no reader waits for it.
-        let mut replaced = None;
+        let replaced;
         {
-            let mut held = self.token_mut();
-            let least = if in_place_of_ours { held.generation } else { held.generation + 1 };
-            if stored.generation < least {
+            let mut state = self.write();
+            let held = &mut state.token;
+            let is_older = match tie {
+                Tie::OursWins => stored.version() <= held.version(),
+                Tie::StoreWins => stored.version() < held.version(),
+            };
+            if is_older {
                 return;
             }
             if let Some(token) = newer {
-                replaced = Some(std::mem::replace(&mut *held, token));
-            } else if is_given_anew(&held, stored) {
-                // The old sign-in is over, and the user has connected again since.
-                held.generation = stored.generation;
+                replaced = Some(std::mem::replace(held, token));
             } else {
-                let error = connect_again(
+                let error = Error::reauthorization_required(
                     "their sign-in is over: its refresh token was refused, or they were signed out",
                 );
-                end(&mut held, stored.generation, error, self.options.owner);
+                end(held, stored.version(), error, self.options.owner);
+                replaced = None;
             }
         }
+        // Wiped outside the lock.
         drop(replaced);
         events::adopted(stored.generation);
         self.wake.notify_one();
     }
 
-    /// The refresh token is dead. False where there is another way to go on.
-    pub(super) async fn give_up(&self, claim: Option<Claim>, error: Error) -> Result<bool, Error> {
+    /// Handles a dead refresh token: the sign-in ends, or there is another way to go on.
+    pub(super) async fn give_up(
+        self: &Arc<Self>,
+        claim: Option<Claim>,
+        error: Error,
+    ) -> Result<SpendOutcome> {
         if self.options.owner == Owner::App {
-            self.token_mut().refresh = None;
+            self.write().token.refresh = None;
             self.note_failure(&error);
-            return Ok(false);
+            return Ok(SpendOutcome::TryAgain);
         }
         let Some(claim) = claim else {
             return Err(error);
         };
+        let held = self.read().token.to_stored();
         let stored = StoredToken {
             generation: claim.generation() + 1,
+            known: held.known_to_successor(),
             refresh: None,
             ended: true,
+            refused: true,
             expires_at: SystemTime::now(),
-            ..self.token().to_stored()
+            ..held
         };
-        // So that no other process spends it once more.
-        match ask_store(self.store.commit(&claim, &stored)).await {
+        // Stored, so that no other process spends it once more.
+        match self.store.commit(&claim, &stored).await {
             Ok(Committed::Superseded(newer)) => {
-                self.adopt(&newer);
-                return Ok(false);
+                self.adopt(&newer, Tie::StoreWins);
+                return Ok(SpendOutcome::TryAgain);
             }
-            Ok(Committed::Saved) => self.state().claim = None,
+            Ok(Committed::Saved) => self.write().lease = None,
             Err(error) => self.store_failed("commit", error),
         }
         events::ended(stored.generation, &error);
-        end(&mut self.token_mut(), stored.generation, error.clone(), self.options.owner);
+        end(&mut self.write().token, stored.version(), error.clone(), self.options.owner);
         Err(error)
     }
 
-    /// Nothing was spent: others need not wait for the claim to run out.
+    /// Gives a claim back whose refresh token was not spent: others need not wait until it expires.
     pub(super) async fn release(&self, claim: Option<Claim>) {
-        self.state().claim = None;
+        self.write().lease = None;
         if let Some(claim) = claim
-            && let Err(error) = ask_store(self.store.release(&claim)).await
+            && let Err(error) = self.store.release(&claim).await
         {
             self.store_failed("release", error);
         }
     }
 
     pub(super) fn store_failed(&self, call: &'static str, error: StoreError) {
-        let error = Error::new(ErrorKind::TokenStore, Outcome::NotDone, "the token store failed")
-            .with_source(error);
+        let error = Error::token_store(error);
         events::store_failed(call, &error);
         self.note_failure(&error);
     }
 }
 
-/// The access token in hand serves as long as it lives; there will be no other.
-pub(super) fn end(token: &mut Token, generation: u64, error: Error, owner: Owner) {
-    token.generation = generation;
+/// Which of two tokens with the same version is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tie {
+    OursWins,
+    StoreWins,
+}
+
+/// How a token that was given in code relates to the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GivenToken {
+    NotGiven,
+    /// The stored sign-in is the same one, or a later one of the same user.
+    Known,
+    /// It cannot be renewed, and neither can the stored one.
+    Kept,
+    /// The store never saw it.
+    NewSignIn,
+}
+
+impl GivenToken {
+    fn compare(held: &Token, stored: &StoredToken) -> Self {
+        if !held.is_given() {
+            return Self::NotGiven;
+        }
+        match &held.seed {
+            Some(seed) if !stored.knows(seed) => Self::NewSignIn,
+            Some(_) => Self::Known,
+            // An access token alone replaces no sign-in that can be renewed.
+            None if stored.ended => Self::Kept,
+            None => Self::Known,
+        }
+    }
+}
+
+/// Ends a sign-in. The access token is used while it is valid; there will be no other.
+pub(super) fn end(token: &mut Token, version: Version, error: Error, owner: Owner) {
+    token.sign_in = version.sign_in;
+    token.generation = version.generation;
     token.refresh = None;
     token.ended = Some(error);
     token.fit(owner);
-}
-
-/// True where what was given in code is not the beginning of the sign-in that the store saw the end of.
-fn is_given_anew(held: &Token, stored: &StoredToken) -> bool {
-    let given =
-        !held.loaded && held.generation == 0 && (held.refresh.is_some() || held.access.is_some());
-    given && (held.seed.is_none() || held.seed != stored.seed)
 }

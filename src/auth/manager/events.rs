@@ -4,8 +4,8 @@ use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
-use super::super::grant::{ExchangeError, Grant};
-use super::super::token::Token;
+use crate::auth::grant::{ExchangeError, Grant};
+use crate::auth::token::Token;
 use crate::error::Error;
 
 const TARGET: &str = "payman_sdk::token";
@@ -15,14 +15,19 @@ pub(super) fn span() -> Span {
     tracing::info_span!(target: TARGET, "token", generation = Empty, outcome = Empty, duration_ms = Empty)
 }
 
-pub(super) fn landed<T>(span: Span, generation: u64, landed: &Result<T, Error>, started: Instant) {
+pub(super) fn refresh_completed<T>(
+    span: Span,
+    generation: u64,
+    result: &Result<T, Error>,
+    started: Instant,
+) {
     span.record("generation", generation);
-    span.record("outcome", if landed.is_ok() { "renewed" } else { "failed" });
+    span.record("outcome", if result.is_ok() { "renewed" } else { "failed" });
     span.record("duration_ms", millis_since(started));
 }
 
 /// Obtained, or refreshed.
-pub(in super::super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
+pub(in crate::auth) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     let outcome = if grant.is_refresh() { "refreshed" } else { "obtained" };
     tracing::info!(
         target: TARGET,
@@ -35,7 +40,7 @@ pub(in super::super) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     );
 }
 
-pub(in super::super) fn failed(
+pub(in crate::auth) fn failed(
     grant: &Grant,
     generation: u64,
     failed: &ExchangeError,

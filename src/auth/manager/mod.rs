@@ -1,16 +1,17 @@
-//! Keeps one token fresh for all who ask for it.
+//! Keeps one token fresh for all callers.
 //!
-//! * A caller with a fresh token takes what is published beside the lock ([`held`]) and leaves.
-//! * Everything that reaches the network or the store is a *flight*: one task, at most one at a time, that all callers
-//!   without a token wait for. It belongs to none of them, and holds the keeper until what it brought is stored.
-//! * The *background task* starts a flight before the token expires. It holds the keeper weakly, and lives on the runtime
-//!   of whoever came first; if that runtime ends or stands still, the next caller's takes over.
+//! * A caller takes the published access token ([`published`]) while it is fresh.
+//! * Everything that uses the network or the store runs in a *refresh*: one task, at most one at a time, that all callers
+//!   without a token wait for ([`single_flight`]). It belongs to none of them, and holds the manager until its token is
+//!   stored ([`commit`]).
+//! * The *background task* starts a refresh before the token expires. It holds the manager weakly and runs on the
+//!   runtime of the first caller; where that runtime ends or stands still, the next caller's takes over.
 //!
-//! Locks are held for a few instructions, never across an `.await`.
+//! There is one lock. It is held for a few instructions, never across an `.await`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
 
 use futures::future::{Either, ready};
@@ -18,35 +19,43 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::clock::{Deadline, Moment};
 use super::grant::Exchange;
-use super::store::{Owner, TokenKey, TokenStore};
+use super::store::{Claim, Owner, TokenKey, TokenStore, Version};
 pub(crate) use super::token::RequestToken;
-use super::token::{
-    Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus, to_system,
-};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use super::token::{Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus};
+use crate::error::{Error, Result};
 
 mod background;
+mod close;
 mod commit;
 pub(super) mod events;
 mod published;
+mod rate_limit;
 pub(super) mod refresh;
 mod sign_out;
 mod single_flight;
+pub(super) mod store_calls;
 
 #[cfg(test)]
 mod tests;
 
-use commit::PendingCommit;
-use published::{PublishedToken, Writing};
-use single_flight::{RefreshState, STALL};
+use background::BackgroundTask;
+pub(super) use commit::next_sign_in;
+use commit::{Committer, PendingCommit};
+use published::{PublishedToken, TokenWriteGuard};
+use rate_limit::RateLimit;
+use single_flight::{JoinedRefresh, RefreshPhase, RefreshState, RetrySchedule};
+use store_calls::CheckedStore;
 
-/// How often a caller may find that the flight it waited for brought nothing that can be sent.
-const FLIGHTS_PER_CALLER: u32 = 8;
+/// How often a caller waits for a refresh that ends without a token that can be sent.
+const REFRESHES_PER_CALLER: u32 = 8;
+/// How late the background task may be before a caller's runtime takes over.
+const LATE: Duration = Duration::from_secs(2);
 
-/// Lends tokens. Cheap to clone: clones request_token the same token.
+/// Provides tokens. Cheap to clone; clones share one token.
 #[derive(Clone)]
-pub(crate) struct TokenManager(Arc<Inner>);
+pub(crate) struct TokenManager(Arc<ManagerInner>);
 
 /// How a token may be renewed.
 #[derive(Clone, Copy, Debug)]
@@ -54,23 +63,85 @@ pub(crate) struct Options {
     pub(crate) owner: Owner,
     /// How often a refresh token whose reply was lost is tried again.
     pub(crate) lost_refresh_retries: u32,
+    pub(crate) background: BackgroundRefresh,
 }
 
-struct Inner {
-    held: PublishedToken,
+/// Whether tokens are refreshed before they expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackgroundRefresh {
+    Enabled,
+    /// Tokens are refreshed when a caller needs one.
+    Disabled,
+}
+
+struct ManagerInner {
+    token: PublishedToken,
     options: Options,
     exchange: Arc<dyn Exchange>,
-    store: Arc<dyn TokenStore>,
-    key: TokenKey,
-    state: Mutex<RefreshState>,
-    /// False also where the runtime of the background task is gone: its guard says so.
-    tended: AtomicBool,
-    /// Tells the background task that the token changed, or that the keeper is gone.
+    store: CheckedStore,
+    /// Whether the background task runs: read by every caller, so that it is outside the lock.
+    has_background: AtomicBool,
+    /// Tells the background task that the token changed, or that the manager is gone.
     wake: Arc<Notify>,
 }
 
+/// Everything that is decided together, under one lock. It outlives the task of a refresh, so that the next one knows
+/// where a runtime's end interrupted it.
+pub(super) struct ManagedToken {
+    token: Token,
+    refresh: RefreshState,
+    /// The number of refreshes so far.
+    refreshes: u64,
+    schedule: RetrySchedule,
+    rate: RateLimit,
+    lease: Option<Lease>,
+    unknown_spends: UnknownSpends,
+    pending: Option<PendingCommit>,
+    committer: Committer,
+    background: BackgroundTask,
+    last_failure: Option<TokenFailure>,
+}
+
+/// A claim, and until when it is surely ours.
+#[derive(Clone)]
+struct Lease {
+    claim: Claim,
+    until: Deadline,
+}
+
+/// How many spends of one version's refresh token have an unknown outcome.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnknownSpends {
+    version: Version,
+    count: u32,
+}
+
+impl UnknownSpends {
+    fn of(self, version: Version) -> u32 {
+        if self.version == version { self.count } else { 0 }
+    }
+}
+
+impl ManagedToken {
+    fn new(token: Token) -> Self {
+        Self {
+            token,
+            refresh: RefreshState::Idle,
+            refreshes: 0,
+            schedule: RetrySchedule::default(),
+            rate: RateLimit::default(),
+            lease: None,
+            unknown_spends: UnknownSpends::default(),
+            pending: None,
+            committer: Committer::Idle,
+            background: BackgroundTask::default(),
+            last_failure: None,
+        }
+    }
+}
+
 impl TokenManager {
-    /// No runtime is needed, and nothing is sent.
+    /// Creates a manager. It needs no runtime, and sends nothing.
     pub(crate) fn new(
         options: Options,
         exchange: Arc<dyn Exchange>,
@@ -79,19 +150,17 @@ impl TokenManager {
         mut token: Token,
     ) -> Self {
         token.fit(options.owner);
-        Self(Arc::new(Inner {
-            held: PublishedToken::new(token),
+        Self(Arc::new(ManagerInner {
+            token: PublishedToken::new(ManagedToken::new(token)),
             options,
             exchange,
-            store,
-            key,
-            state: Mutex::default(),
-            tended: AtomicBool::new(false),
+            store: CheckedStore::new(store, key),
+            has_background: AtomicBool::new(false),
             wake: Arc::default(),
         }))
     }
 
-    /// A valid token. Errors say that nothing of the ask was done.
+    /// Returns a valid token. Its errors say that nothing of the ask was done.
     pub(crate) fn request_token_until(
         &self,
         deadline: Instant,
@@ -104,11 +173,11 @@ impl TokenManager {
         self.request_token_until(Instant::now() + LONGEST).await
     }
 
-    /// The server refused the token of this generation (HTTP 401); a newer one stays.
+    /// Notes that the server refused the token of this generation (HTTP 401). A newer one is kept.
     pub(crate) fn refuse(&self, generation: u64) {
-        let inner = &self.0;
         {
-            let mut token = inner.token_mut();
+            let mut state = self.0.write();
+            let token = &mut state.token;
             if token.refused
                 || token.access.as_ref().is_none_or(|access| access.serial != generation)
             {
@@ -119,47 +188,43 @@ impl TokenManager {
         events::refused(generation);
     }
 
-    /// A valid token, for the caller's own use.
+    /// Returns a valid token for the caller's own use.
     pub(crate) async fn access_token(&self) -> Result<AccessToken> {
         self.obtain(Access::to_public, Instant::now() + LONGEST).await
     }
 
-    /// The present refresh token.
+    /// Returns the present refresh token.
     pub(crate) fn refresh_token(&self) -> Option<SecretString> {
-        self.0.token().refresh.clone()
+        self.0.read().token.refresh.clone()
     }
 
-    /// True where there is no access token that can be sent as things stand.
+    /// Returns true where there is no access token that can be sent right now.
     pub(crate) fn is_expired(&self) -> bool {
-        self.0.token().usable(Instant::now()).is_none()
+        self.0.read().token.usable(Moment::now()).is_none()
     }
 
-    /// How things stand.
     pub(crate) fn status(&self) -> TokenStatus {
-        let (last_failure, store_behind) = {
-            let state = self.0.state();
-            (state.last_failure.clone(), state.store_behind)
-        };
-        let token = self.0.token();
+        let state = self.0.read();
+        let token = &state.token;
         TokenStatus {
-            usable: token.usable(Instant::now()).is_some(),
-            expires_at: token.access.as_ref().map(|access| to_system(access.expires())),
+            usable: token.usable(Moment::now()).is_some(),
+            expires_at: token.access.as_ref().map(|access| access.expires().wall()),
             scopes: token.scopes(),
             source: token.source,
             generation: token.generation,
             reauthorization_required: self.0.options.owner == Owner::User
                 && (token.ended.is_some() || (token.loaded && token.refresh.is_none())),
-            store_behind,
-            last_failure,
+            store_behind: state.pending.as_ref().is_some_and(PendingCommit::has_failed),
+            last_failure: state.last_failure.clone(),
         }
     }
 
-    /// Takes up the first token of a new sign-in.
+    /// Stores and uses the first token of a new sign-in.
     pub(super) async fn begin(&self, token: Token, lifetime: Lifetime) {
         self.0.begin(token, lifetime).await;
     }
 
-    /// Ready at once for nearly every caller: the rest of the way is not even put together then.
+    /// Returns a future that is ready at once for nearly every caller; the slow path is not even built then.
     fn obtain<T>(
         &self,
         take: impl Fn(&Access) -> T,
@@ -167,131 +232,127 @@ impl TokenManager {
     ) -> impl Future<Output = Result<T>> {
         match self.0.take_usable(&take) {
             Some(taken) => Either::Left(ready(Ok(taken))),
-            None => Either::Right(self.0.obtain_by_flight(take, deadline)),
+            None => Either::Right(self.0.obtain_by_refresh(take, deadline)),
         }
     }
 }
 
-/// How late the background task may be before a caller's runtime takes over.
-const LATE: Duration = Duration::from_secs(2);
-
-impl Inner {
-    fn token(&self) -> RwLockReadGuard<'_, Token> {
-        self.held.read()
+impl ManagerInner {
+    fn read(&self) -> RwLockReadGuard<'_, ManagedToken> {
+        self.token.read()
     }
 
-    fn token_mut(&self) -> Writing<'_> {
-        self.held.write()
+    fn write(&self) -> TokenWriteGuard<'_> {
+        self.token.write()
     }
 
-    fn state(&self) -> MutexGuard<'_, RefreshState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The way that nearly every caller takes.
+    /// The fast path.
     fn take_usable<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Option<T> {
-        let now = Instant::now();
-        let (taken, late) = {
-            let sendable = self.held.sendable();
+        let now = Moment::now();
+        let (taken, is_late) = {
+            let sendable = self.token.sendable();
             let access = sendable.as_ref().filter(|access| access.is_alive(now))?;
-            (
-                take(access),
-                access.refresh_at().is_some_and(|at| now > at && now.duration_since(at) > LATE),
-            )
+            let late = |at: Instant| now.monotonic.saturating_duration_since(at) > LATE;
+            (take(access), access.refresh_at().is_some_and(late))
         };
-        if late || !self.tended.load(Ordering::Relaxed) {
-            self.tend(late);
+        if is_late || !self.has_background.load(Ordering::Relaxed) {
+            self.ensure_background(is_late);
         }
         Some(taken)
     }
 
-    #[cold]
-    fn tend(self: &Arc<Self>, late: bool) {
-        let waits = late && {
-            let (state, now) = (self.state(), Instant::now());
-            state.is_flying()
-                || [state.retry_at, state.tended_since].iter().flatten().any(|at| now < *at + LATE)
-        };
-        if !waits {
-            self.start_background();
-        }
-    }
-
-    async fn obtain_by_flight<T>(
+    async fn obtain_by_refresh<T>(
         self: &Arc<Self>,
         take: impl Fn(&Access) -> T,
         deadline: Instant,
     ) -> Result<T> {
-        for _ in 0..FLIGHTS_PER_CALLER {
-            let handle = match self.join_flight() {
-                Ok(handle) => handle,
-                Err(error) => return self.take_usable(&take).ok_or_else(|| error.clone()),
+        let (mut without_token, mut ended_early) = (0, 0);
+        while without_token < REFRESHES_PER_CALLER && ended_early < REFRESHES_PER_CALLER {
+            let JoinedRefresh { handle, patience } = match self.join_refresh() {
+                Ok(joined) => joined,
+                Err(error) => return self.usable_after_failure(error, take),
             };
-            if !self.tended.load(Ordering::Relaxed) {
-                self.tend(false);
+            if !self.has_background.load(Ordering::Relaxed) {
+                self.ensure_background(false);
             }
-            // There may be thousands who wait.
-            let until = deadline.min(Instant::now() + STALL);
+            let until = deadline.min(Instant::now() + patience);
             match timeout_at(until, handle).await {
-                // What a flight brought is lent to those who waited for it, however short it lives: the server decides.
+                // What a refresh brought is given to those who waited for it, however short it lives: the server
+                // decides.
                 Ok(Ok(Ok(()))) => {
-                    if let Some(access) = &*self.held.sendable() {
+                    if let Some(access) = &*self.token.sendable() {
                         return Ok(take(access));
                     }
+                    without_token += 1;
                 }
-                Ok(Ok(Err(error))) => return self.take_usable(&take).ok_or_else(|| error.clone()),
-                Err(_) if until == deadline => return Err(waited_too_long()),
-                // The runtime that it flew on is gone, or stands still: on to one of our own.
-                Ok(Err(_)) | Err(_) => {}
+                Ok(Ok(Err(error))) => return self.usable_after_failure(error, take),
+                // The runtime of the refresh is gone: another one is started on this one.
+                Ok(Err(_)) => ended_early += 1,
+                Err(_) if until == deadline => return Err(self.deadline_passed()),
+                // It may stand still. Joining it again tells.
+                Err(_) => {}
             }
         }
-        Err(Error::new(
-            ErrorKind::Auth,
-            Outcome::NotDone,
-            "the server refuses each token as soon as it was obtained",
-        ))
+        Err(if ended_early == 0 {
+            Error::refreshed_tokens_refused()
+        } else {
+            Error::refresh_ended_early()
+        })
     }
 
-    /// Replaces the token, unless there is a newer one. Readers do not wait while the old one is wiped.
+    /// Returns the token that can be sent although a refresh failed, or the error. A token that only the user can renew
+    /// was refused by the server just before.
+    fn usable_after_failure<T>(
+        self: &Arc<Self>,
+        error: Error,
+        take: impl Fn(&Access) -> T,
+    ) -> Result<T> {
+        if error.is_reauthorization_required() {
+            return Err(error);
+        }
+        self.take_usable(take).ok_or(error)
+    }
+
+    fn deadline_passed(&self) -> Error {
+        let phase = self.read().refresh.running().map(|refresh| refresh.phase);
+        match phase {
+            Some(RefreshPhase::WaitingForHolder) => Error::token_claim_held(),
+            Some(RefreshPhase::Working) | None => Error::token_wait_timed_out(),
+        }
+    }
+
+    /// Replaces the token, unless there is a newer one. The old one is wiped outside the lock.
     fn install(&self, mut token: Token) {
         token.fit(self.options.owner);
         let replaced = {
-            let mut held = self.token_mut();
-            if token.generation <= held.generation {
+            let mut state = self.write();
+            if token.version() <= state.token.version() {
                 return;
             }
-            std::mem::replace(&mut *held, token)
+            std::mem::replace(&mut state.token, token)
         };
         drop(replaced);
         self.wake.notify_one();
     }
 
     fn note_failure(&self, error: &Error) {
-        self.state().last_failure =
-            Some(TokenFailure { at: SystemTime::now(), error: error.clone() });
+        let failure = TokenFailure { at: SystemTime::now(), error: error.clone() };
+        self.write().last_failure = Some(failure);
     }
 }
 
-fn waited_too_long() -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        Outcome::NotDone,
-        "the deadline passed while waiting for a token",
-    )
-}
-
-impl Drop for Inner {
+impl Drop for ManagerInner {
     fn drop(&mut self) {
         self.wake.notify_one();
     }
 }
 
-/// By hand: tokens are secrets.
+/// Written by hand, because tokens are secrets.
 impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenManager")
-            .field("key", &self.0.key)
-            .field("token", &*self.0.token())
+            .field("key", self.0.store.key())
+            .field("token", &self.0.read().token)
             .finish_non_exhaustive()
     }
 }

@@ -1,66 +1,72 @@
-//! The token in hand: decided over under a lock, read without one.
+//! The state of the manager under its one lock, and the access token that is published next to it.
 //!
-//! Nearly every caller wants no more than the access token that can be sent. That is published beside the lock by
-//! each write, before the lock is free again: readers wait for no writer, and one that was put to sleep holds up none.
+//! Most callers only need the access token that can be sent. Each write publishes it before it releases the lock, so
+//! that readers wait for no writer.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::{ArcSwapOption, Guard};
 
-use super::super::token::{Access, Token};
+use super::ManagedToken;
+use crate::auth::token::Access;
 
+/// The token, and the access token that readers take without a lock.
 pub(super) struct PublishedToken {
-    token: Arc<RwLock<Token>>,
-    /// [`Token::sendable`], as of the last write.
+    token: Arc<RwLock<ManagedToken>>,
+    /// [`Token::sendable`](crate::auth::token::Token::sendable), as of the last write.
     sendable: ArcSwapOption<Access>,
 }
 
 impl PublishedToken {
-    pub(super) fn new(token: Token) -> Self {
-        let sendable = ArcSwapOption::new(token.sendable().cloned());
+    pub(super) fn new(token: ManagedToken) -> Self {
+        let sendable = ArcSwapOption::new(token.token.sendable().cloned());
         Self { token: Arc::new(RwLock::new(token)), sendable }
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, Token> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, ManagedToken> {
         self.token.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write(&self) -> Writing<'_> {
-        Writing {
+    pub(super) fn write(&self) -> TokenWriteGuard<'_> {
+        TokenWriteGuard {
             token: self.token.write().unwrap_or_else(PoisonError::into_inner),
-            sendable: &self.sendable,
+            published: &self.sendable,
         }
     }
 
-    /// The access token, where nothing but its age speaks against sending it.
+    /// Returns the access token, unless there is another reason than its age not to send it.
     pub(super) fn sendable(&self) -> Guard<Option<Arc<Access>>> {
         self.sendable.load()
     }
 }
 
-/// The right to change the token. What came of it is published at the end.
-pub(super) struct Writing<'a> {
-    token: RwLockWriteGuard<'a, Token>,
-    sendable: &'a ArcSwapOption<Access>,
+/// Exclusive access to the state. The access token is published when it is dropped.
+pub(super) struct TokenWriteGuard<'a> {
+    token: RwLockWriteGuard<'a, ManagedToken>,
+    published: &'a ArcSwapOption<Access>,
 }
 
-impl Deref for Writing<'_> {
-    type Target = Token;
+impl Deref for TokenWriteGuard<'_> {
+    type Target = ManagedToken;
 
-    fn deref(&self) -> &Token {
+    fn deref(&self) -> &ManagedToken {
         &self.token
     }
 }
 
-impl DerefMut for Writing<'_> {
-    fn deref_mut(&mut self) -> &mut Token {
+impl DerefMut for TokenWriteGuard<'_> {
+    fn deref_mut(&mut self) -> &mut ManagedToken {
         &mut self.token
     }
 }
 
-impl Drop for Writing<'_> {
+impl Drop for TokenWriteGuard<'_> {
     fn drop(&mut self) {
-        self.sendable.store(self.token.sendable().cloned());
+        let (published, sendable) = (self.published.load(), self.token.token.sendable());
+        // Most writes concern the refresh only.
+        if published.as_ref().map(Arc::as_ptr) != sendable.map(Arc::as_ptr) {
+            self.published.store(sendable.cloned());
+        }
     }
 }

@@ -1,306 +1,393 @@
-//! What one flight does: catch up with the store, claim, spend, commit.
+//! The steps of one refresh: catch up with the store, claim, spend, commit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::grant::{EXCHANGE_LIMIT, ExchangeError, Fault, Grant, Granted};
-use super::super::store::{Claim, Claimed, Owner, StoreError};
-use super::super::token::{Access, Lifetime, Token, TokenSource};
-use super::single_flight::{Landed, RefreshGuard};
-use super::{Inner, events};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use super::commit::CommitOutcome;
+use super::single_flight::{RefreshGuard, RefreshPhase, RefreshResult};
+use super::{Lease, ManagerInner, UnknownSpends, events};
+use crate::auth::clock::{Deadline, Moment};
+use crate::auth::grant::{EXCHANGE_LIMIT, ExchangeError, Fault, Grant, Granted};
+use crate::auth::store::{
+    Claim, Claimed, Committed, Owner, StoreError, StoredToken, Version, fingerprint, remember,
+};
+use crate::auth::token::{Access, Lifetime, Token, TokenSource};
+use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-/// How long one call of the store may take.
-const STORE_LIMIT: Duration = Duration::from_secs(10);
-/// How often a flight tries where nothing was sent, or the server is busy.
+/// How often a request is tried where nothing was sent, or the server is busy.
 const TRIES: u32 = 3;
-/// What made a reply get lost may take a while to pass. Where the token in hand still serves, the second try waits.
+/// The cause of a lost reply may take a while to pass. Where the present token is still valid, the second try waits.
 const CALM: Duration = Duration::from_secs(10);
-/// The longest wait within a flight; a server that asks for more is left alone, and callers hear of it.
+/// The longest wait within a refresh. A server that asks for more is left alone, and callers get the error.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// A claim with less left than this is not spent on: the exchange could outlive it.
+/// A refresh token is not spent on a claim that ends sooner: the exchange could outlive it.
 const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
+/// How long to wait for other holders: two leases, as one may die right after another.
+const LONGEST_CLAIM_WAIT: Duration = Duration::from_secs(2 * Claim::LEASE.as_secs());
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const SHORTEST_POLL: Duration = Duration::from_millis(15);
-const LOOKS_PER_CLAIM: u32 = 3;
 const LONGEST_POLL: Duration = Duration::from_millis(250);
+/// How often the store is read before the claim is asked for again.
+const LOADS_PER_CLAIM: u32 = 3;
+/// How often a refresh begins anew with a newer token from the store.
+const MAX_ROUNDS: u32 = 16;
 
-/// What came of asking for the right to spend.
-enum Lease {
-    Ours(Claim),
-    /// There is a newer token now.
-    CaughtUp,
-    /// The store fails, and the app's own credentials need no right.
-    None,
+/// One refresh.
+pub(super) struct Renewal<'a> {
+    manager: &'a Arc<ManagerInner>,
+    guard: &'a RefreshGuard,
 }
 
-impl Inner {
-    /// Brings a token, or the reason why there is none.
-    pub(super) async fn renew(self: &Arc<Self>, guard: &RefreshGuard) -> Landed {
-        self.catch_up(guard).await;
-        loop {
-            guard.beat();
-            if self.token().is_fresh(Instant::now()) {
+/// What to send, and for which version.
+struct Plan {
+    version: Version,
+    grant: Grant,
+}
+
+/// The result of asking for the right to spend.
+enum ClaimOutcome {
+    Granted(Claim),
+    /// There is a newer token now.
+    CaughtUp,
+    /// The store fails, and the app's own credentials need no claim.
+    NotNeeded,
+}
+
+/// The result of spending a grant.
+pub(super) enum SpendOutcome {
+    Renewed,
+    /// There is another way to try.
+    TryAgain,
+}
+
+/// Whether a grant may be sent.
+enum MaySpend {
+    Yes,
+    /// The exchange could outlive the claim: claim again.
+    ClaimExpires,
+    /// It was sent too often without an answer.
+    TooManyLost,
+}
+
+/// The token that a server granted.
+pub(crate) struct ObtainedToken {
+    pub(crate) token: Token,
+    /// An access token that cannot be sent, next to a refresh token that must be kept.
+    pub(crate) unusable_access: Option<ExchangeError>,
+}
+
+impl<'a> Renewal<'a> {
+    pub(super) fn new(manager: &'a Arc<ManagerInner>, guard: &'a RefreshGuard) -> Self {
+        Self { manager, guard }
+    }
+
+    /// Obtains a token, or the reason why there is none.
+    pub(super) async fn run(&self) -> RefreshResult {
+        let mut load_error = self.catch_up().await.err();
+        for _ in 0..MAX_ROUNDS {
+            self.heartbeat();
+            if self.manager.read().token.is_fresh(Moment::now()) {
                 return Ok(());
             }
-            let (generation, grant) = self.plan()?;
-            let obtained = match self.claim(guard, generation).await? {
-                Lease::CaughtUp => self.token().usable(Instant::now()).is_some(),
-                Lease::Ours(claim) => self.spend(guard, grant, Some(claim)).await?,
-                Lease::None => self.spend(guard, Grant::ClientCredentials, None).await?,
+            let plan = self.plan(&mut load_error)?;
+            let outcome = match self.claim(plan.version).await? {
+                ClaimOutcome::CaughtUp => {
+                    if self.manager.read().token.usable(Moment::now()).is_some() {
+                        return Ok(());
+                    }
+                    SpendOutcome::TryAgain
+                }
+                ClaimOutcome::Granted(claim) => self.spend(plan, Some(claim)).await?,
+                ClaimOutcome::NotNeeded => {
+                    let plan = Plan { grant: Grant::ClientCredentials, ..plan };
+                    self.spend(plan, None).await?
+                }
             };
-            if obtained {
+            if let SpendOutcome::Renewed = outcome {
                 return Ok(());
             }
         }
+        let contradiction = "the token store keeps returning newer tokens, none of which is valid";
+        Err(Error::token_store(StoreError::from(contradiction)))
     }
 
-    /// Finishes what an earlier flight left, and asks the store whether anyone else has a newer token.
-    async fn catch_up(&self, guard: &RefreshGuard) {
-        let left = self.state().unsaved.clone();
+    fn heartbeat(&self) {
+        self.guard.heartbeat(RefreshPhase::Working);
+    }
+
+    /// Finishes what an earlier refresh left, and reads the store.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let left = self.manager.read().pending.clone();
         if let Some(left) = left {
-            // One that could not be stored is in use already, and saved beside this flight.
-            if left.generation() > self.token().generation {
-                self.settle(left).await;
+            // One that could not be stored is in use already, and is stored beside this refresh.
+            if left.version() > self.manager.read().token.version() {
+                self.manager.commit(left).await;
             }
         }
-        guard.beat();
-        match ask_store(self.store.load(&self.key)).await {
-            Ok(Some(stored)) => self.adopt(&stored),
-            Ok(None) => {}
-            Err(error) => self.store_failed("load", error),
-        }
-        self.token_mut().loaded = true;
-    }
-
-    /// The way to the next token. A user's token is renewed by that user's refresh token or not at all.
-    fn plan(&self) -> Result<(u64, Grant), Error> {
-        let token = self.token();
-        if let (Some(error), Owner::User) = (&token.ended, self.options.owner) {
-            return Err(error.clone());
-        }
-        match (&token.refresh, self.options.owner) {
-            (Some(refresh), _) => Ok((token.generation, Grant::Refresh(refresh.clone()))),
-            (None, Owner::App) => Ok((token.generation, Grant::ClientCredentials)),
-            (None, Owner::User) => {
-                Err(connect_again("the token is no longer valid and there is no refresh token"))
+        self.heartbeat();
+        let loaded = self.manager.store.load().await;
+        let result = match loaded {
+            Ok(Some(stored)) => {
+                self.manager.take_up(&stored).await;
+                Ok(())
             }
-        }
+            Ok(None) => Ok(()),
+            Err(error) => {
+                let message = error.to_string();
+                self.manager.store_failed("load", message.into());
+                Err(error)
+            }
+        };
+        let mut state = self.manager.write();
+        // A store that fails does not take away what was given, and a sign-in that only it knows is not missing.
+        state.token.loaded |= result.is_ok() || !state.token.is_empty();
+        result
     }
 
-    async fn claim(&self, guard: &RefreshGuard, generation: u64) -> Result<Lease, Error> {
-        let in_hand = self.state().claim.clone();
-        if let Some((claim, until)) = in_hand
-            && claim.generation() == generation
-            && Instant::now() + CLAIM_MARGIN < until
+    /// Chooses the grant. A user's token is renewed by that user's refresh token or not at all.
+    fn plan(&self, load_error: &mut Option<StoreError>) -> Result<Plan> {
+        let mut state = self.manager.write();
+        let token = &mut state.token;
+        let version = token.version();
+        if self.manager.options.owner == Owner::App {
+            let grant = token.refresh.clone().map_or(Grant::ClientCredentials, Grant::Refresh);
+            return Ok(Plan { version, grant });
+        }
+        if let Some(refresh) = token.refresh.clone().filter(|_| token.ended.is_none()) {
+            return Ok(Plan { version, grant: Grant::Refresh(refresh) });
+        }
+        // A stray 401 is an error for one ask: nothing can replace the token, so the next asks are sent with it.
+        token.refused = false;
+        Err(match (token.ended.clone(), load_error.take()) {
+            (Some(ended), _) => ended,
+            (None, Some(error)) => Error::token_store(error),
+            (None, None) => Error::reauthorization_required(
+                "the token is no longer valid and there is no refresh token",
+            ),
+        })
+    }
+
+    async fn claim(&self, version: Version) -> Result<ClaimOutcome> {
+        let lease = self.manager.read().lease.clone();
+        if let Some(lease) = lease
+            && lease.claim.generation() == version.generation
+            && lease.until.left(Moment::now()) > CLAIM_MARGIN
         {
-            return Ok(Lease::Ours(claim));
+            return Ok(ClaimOutcome::Granted(lease.claim));
         }
+        let give_up_at = Instant::now() + LONGEST_CLAIM_WAIT;
         let mut poll = SHORTEST_POLL;
         loop {
-            guard.beat();
-            let asked = Instant::now();
-            match self.ask_for_claim(generation).await {
+            let asked = Moment::now();
+            match self.manager.store.claim(version.generation).await {
                 Ok(Claimed::Granted(claim)) => {
-                    let mut state = self.state();
-                    if claim.abandoned() > 0 {
-                        let known = spends_of(state.unknown_spends, generation);
-                        // Holders that died prove nothing: their successor always has one try.
-                        state.unknown_spends = (
-                            generation,
-                            known.max(
-                                claim.abandoned().min(self.options.lost_refresh_retries.max(1)),
-                            ),
-                        );
-                    }
-                    state.claim = Some((claim.clone(), asked + Claim::LEASE));
-                    return Ok(Lease::Ours(claim));
+                    self.note_claim(&claim, version, asked);
+                    return Ok(ClaimOutcome::Granted(claim));
                 }
                 Ok(Claimed::Newer(stored)) => {
-                    self.adopt(&stored);
-                    return Ok(Lease::CaughtUp);
+                    self.take_up_newer(&stored, version).await?;
+                    return Ok(ClaimOutcome::CaughtUp);
+                }
+                Ok(Claimed::Held(_)) if Instant::now() >= give_up_at => {
+                    return Err(Error::token_claim_held());
                 }
                 Ok(Claimed::Held(left)) => {
-                    if self.wait_for_commit(guard, generation, left, &mut poll).await {
-                        return Ok(Lease::CaughtUp);
+                    if self.wait_for_commit(version, left, &mut poll).await {
+                        return Ok(ClaimOutcome::CaughtUp);
                     }
                 }
-                Err(error) => {
-                    // The app's own credentials can be used any number of times.
-                    if self.options.owner == Owner::App {
-                        self.store_failed("claim", error);
-                        return Ok(Lease::None);
-                    }
-                    let failed = Error::new(
-                        ErrorKind::TokenStore,
-                        Outcome::NotDone,
-                        "the token store failed, and the refresh token may be spent only with its consent",
-                    );
-                    return Err(failed.with_source(error));
+                // The app's own credentials can be used any number of times.
+                Err(error) if self.manager.options.owner == Owner::App => {
+                    self.manager.store_failed("claim", error);
+                    return Ok(ClaimOutcome::NotNeeded);
                 }
+                Err(error) => return Err(Error::no_consent_of_token_store(error)),
             }
         }
     }
 
-    /// A right that is granted when no one waits for it any more is given back, not left to run out.
-    async fn ask_for_claim(&self, generation: u64) -> Result<Claimed, StoreError> {
-        let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        let mut asking = tokio::spawn(async move { store.claim(&key, generation).await });
-        if let Ok(claimed) = timeout(STORE_LIMIT, &mut asking).await {
-            return claimed.unwrap_or_else(|error| Err(error.into()));
+    fn note_claim(&self, claim: &Claim, version: Version, asked: Moment) {
+        let mut state = self.manager.write();
+        if claim.abandoned() > 0 {
+            // Holders that died prove nothing: their successor always has one try.
+            let retries = self.manager.options.lost_refresh_retries.max(1);
+            let count = state.unknown_spends.of(version).max(claim.abandoned().min(retries));
+            state.unknown_spends = UnknownSpends { version, count };
         }
-        let store = Arc::clone(&self.store);
-        tokio::spawn(async move {
-            if let Ok(Ok(Claimed::Granted(claim))) = asking.await {
-                // If that fails too, it runs out.
-                let _ = store.release(&claim).await;
-            }
-        });
-        Err(late())
+        let until = Deadline::after(asked, Claim::LEASE);
+        state.lease = Some(Lease { claim: claim.clone(), until });
     }
 
-    /// True once another holder's token is there. It looks often, and asks for the right now and then: the other
-    /// holder may have given it back.
-    async fn wait_for_commit(
-        &self,
-        guard: &RefreshGuard,
-        generation: u64,
-        left: Duration,
-        poll: &mut Duration,
-    ) -> bool {
-        for _ in 0..LOOKS_PER_CLAIM {
+    /// Takes up a token that the store calls newer. Where it belongs to an older sign-in, the store lacks ours.
+    async fn take_up_newer(&self, stored: &StoredToken, version: Version) -> Result<()> {
+        self.manager.take_up(stored).await;
+        let held = {
+            let state = self.manager.read();
+            if state.token.version() != version {
+                return Ok(());
+            }
+            state.token.to_stored()
+        };
+        let claim = Claim::new(self.manager.store.key().clone(), held.generation, 0, 0);
+        // Numbered after the store's generation, so that the next claim is of the newest one.
+        let anew = StoredToken { generation: stored.generation + 1, ..held };
+        match self.manager.store.commit(&claim, &anew).await {
+            Ok(Committed::Saved) => {
+                self.manager.write().token.generation = anew.generation;
+                Ok(())
+            }
+            Ok(_) => {
+                let contradiction = "the token store returned a token that is not newer";
+                Err(Error::token_store(StoreError::from(contradiction)))
+            }
+            Err(error) => Err(Error::no_consent_of_token_store(error)),
+        }
+    }
+
+    /// Waits for another holder's token, and returns true once it is there. It reads the store often, and returns false
+    /// when it is time to ask for the claim again: the other holder may have released it.
+    async fn wait_for_commit(&self, version: Version, left: Duration, poll: &mut Duration) -> bool {
+        for _ in 0..LOADS_PER_CLAIM {
+            self.guard.heartbeat(RefreshPhase::WaitingForHolder);
             sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
             *poll = (*poll * 2).min(LONGEST_POLL);
-            guard.beat();
-            if let Ok(Some(stored)) = ask_store(self.store.load(&self.key)).await {
-                self.adopt(&stored);
+            if let Ok(Some(stored)) = self.manager.store.load().await {
+                self.manager.take_up(&stored).await;
             }
-            if self.token().generation > generation {
+            if self.manager.read().token.version() != version {
                 return true;
             }
         }
         false
     }
 
-    /// True where there is a token now; false where there is another way to try.
-    async fn spend(
-        &self,
-        guard: &RefreshGuard,
-        grant: Grant,
-        claim: Option<Claim>,
-    ) -> Result<bool, Error> {
-        let generation = claim.as_ref().map_or_else(|| self.token().generation, Claim::generation);
+    async fn spend(&self, plan: Plan, claim: Option<Claim>) -> Result<SpendOutcome> {
+        let Plan { version, grant } = plan;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT / 2);
         let mut tries = 0;
         loop {
-            match self.may_spend(&grant, generation) {
+            let send_at = self.manager.write().rate.reserve(Instant::now());
+            sleep_until(send_at).await;
+            match self.may_spend(&grant, version) {
                 MaySpend::Yes => {}
-                MaySpend::ClaimRunsOut => return Ok(false),
-                MaySpend::SpentOut => return self.out_of_tries(claim).await,
+                MaySpend::ClaimExpires => return Ok(SpendOutcome::TryAgain),
+                MaySpend::TooManyLost => return self.out_of_tries(claim, version).await,
             }
             tries += 1;
-            guard.beat();
-            let asked = Instant::now();
-            let exchanged = self.exchange.exchange(grant.clone()).await;
-            guard.beat();
-            let exchanged =
-                exchanged.and_then(|granted| self.token_of(&grant, granted, asked, generation));
+            self.heartbeat();
+            let asked = Moment::now();
+            let exchanged = self.manager.exchange.exchange(grant.clone()).await;
+            self.heartbeat();
+            let lifetime = |granted: &Granted| Lifetime::of_seconds(asked, granted.expires_in);
+            let exchanged = exchanged.and_then(|granted| {
+                let lifetime = lifetime(&granted);
+                self.token_of(&grant, granted, lifetime, version).map(|token| (token, lifetime))
+            });
             let failed = match exchanged {
-                Ok((token, lifetime)) => {
-                    events::obtained(&grant, &token, asked);
-                    self.keep(claim, token, lifetime).await;
-                    return Ok(true);
+                Ok((obtained, lifetime)) => {
+                    events::obtained(&grant, &obtained.token, asked.monotonic);
+                    self.manager.keep(claim, obtained.token, lifetime).await;
+                    return match obtained.unusable_access {
+                        None => Ok(SpendOutcome::Renewed),
+                        Some(failed) => {
+                            self.note_outcome(&grant, version, Fault::Refused);
+                            Err(failed.error)
+                        }
+                    };
                 }
                 Err(failed) => failed,
             };
-            events::failed(&grant, generation, &failed, asked);
-            self.note_outcome(&grant, generation, failed.fault);
+            events::failed(&grant, version.generation, &failed, asked.monotonic);
+            self.note_outcome(&grant, version, failed.fault);
+            let is_refresh = grant.is_refresh();
             let wait = match failed.fault {
-                Fault::GrantDead if grant.is_refresh() => {
-                    return self.give_up(claim, failed.error).await;
+                Fault::GrantDead if is_refresh => {
+                    return self.manager.give_up(claim, failed.error).await;
                 }
                 // An app that may not refresh has its credentials, and is the same app.
-                Fault::Refused if grant.is_refresh() && self.options.owner == Owner::App => {
-                    return self.give_up(claim, failed.error).await;
+                Fault::Refused if is_refresh && self.manager.options.owner == Owner::App => {
+                    return self.manager.give_up(claim, failed.error).await;
                 }
-                Fault::Lost if grant.is_refresh() => {
-                    self.note_failure(&failed.error);
+                fault if is_refresh && self.counts_as_lost(fault) => {
+                    self.manager.note_failure(&failed.error);
                     sleep(backoff.next_wait().max(self.time_to_spare())).await;
                     continue;
                 }
-                Fault::NotSent | Fault::Busy | Fault::Lost if tries < TRIES => {
+                Fault::NotSent | Fault::Busy | Fault::Failed | Fault::Lost if tries < TRIES => {
                     failed.error.retry_after().unwrap_or_else(|| backoff.next_wait())
                 }
                 _ => Duration::MAX,
             };
             if wait > LONGEST_WAIT {
-                self.release(claim).await;
+                self.manager.release(claim).await;
                 return Err(failed.error);
             }
             sleep(wait).await;
         }
     }
 
-    /// How long the second try of a lost refresh may wait without anyone noticing.
+    /// A server that failed may have rotated the refresh token. Where lost refreshes are not repeated, this is one.
+    fn counts_as_lost(&self, fault: Fault) -> bool {
+        fault == Fault::Lost
+            || (fault == Fault::Failed && self.manager.options.lost_refresh_retries == 0)
+    }
+
+    /// Returns how long the second try of a lost refresh may wait without making a caller wait.
     fn time_to_spare(&self) -> Duration {
-        let now = Instant::now();
-        let left =
-            self.token().usable(now).map(|access| access.expires().saturating_duration_since(now));
+        let now = Moment::now();
+        let left = self.manager.read().token.usable(now).map(|access| access.expires().left(now));
         (left.unwrap_or_default() / 4).min(CALM)
     }
 
-    /// Whether a refresh token may be spent, which then counts as spent until it is known not to be: this
+    /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome is known: the
     /// count outlives a runtime that ends while the request is under way.
-    fn may_spend(&self, grant: &Grant, generation: u64) -> MaySpend {
-        let mut state = self.state();
-        if state.claim.as_ref().is_some_and(|(_, until)| Instant::now() + CLAIM_MARGIN > *until) {
-            return MaySpend::ClaimRunsOut;
+    fn may_spend(&self, grant: &Grant, version: Version) -> MaySpend {
+        let mut state = self.manager.write();
+        let now = Moment::now();
+        if state.lease.as_ref().is_some_and(|lease| lease.until.left(now) < CLAIM_MARGIN) {
+            state.lease = None;
+            return MaySpend::ClaimExpires;
         }
         if !grant.is_refresh() {
             return MaySpend::Yes;
         }
-        let unknown = spends_of(state.unknown_spends, generation);
-        let most = self.options.lost_refresh_retries.saturating_add(1);
-        if unknown >= most {
-            return MaySpend::SpentOut;
+        let count = state.unknown_spends.of(version);
+        if count >= self.manager.options.lost_refresh_retries.saturating_add(1) {
+            return MaySpend::TooManyLost;
         }
-        state.unknown_spends = (generation, unknown + 1);
+        state.unknown_spends = UnknownSpends { version, count: count + 1 };
         MaySpend::Yes
     }
 
-    fn note_outcome(&self, grant: &Grant, generation: u64, fault: Fault) {
-        if grant.is_refresh() && fault != Fault::Lost {
-            let mut state = self.state();
-            state.unknown_spends =
-                (generation, spends_of(state.unknown_spends, generation).saturating_sub(1));
+    fn note_outcome(&self, grant: &Grant, version: Version, fault: Fault) {
+        if grant.is_refresh() && !self.counts_as_lost(fault) {
+            let mut state = self.manager.write();
+            let count = state.unknown_spends.of(version).saturating_sub(1);
+            state.unknown_spends = UnknownSpends { version, count };
         }
     }
 
-    /// The replies were lost, as often as it is tried in one go. Whether the refresh token still works, the server
-    /// knows: it is kept for the next go, and only `invalid_grant` ends the sign-in. Where a second try is forbidden, the
-    /// first was the last.
-    async fn out_of_tries(&self, claim: Option<Claim>) -> Result<bool, Error> {
-        if self.options.owner == Owner::App || self.options.lost_refresh_retries == 0 {
-            let error = connect_again(
+    /// Ends a refresh whose replies were lost. Only the server knows whether the refresh token still works: it is kept
+    /// for the next refresh, and only `invalid_grant` ends the sign-in. Where a second try is forbidden, the first was
+    /// the last.
+    async fn out_of_tries(&self, claim: Option<Claim>, version: Version) -> Result<SpendOutcome> {
+        let options = self.manager.options;
+        if options.owner == Owner::App || options.lost_refresh_retries == 0 {
+            let error = Error::reauthorization_required(
                 "the reply to the refresh was lost, and with it the refresh token that was in it",
             );
-            return self.give_up(claim, self.because_of_the_last(error)).await;
+            return self.manager.give_up(claim, self.caused_by_last_failure(error)).await;
         }
-        self.state().unknown_spends = (0, 0);
-        self.release(claim).await;
-        let error = Error::new(
-            ErrorKind::Interrupted,
-            Outcome::NotDone,
-            "the replies to the token's refresh were lost",
-        );
-        Err(self.because_of_the_last(error))
+        self.manager.write().unknown_spends = UnknownSpends { version, count: 0 };
+        self.manager.release(claim).await;
+        Err(self.caused_by_last_failure(Error::refresh_replies_lost()))
     }
 
-    fn because_of_the_last(&self, error: Error) -> Error {
-        match self.state().last_failure.clone() {
+    fn caused_by_last_failure(&self, error: Error) -> Error {
+        match self.manager.read().last_failure.clone() {
             Some(failure) => error.with_source(failure.error),
             None => error,
         }
@@ -310,30 +397,55 @@ impl Inner {
         &self,
         grant: &Grant,
         granted: Granted,
-        asked: Instant,
-        generation: u64,
-    ) -> Result<(Token, Lifetime), ExchangeError> {
-        let held = self.token();
-        let lifetime = Lifetime::of_seconds(asked, granted.expires_in);
-        let mut token = token_of(grant, granted, lifetime, generation + 1)?;
+        lifetime: Lifetime,
+        version: Version,
+    ) -> Result<ObtainedToken, ExchangeError> {
+        let next = Version { generation: version.generation + 1, ..version };
+        let mut obtained = token_of(grant, granted, lifetime, next)?;
+        let state = self.manager.read();
+        let (held, token) = (&state.token, &mut obtained.token);
         token.seed = held.seed.clone();
-        token.scope = token.scope.or_else(|| held.scope.clone());
-        Ok((token, lifetime))
+        token.known = held.known.clone();
+        if let Grant::Refresh(spent) = grant {
+            remember(&mut token.known, fingerprint(spent));
+        }
+        token.scope = token.scope.take().or_else(|| held.scope.clone());
+        if obtained.unusable_access.is_some() && held.version() == version {
+            token.access = held.access.clone();
+            token.refused = held.refused;
+        }
+        Ok(obtained)
     }
 }
 
-/// What a server gave, as a token of the given generation.
-pub(in super::super) fn token_of(
+impl ManagerInner {
+    /// Takes up what the store holds, where it is newer. A sign-in that was given in code and that the store never saw
+    /// is newer than the stored one, and replaces it.
+    async fn take_up(self: &Arc<Self>, stored: &StoredToken) {
+        if let CommitOutcome::NewSignIn(pending) = self.compare_with_stored(stored) {
+            self.commit(pending).await;
+            self.ensure_committing();
+        }
+    }
+}
+
+/// Reads a server's grant as a token of the given version. A refresh token is kept even where the access token next to
+/// it cannot be sent.
+pub(crate) fn token_of(
     grant: &Grant,
     granted: Granted,
     lifetime: Lifetime,
-    generation: u64,
-) -> Result<Token, ExchangeError> {
-    let Some(access) = Access::new(&granted.access, lifetime, generation) else {
-        return Err(ExchangeError::garbled(
-            "the token endpoint's access token holds what no header can carry",
-        ));
-    };
+    version: Version,
+) -> Result<ObtainedToken, ExchangeError> {
+    let access = Access::new(&granted.access, lifetime, version.generation).map(Arc::new);
+    let unusable_access = access.is_none().then(|| {
+        ExchangeError::garbled("the token endpoint's access token cannot be sent in a header")
+    });
+    if granted.refresh.is_none()
+        && let Some(error) = unusable_access
+    {
+        return Err(error);
+    }
     let (refresh, source) = match grant {
         // A reply without a refresh token keeps the old one; a new one replaces it.
         Grant::Refresh(old) => {
@@ -342,43 +454,13 @@ pub(in super::super) fn token_of(
         Grant::ClientCredentials => (granted.refresh, TokenSource::ClientCredentials),
         Grant::AuthCode(_) => (granted.refresh, TokenSource::AuthCode),
     };
-    Ok(Token {
-        generation,
-        access: Some(Arc::new(access)),
+    let token = Token {
+        sign_in: version.sign_in,
+        generation: version.generation,
+        access,
         refresh,
         scope: granted.scope,
         ..Token::none(source)
-    })
-}
-
-/// A store that hangs is a store that fails.
-pub(in super::super) async fn ask_store<T>(
-    call: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    timeout(STORE_LIMIT, call).await.unwrap_or_else(|_| Err(late()))
-}
-
-fn late() -> StoreError {
-    "the token store did not answer in time".into()
-}
-
-enum MaySpend {
-    Yes,
-    /// The exchange could outlive the claim: claim again.
-    ClaimRunsOut,
-    /// It was spent too often without an answer.
-    SpentOut,
-}
-
-/// How many spends of a generation have an unknown outcome.
-fn spends_of(unknown: (u64, u32), generation: u64) -> u32 {
-    if unknown.0 == generation { unknown.1 } else { 0 }
-}
-
-pub(super) fn connect_again(message: &'static str) -> Error {
-    Error::new(
-        ErrorKind::ReauthorizationRequired,
-        Outcome::NotDone,
-        format!("the user has to connect again: {message}"),
-    )
+    };
+    Ok(ObtainedToken { token, unusable_access })
 }

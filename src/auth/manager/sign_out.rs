@@ -1,13 +1,14 @@
-//! A sign-in that ends because someone wants it to.
+//! Signing a user out.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::super::store::{Claim, Committed, Owner, StoreError, StoredToken};
-use super::commit::end;
-use super::refresh::{ask_store, connect_again};
-use super::{Inner, TokenManager, events};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use tokio::runtime::Handle;
+
+use super::commit::{end, next_sign_in};
+use super::{ManagerInner, TokenManager, events};
+use crate::auth::store::{Committed, Owner, StoredToken, Version};
+use crate::error::{Error, Result};
 
 impl TokenManager {
     /// Forgets a user's token, here and in the store.
@@ -17,69 +18,71 @@ impl TokenManager {
                 "the app itself cannot be signed out: this is not a user's client",
             ));
         }
-        let inner = Arc::clone(&self.0);
-        // In a task of its own: a caller who leaves does not leave a sign-in behind that should be gone.
-        let task = tokio::spawn(async move { inner.sign_out().await });
-        task.await.unwrap_or_else(|error| Err(failed(error.into())))
+        let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
+        let manager = Arc::clone(&self.0);
+        // A task of its own, so that a caller who leaves does not leave half a sign-out behind.
+        let task = runtime.spawn(async move { manager.sign_out().await });
+        task.await.unwrap_or_else(|error| Err(Error::sign_out_failed(error)))
     }
 }
 
-impl Inner {
+impl ManagerInner {
     async fn sign_out(&self) -> Result<()> {
         loop {
-            let before = ask_store(self.store.load(&self.key)).await.map_err(failed)?;
-            if before.is_none() && self.token().is_empty() {
-                return Ok(());
-            }
-            let ended = self.ended_after(before);
-            let claim = Claim::new(self.key.clone(), ended.generation - 1, 0, 0);
-            match ask_store(self.store.commit(&claim, &ended)).await.map_err(failed)? {
-                Committed::Saved => {
-                    self.forget(ended.generation);
+            let before = self.store.load().await.map_err(Error::sign_out_failed)?;
+            let ended = {
+                let state = self.read();
+                if before.is_none() && state.token.is_empty() && state.pending.is_none() {
                     return Ok(());
                 }
-                // A renewal was quicker: the end comes after it.
+                ended_after(&state.token.to_stored(), before)
+            };
+            let claim = self.no_claim(ended.generation - 1);
+            match self.store.commit(&claim, &ended).await.map_err(Error::sign_out_failed)? {
+                Committed::Saved => {
+                    self.forget(ended.version());
+                    return Ok(());
+                }
+                // Another sign-in, or sign-out, was quicker: this one comes after it.
                 Committed::Superseded(_) => {}
             }
         }
     }
 
-    /// The last generation of this sign-in: newer than any, and without a token. A renewal under way comes too late.
-    fn ended_after(&self, before: Option<StoredToken>) -> StoredToken {
-        let held = self.token();
-        let newest = before.unwrap_or_else(|| held.to_stored());
-        StoredToken {
-            generation: newest.generation.max(held.generation) + 1,
-            access: None,
-            refresh: None,
-            ended: true,
-            expires_at: SystemTime::now(),
-            ..newest
-        }
-    }
-
-    fn forget(&self, generation: u64) {
+    fn forget(&self, version: Version) {
         {
-            let mut state = self.state();
-            state.unsaved = None;
-            state.claim = None;
-            state.store_behind = false;
-        }
-        {
-            let mut held = self.token_mut();
-            if generation < held.generation {
+            let mut state = self.write();
+            state.pending = None;
+            state.lease = None;
+            if version < state.token.version() {
                 return;
             }
-            end(&mut held, generation, connect_again("they were signed out"), Owner::User);
-            held.access = None;
-            held.loaded = true;
+            let error = Error::reauthorization_required("they were signed out");
+            end(&mut state.token, version, error, Owner::User);
+            state.token.access = None;
+            state.token.loaded = true;
         }
-        events::signed_out(generation);
+        events::signed_out(version.generation);
         self.wake.notify_one();
     }
 }
 
-fn failed(error: StoreError) -> Error {
-    let message = "the user is not signed out: the token store failed";
-    Error::new(ErrorKind::TokenStore, Outcome::NotDone, message).with_source(error)
+/// Returns the record of a sign-out: later than every sign-in, and without a token. Renewals and sign-ins that are
+/// stored late do not replace it.
+fn ended_after(held: &StoredToken, before: Option<StoredToken>) -> StoredToken {
+    let newest = match before {
+        Some(stored) if stored.version() >= held.version() => stored,
+        _ => held.clone(),
+    };
+    StoredToken {
+        sign_in: next_sign_in(&newest),
+        generation: newest.generation.max(held.generation) + 1,
+        known: newest.known_to_successor(),
+        access: None,
+        refresh: None,
+        ended: true,
+        refused: false,
+        expires_at: SystemTime::now(),
+        ..newest
+    }
 }

@@ -1,4 +1,4 @@
-//! The single flight: one task renews the token for all who wait.
+//! Single-flight: one task refreshes the token for all callers who wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,185 +10,225 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::super::grant::EXCHANGE_LIMIT;
-use super::super::store::Claim;
-use super::super::token::TokenFailure;
-use super::{Inner, PendingCommit, events};
+use super::refresh::Renewal;
+use super::{ManagerInner, events};
+use crate::auth::grant::EXCHANGE_LIMIT;
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-/// A flight that gave no sign of life for so long stands still: longer than the longest of its steps.
+/// A refresh without a heartbeat for this long is suspected to stand still: longer than its longest step.
 pub(super) const STALL: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 15);
+/// How long a suspected refresh has for its next heartbeat. Where a runtime stood still, the refresh and those who wait
+/// for it wake up together, and the reply may be in the socket.
+const GRACE: Duration = Duration::from_secs(5);
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// How long a refusal stands before another caller may ask the server again.
+/// How long a refusal is the answer to other callers, before the server is asked again.
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 
-pub(super) type Landed = Result<(), Error>;
-/// How a flight ends; an error where its runtime dropped it. Thousands may wait: who does costs one waker.
-pub(super) type RefreshHandle = Shared<oneshot::Receiver<Landed>>;
+pub(super) type RefreshResult = Result<(), Error>;
+/// Resolves when a refresh completes, or to an error where its runtime dropped it. Thousands may wait for one.
+pub(super) type RefreshHandle = Shared<oneshot::Receiver<RefreshResult>>;
 
-/// What is going on. Outlives the flight's task, so that whoever comes after a runtime's end knows where it stood.
-pub(super) struct RefreshState {
-    flight: Option<Refresh>,
-    flights: u64,
-    /// The claim in hand, and until when it is surely ours.
-    pub(super) claim: Option<(Claim, Instant)>,
-    /// How many spends of a generation's refresh token have an unknown outcome.
-    pub(super) unknown_spends: (u64, u32),
-    /// A token that is obtained and not yet stored.
-    pub(super) unsaved: Option<PendingCommit>,
-    pub(super) saving: bool,
-    /// What a health endpoint should know: a commit failed.
-    pub(super) store_behind: bool,
-    pub(super) last_failure: Option<TokenFailure>,
-    /// Until then the server is left alone, and this is the answer.
-    pub(super) not_before: Option<(Instant, Error)>,
+/// Whether a refresh is in progress.
+#[derive(Default)]
+pub(super) enum RefreshState {
+    #[default]
+    Idle,
+    Running(Refresh),
+    /// The server is left alone until then; callers get the error.
+    Paused {
+        until: Instant,
+        error: Error,
+    },
+}
+
+/// A refresh in progress.
+pub(super) struct Refresh {
+    number: u64,
+    handle: RefreshHandle,
+    heartbeat: Instant,
+    suspected_since: Option<Instant>,
+    pub(super) phase: RefreshPhase,
+}
+
+/// What a refresh is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefreshPhase {
+    Working,
+    /// Another holder of the sign-in has the right to spend the refresh token.
+    WaitingForHolder,
+}
+
+/// A refresh to wait for, and for how long until it has to be looked at again.
+pub(super) struct JoinedRefresh {
+    pub(super) handle: RefreshHandle,
+    pub(super) patience: Duration,
+}
+
+/// When failed refreshes are repeated.
+pub(super) struct RetrySchedule {
     /// When the background task tries again.
     pub(super) retry_at: Option<Instant>,
     backoff: Backoff,
-    /// Which background task is the present one.
-    pub(super) background: u64,
-    pub(super) tended_since: Option<Instant>,
 }
 
-struct Refresh {
-    number: u64,
-    handle: RefreshHandle,
-    /// The last sign of life.
-    beat: Instant,
-}
-
-impl Default for RefreshState {
+impl Default for RetrySchedule {
     fn default() -> Self {
-        Self {
-            flight: None,
-            flights: 0,
-            claim: None,
-            unknown_spends: (0, 0),
-            unsaved: None,
-            saving: false,
-            store_behind: false,
-            last_failure: None,
-            not_before: None,
-            retry_at: None,
-            backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
-            background: 0,
-            tended_since: None,
-        }
+        Self { retry_at: None, backoff: Backoff::new(FIRST_RETRY, LAST_RETRY) }
     }
 }
 
 impl RefreshState {
-    pub(super) fn is_flying(&self) -> bool {
-        self.flying().is_some()
+    /// Returns the refresh in progress, unless it stands still.
+    pub(super) fn running(&self) -> Option<&Refresh> {
+        match self {
+            Self::Running(refresh) if refresh.has_heartbeat(Instant::now()) => Some(refresh),
+            _ => None,
+        }
     }
 
-    pub(super) fn flying(&self) -> Option<RefreshHandle> {
-        let flight = self.flight.as_ref()?;
-        (Instant::now() < flight.beat + STALL).then(|| flight.handle.clone())
+    fn join(&mut self, now: Instant) -> Option<JoinedRefresh> {
+        let Self::Running(refresh) = self else {
+            return None;
+        };
+        if refresh.has_heartbeat(now) {
+            return Some(JoinedRefresh { handle: refresh.handle.clone(), patience: STALL });
+        }
+        let since = *refresh.suspected_since.get_or_insert(now);
+        let left = (since + GRACE).saturating_duration_since(now);
+        let handle = refresh.handle.clone();
+        (!left.is_zero()).then_some(JoinedRefresh { handle, patience: left })
     }
 }
 
-/// Lands a flight also where its runtime drops it: whoever waits sees the channel close, and starts another.
+impl Refresh {
+    fn has_heartbeat(&self, now: Instant) -> bool {
+        now < self.heartbeat + STALL
+    }
+
+    pub(super) fn handle(&self) -> RefreshHandle {
+        self.handle.clone()
+    }
+}
+
+/// Ends a refresh also where its runtime drops it: callers see the channel close, and start another one.
 pub(super) struct RefreshGuard {
-    inner: Arc<Inner>,
+    manager: Arc<ManagerInner>,
     number: u64,
-    handle: Option<oneshot::Sender<Landed>>,
+    sender: Option<oneshot::Sender<RefreshResult>>,
 }
 
 impl Drop for RefreshGuard {
     fn drop(&mut self) {
-        self.leave(&mut self.inner.state());
+        let mut state = self.manager.write();
+        if matches!(&state.refresh, RefreshState::Running(refresh) if refresh.number == self.number)
+        {
+            state.refresh = RefreshState::Idle;
+        }
     }
 }
 
 impl RefreshGuard {
-    fn leave(&self, state: &mut RefreshState) {
-        if state.flight.as_ref().is_some_and(|flight| flight.number == self.number) {
-            state.flight = None;
+    /// Shows that the refresh is not standing still.
+    pub(super) fn heartbeat(&self, phase: RefreshPhase) {
+        if let RefreshState::Running(refresh) = &mut self.manager.write().refresh
+            && refresh.number == self.number
+        {
+            refresh.heartbeat = Instant::now();
+            refresh.suspected_since = None;
+            refresh.phase = phase;
         }
     }
 
-    /// Sign of life.
-    pub(super) fn beat(&self) {
-        if let Some(flight) =
-            self.inner.state().flight.as_mut().filter(|flight| flight.number == self.number)
+    fn complete(mut self, result: RefreshResult) {
         {
-            flight.beat = Instant::now();
-        }
-    }
-
-    fn land(mut self, landed: Landed) {
-        {
-            let mut state = self.inner.state();
-            self.leave(&mut state);
-            match &landed {
+            let mut state = self.manager.write();
+            let next = match &result {
                 Ok(()) => {
-                    state.retry_at = None;
-                    state.not_before = None;
-                    state.backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+                    state.schedule = RetrySchedule::default();
+                    RefreshState::Idle
                 }
                 Err(error) => {
-                    let asked = error.retry_after().unwrap_or_default();
-                    let lifetime =
-                        self.inner.token().access.as_ref().map(|access| access.lifetime());
-                    // A token that lives for seconds cannot wait for a minute.
-                    let most =
-                        lifetime.map_or(LAST_RETRY, |lifetime| lifetime / 10).max(FIRST_RETRY / 10);
-                    let wait = state.backoff.next_wait().min(most).max(FIRST_RETRY / 10).max(asked);
-                    state.retry_at = Some(Instant::now() + wait);
-                    let stands = if error.is_auth() { asked.max(REFUSAL_STANDS) } else { asked };
-                    state.not_before =
-                        (!stands.is_zero()).then(|| (Instant::now() + stands, error.clone()));
+                    let lifetime = state.token.access.as_ref().map(|access| access.lifetime());
+                    state.schedule.postpone(error, lifetime);
+                    pause_after(error)
                 }
+            };
+            if matches!(&state.refresh, RefreshState::Running(refresh) if refresh.number == self.number)
+            {
+                state.refresh = next;
             }
         }
-        if let Err(error) = &landed {
-            self.inner.note_failure(error);
+        if let Err(error) = &result {
+            self.manager.note_failure(error);
         }
-        if let Some(handle) = self.handle.take() {
-            // Where nobody waits, nobody is told.
-            let _ = handle.send(landed);
+        self.manager.wake.notify_one();
+        if let Some(sender) = self.sender.take() {
+            // Nobody may be waiting any more.
+            let _ = sender.send(result);
         }
-        self.inner.wake.notify_one();
     }
 }
 
-impl Inner {
-    /// The flight that is under way, or a new one; an error while the server is to be left alone.
-    pub(super) fn join_flight(self: &Arc<Self>) -> Result<RefreshHandle, Error> {
-        let runtime = Handle::try_current().map_err(|_| {
-            Error::invalid_input("tokens are obtained on a tokio runtime; there is none here")
-        })?;
+fn pause_after(error: &Error) -> RefreshState {
+    let asked = error.retry_after().unwrap_or_default();
+    let stands = if error.is_auth() { asked.max(REFUSAL_STANDS) } else { asked };
+    if stands.is_zero() {
+        return RefreshState::Idle;
+    }
+    RefreshState::Paused { until: Instant::now() + stands, error: error.clone() }
+}
+
+impl RetrySchedule {
+    fn postpone(&mut self, error: &Error, lifetime: Option<Duration>) {
+        let asked = error.retry_after().unwrap_or_default();
+        // A token that lives for seconds cannot wait for a minute.
+        let longest = lifetime.map_or(LAST_RETRY, |lifetime| lifetime / 10).max(FIRST_RETRY / 10);
+        let wait = self.backoff.next_wait().min(longest).max(FIRST_RETRY / 10).max(asked);
+        self.retry_at = Some(Instant::now() + wait);
+    }
+}
+
+impl ManagerInner {
+    /// Joins the refresh in progress, or starts one on this runtime; an error while the server is to be left alone.
+    pub(super) fn join_refresh(self: &Arc<Self>) -> Result<JoinedRefresh> {
+        let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
+        let now = Instant::now();
         let (handle, guard) = {
-            let mut state = self.state();
-            if let Some(handle) = state.flying() {
-                return Ok(handle);
+            let mut state = self.write();
+            if let Some(joined) = state.refresh.join(now) {
+                return Ok(joined);
             }
-            if let Some((until, error)) = &state.not_before
-                && Instant::now() < *until
+            if let RefreshState::Paused { until, error } = &state.refresh
+                && now < *until
             {
                 return Err(error.clone());
             }
-            state.flights += 1;
+            state.refreshes += 1;
+            let number = state.refreshes;
             let (sender, receiver) = oneshot::channel();
             let handle = receiver.shared();
-            let number = state.flights;
-            state.flight = Some(Refresh { number, handle: handle.clone(), beat: Instant::now() });
-            (handle, RefreshGuard { inner: Arc::clone(self), number, handle: Some(sender) })
+            state.refresh = RefreshState::Running(Refresh {
+                number,
+                handle: handle.clone(),
+                heartbeat: now,
+                suspected_since: None,
+                phase: RefreshPhase::Working,
+            });
+            (handle, RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) })
         };
         // Outside the lock: a runtime that is shutting down drops the task, and with it the guard, at once.
         let span = events::span();
         runtime.spawn(async move {
-            let inner = Arc::clone(&guard.inner);
+            let manager = Arc::clone(&guard.manager);
             let started = Instant::now();
-            let landed = inner.renew(&guard).instrument(span.clone()).await;
-            events::landed(span, inner.token().generation, &landed, started);
-            guard.land(landed);
-            inner.save().await;
+            let result = Renewal::new(&manager, &guard).run().instrument(span.clone()).await;
+            events::refresh_completed(span, manager.read().token.generation, &result, started);
+            guard.complete(result);
+            manager.keep_committing().await;
         });
-        Ok(handle)
+        Ok(JoinedRefresh { handle, patience: STALL })
     }
 }

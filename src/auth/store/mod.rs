@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) mod file;
 pub(crate) mod memory;
+pub(crate) mod process;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod slot;

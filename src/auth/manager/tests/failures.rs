@@ -1,5 +1,5 @@
-use super::super::super::sign_in::{Place, sign_in};
 use super::*;
+use crate::auth::sign_in::SignIn;
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_lives() {
@@ -7,18 +7,18 @@ async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_liv
         1 => Ok(granted(number, 1000, None)),
         _ => fault(Fault::NotSent),
     });
-    let keeper = app(&script);
-    lent(&keeper).await;
+    let manager = app(&script);
+    obtained(&manager).await;
     sleep(999 * SECOND).await;
-    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(obtained(&manager).await, "access-1");
     let tries = script.count();
     // At most 200 s of trying, three a flight, with growing waits.
     assert!((6..=150).contains(&tries), "{tries}");
     assert!(
-        keeper.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect)
+        manager.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect)
     );
     sleep(2 * SECOND).await;
-    let error = refused(&keeper).await;
+    let error = refused(&manager).await;
     assert!(error.is_connect(), "{error:?}");
     assert!(error.to_string().contains("as the script says"), "the cause is told: {error}");
 }
@@ -29,10 +29,10 @@ async fn a_failed_refresh_is_made_good_later() {
         2..=9 => fault(Fault::Busy),
         _ => Ok(granted(number, 600, None)),
     });
-    let keeper = app(&script);
-    lent(&keeper).await;
+    let manager = app(&script);
+    obtained(&manager).await;
     sleep(598 * SECOND).await;
-    assert_eq!(lent(&keeper).await, "access-10");
+    assert_eq!(obtained(&manager).await, "access-10");
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,8 +41,8 @@ async fn what_was_never_sent_is_sent_again() {
         1 | 2 => fault(Fault::NotSent),
         _ => rotated(number, 3600),
     });
-    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
-    assert_eq!(lent(&keeper).await, "access-3");
+    let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(obtained(&manager).await, "access-3");
     assert_eq!(script.secrets(), ["refresh-0"; 3]);
 }
 
@@ -52,10 +52,10 @@ async fn a_flight_ends_after_three_tries_and_the_next_caller_starts_another() {
         1..=3 => fault(Fault::NotSent),
         _ => rotated(number, 3600),
     });
-    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
-    assert!(refused(&keeper).await.is_connect());
+    let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
+    assert!(refused(&manager).await.is_connect());
     assert_eq!(script.count(), 3);
-    assert_eq!(lent(&keeper).await, "access-4");
+    assert_eq!(obtained(&manager).await, "access-4");
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,17 +65,17 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
         2 => busy_for(60 * SECOND),
         _ => Ok(granted(number, 3600, None)),
     });
-    let keeper = app(&script);
+    let manager = app(&script);
     let began = Instant::now();
-    let error = refused(&keeper).await;
+    let error = refused(&manager).await;
     assert_eq!(began.elapsed(), 2 * SECOND, "a short wait is sat out, a long one is told");
     assert!(error.is_rate_limited() && error.retry_after() == Some(60 * SECOND));
     for _ in 0..100 {
-        assert!(refused(&keeper).await.is_rate_limited());
+        assert!(refused(&manager).await.is_rate_limited());
     }
     assert_eq!(script.count(), 2);
     sleep(61 * SECOND).await;
-    assert_eq!(lent(&keeper).await, "access-3");
+    assert_eq!(obtained(&manager).await, "access-3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,7 +84,7 @@ async fn lost_replies_to_credentials_are_asked_for_again() {
         1 | 2 => fault(Fault::Lost),
         _ => Ok(granted(number, 3600, None)),
     });
-    assert_eq!(lent(&app(&script)).await, "access-3");
+    assert_eq!(obtained(&app(&script)).await, "access-3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,30 +101,30 @@ async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_
             }
         })
     });
-    let keeper = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
-    lent(&keeper).await;
+    let manager = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    obtained(&manager).await;
     while script.count() < 2 {
         sleep(SECOND).await;
     }
     assert_eq!(script.secrets(), ["refresh-0", "refresh-0"]);
-    assert_eq!(lent(&keeper).await, "given");
+    assert_eq!(obtained(&manager).await, "given");
     sleep(20 * SECOND).await;
-    assert_eq!(lent(&keeper).await, "access-2");
-    assert_eq!(keeper.refresh_token().unwrap().expose_secret(), "refresh-2");
+    assert_eq!(obtained(&manager).await, "access-2");
+    assert_eq!(manager.refresh_token().unwrap().expose_secret(), "refresh-2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_again() {
     let script =
         Script::at_once(|number| fault(if number == 1 { Fault::Lost } else { Fault::GrantDead }));
-    let keeper = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
-    lent(&keeper).await;
+    let manager = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
+    obtained(&manager).await;
     sleep(990 * SECOND).await;
-    assert_eq!(lent(&keeper).await, "given", "it serves as long as it lives");
-    assert!(keeper.status().is_reauthorization_required());
+    assert_eq!(obtained(&manager).await, "given", "it serves as long as it lives");
+    assert!(manager.status().is_reauthorization_required());
     sleep(20 * SECOND).await;
     for _ in 0..50 {
-        assert!(refused(&keeper).await.is_reauthorization_required());
+        assert!(refused(&manager).await.is_reauthorization_required());
         sleep(60 * SECOND).await;
     }
     assert_eq!(script.count(), 2, "never in a loop");
@@ -134,12 +134,12 @@ async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_ag
 async fn a_caller_may_forbid_the_second_try() {
     let script = Script::at_once(|_| fault(Fault::Lost));
     let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
-    let keeper = keeper(&script, MemoryTokenStore::new(), Owner::User, token, false);
-    let error = refused(&keeper).await;
+    let manager = manager(&script, MemoryTokenStore::new(), Owner::User, token, false);
+    let error = refused(&manager).await;
     assert!(error.is_reauthorization_required());
     let source = std::error::Error::source(&error).expect("the cause is told");
     assert!(source.to_string().contains("as the script says"), "{source}");
-    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert!(refused(&manager).await.is_reauthorization_required());
     assert_eq!(script.count(), 1);
 }
 
@@ -149,14 +149,14 @@ async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
         Script::at_once(
             |number| if number < 5 { fault(Fault::Lost) } else { rotated(number, 3600) },
         );
-    let keeper = user(&script, TokenInfo::refresh_only("refresh-0"));
+    let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
     for go in 1..=2 {
-        let error = refused(&keeper).await;
+        let error = refused(&manager).await;
         assert!(error.is_interrupted() && error.is_safe_to_ask_again(), "{error:?}");
         assert!(std::error::Error::source(&error).is_some());
         assert_eq!(script.count(), 2 * go, "once more, and no more in one go");
     }
-    assert_eq!(lent(&keeper).await, "access-5");
+    assert_eq!(obtained(&manager).await, "access-5");
     assert_eq!(script.secrets(), ["refresh-0"; 5]);
 }
 
@@ -167,17 +167,17 @@ async fn a_caller_may_allow_more_tries() {
             Script::at_once(
                 |number| if number < 6 { fault(Fault::Lost) } else { rotated(number, 3600) },
             );
-        let options = Options { owner: Owner::User, lost_refresh_retries: retries };
+        let options = options(Owner::User, retries);
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
-        let keeper = TokenManager::new(
+        let manager = TokenManager::new(
             options,
             exchange,
             Arc::new(MemoryTokenStore::new()),
             key(Owner::User),
             token,
         );
-        assert_eq!(keeper.request_token().await.is_ok(), saved);
+        assert_eq!(manager.request_token().await.is_ok(), saved);
         assert_eq!(script.count(), retries as usize + 1);
     }
 }
@@ -185,14 +185,14 @@ async fn a_caller_may_allow_more_tries() {
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
     let script = Script::at_once(|_| fault(Fault::Refused));
-    let keeper = app(&script);
+    let manager = app(&script);
     for _ in 0..1000 {
-        let error = refused(&keeper).await;
+        let error = refused(&manager).await;
         assert!(error.is_auth() && !error.is_reauthorization_required());
     }
     assert_eq!(script.count(), 1);
     sleep(2 * SECOND).await;
-    refused(&keeper).await;
+    refused(&manager).await;
     assert_eq!(script.count(), 2);
 }
 
@@ -202,13 +202,13 @@ async fn a_token_that_no_header_can_carry_is_a_garbled_reply() {
         1 => Ok(Granted { access: SecretString::from("a\nb"), ..granted(1, 3600, None) }),
         _ => Ok(granted(number, 3600, None)),
     });
-    assert_eq!(lent(&app(&script)).await, "access-2");
+    assert_eq!(obtained(&app(&script)).await, "access-2");
 }
 
-fn place(script: &Arc<Script>, store: impl TokenStore) -> Place {
+fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> SignIn {
     let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    Place {
-        options: Options { owner: Owner::User, lost_refresh_retries: 1 },
+    SignIn {
+        options: options(Owner::User, 1),
         exchange,
         store: Arc::new(store),
         client_id: "client-id".to_owned(),
@@ -226,7 +226,8 @@ async fn an_auth_code_is_never_sent_twice() {
         (Fault::Refused, false),
     ] {
         let script = Script::at_once(move |_| fault(failure));
-        let error = sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into())
+        let error = sign_in(&script, MemoryTokenStore::new())
+            .run("code".to_owned().into())
             .await
             .unwrap_err();
         assert_eq!(error.is_reauthorization_required(), reauthorization, "{failure:?}");
@@ -237,11 +238,11 @@ async fn an_auth_code_is_never_sent_twice() {
         Script::at_once(
             |number| if number < 3 { fault(Fault::NotSent) } else { rotated(number, 3600) },
         );
-    let keeper =
-        sign_in(place(&script, MemoryTokenStore::new()), "code".to_owned().into()).await.unwrap();
-    assert_eq!(lent(&keeper).await, "access-3");
+    let manager =
+        sign_in(&script, MemoryTokenStore::new()).run("code".to_owned().into()).await.unwrap();
+    assert_eq!(obtained(&manager).await, "access-3");
     assert_eq!(script.secrets(), ["code"; 3]);
-    assert_eq!(keeper.status().source(), TokenSource::AuthCode);
+    assert_eq!(manager.status().source(), TokenSource::AuthCode);
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,11 +263,11 @@ async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_calle
             Ok(granted(100, 3600, Some("new")))
         })
     });
-    let caller = sign_in(place(&script, store.clone()), "code".to_owned().into());
+    let caller = sign_in(&script, store.clone()).run("code".to_owned().into());
     assert!(tokio::time::timeout(SECOND / 2, caller).await.is_err(), "the caller left");
     sleep(SECOND).await;
     // Whoever shared the old sign-in finds the new one.
-    assert_eq!(lent(&before).await, "access-100");
+    assert_eq!(obtained(&before).await, "access-100");
     assert_eq!(before.refresh_token().unwrap().expose_secret(), "new");
     assert!(!before.status().is_reauthorization_required());
 }
@@ -274,11 +275,11 @@ async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_calle
 #[test]
 fn without_a_runtime_there_is_an_error_and_no_panic() {
     let script = Script::at_once(|number| rotated(number, 3600));
-    let keeper = app(&script);
-    let error = futures::executor::block_on(keeper.request_token()).unwrap_err();
+    let manager = app(&script);
+    let error = futures::executor::block_on(manager.request_token()).unwrap_err();
     assert!(error.is_invalid_input());
     assert_eq!(script.count(), 0);
     let given = user(&script, TokenInfo::access("given", SECOND));
-    given.0.token_mut().loaded = true;
+    given.0.write().token.loaded = true;
     assert_eq!(futures::executor::block_on(given.request_token()).unwrap().header, "given");
 }

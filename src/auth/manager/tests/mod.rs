@@ -1,4 +1,4 @@
-//! The keeper against a script, on paused time: no socket, no luck.
+//! Tests of the token manager with a scripted token endpoint, on paused time.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,13 +9,13 @@ use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
-use super::super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
-use super::super::store::memory::MemoryTokenStore;
-use super::super::store::{
+use super::{BackgroundRefresh, Options, TokenManager};
+use crate::auth::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
+use crate::auth::store::memory::MemoryTokenStore;
+use crate::auth::store::{
     Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore,
 };
-use super::super::token::{Token, TokenInfo, TokenSource};
-use super::{Options, TokenManager};
+use crate::auth::token::{Token, TokenInfo, TokenSource};
 use crate::error::{Error, ErrorKind, Result};
 
 mod failures;
@@ -30,7 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 type Reply = Result<Granted, ExchangeError>;
 type Answer = dyn Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync;
 
-/// One exchange as it was asked for.
+/// One exchange that was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Asked {
     grant: &'static str,
@@ -38,7 +38,7 @@ struct Asked {
     at: Instant,
 }
 
-/// A token endpoint that does as it is told, and remembers what it was asked.
+/// A token endpoint that answers by a script, and records what it was asked.
 struct Script {
     answer: Box<Answer>,
     asked: Mutex<Vec<Asked>>,
@@ -51,7 +51,7 @@ impl Script {
         Arc::new(Self { answer: Box::new(answer), asked: Mutex::default() })
     }
 
-    /// Answers at once.
+    /// Creates an endpoint that answers at once.
     fn at_once(answer: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Arc<Self> {
         Self::new(move |number, _| Box::pin(std::future::ready(answer(number))))
     }
@@ -95,7 +95,7 @@ fn granted(number: usize, expires_in: i64, refresh: Option<&str>) -> Granted {
     }
 }
 
-/// Access token `access-n` and, rotated, refresh token `refresh-n`.
+/// Grants access token `access-n` and the rotated refresh token `refresh-n`.
 fn rotated(number: usize, expires_in: i64) -> Reply {
     Ok(granted(number, expires_in, Some(&format!("refresh-{number}"))))
 }
@@ -104,6 +104,7 @@ fn fault(fault: Fault) -> Reply {
     let kind = match fault {
         Fault::NotSent => ErrorKind::Connect,
         Fault::Busy => ErrorKind::RateLimited,
+        Fault::Failed => ErrorKind::Http,
         Fault::Lost => ErrorKind::Interrupted,
         Fault::Refused => ErrorKind::Auth,
         Fault::GrantDead => ErrorKind::ReauthorizationRequired,
@@ -127,7 +128,7 @@ fn app(script: &Arc<Script>) -> TokenManager {
 
 fn app_on(script: &Arc<Script>, store: impl TokenStore) -> TokenManager {
     let token = Token { loaded: false, ..Token::none(TokenSource::ClientCredentials) };
-    keeper(script, store, Owner::App, token, true)
+    manager(script, store, Owner::App, token, true)
 }
 
 fn user(script: &Arc<Script>, info: TokenInfo) -> TokenManager {
@@ -135,32 +136,36 @@ fn user(script: &Arc<Script>, info: TokenInfo) -> TokenManager {
 }
 
 fn user_on(script: &Arc<Script>, store: impl TokenStore, info: TokenInfo) -> TokenManager {
-    keeper(script, store, Owner::User, Token { loaded: false, ..info.into_token().unwrap() }, true)
+    manager(script, store, Owner::User, Token { loaded: false, ..info.into_token().unwrap() }, true)
 }
 
-fn keeper(
+fn manager(
     script: &Arc<Script>,
     store: impl TokenStore,
     owner: Owner,
     token: Token,
     retry: bool,
 ) -> TokenManager {
-    let options = Options { owner, lost_refresh_retries: u32::from(retry) };
+    let options = options(owner, u32::from(retry));
     let script: Arc<dyn Exchange> = Arc::<Script>::clone(script);
     TokenManager::new(options, script, Arc::new(store), key(owner), token)
 }
 
-async fn lent(keeper: &TokenManager) -> String {
-    keeper.request_token().await.unwrap().header.to_str().unwrap().to_owned()
+fn options(owner: Owner, lost_refresh_retries: u32) -> Options {
+    Options { owner, lost_refresh_retries, background: BackgroundRefresh::Enabled }
 }
 
-async fn refused(keeper: &TokenManager) -> Error {
-    let error = keeper.request_token().await.expect_err("there is no token to be had");
+async fn obtained(manager: &TokenManager) -> String {
+    manager.request_token().await.unwrap().header.to_str().unwrap().to_owned()
+}
+
+async fn refused(manager: &TokenManager) -> Error {
+    let error = manager.request_token().await.expect_err("there is no token to be had");
     assert!(error.is_safe_to_ask_again(), "nothing of the ask was sent");
     error
 }
 
-/// A store that fails on command, on top of memory.
+/// A memory store that fails on command.
 #[derive(Clone, Default)]
 struct Flaky {
     store: MemoryTokenStore,

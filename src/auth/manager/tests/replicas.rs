@@ -14,17 +14,17 @@ async fn the_newest_generation_wins_over_what_was_given_in_code() {
         TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"),
     );
     one.refuse(one.request_token().await.unwrap().generation);
-    assert_eq!(lent(&one).await, "access-1");
+    assert_eq!(obtained(&one).await, "access-1");
     // A replica that starts late, with what the code has always said.
     let other = user_on(
         &script,
         store.clone(),
         TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"),
     );
-    assert_eq!(lent(&other).await, "access-1");
+    assert_eq!(obtained(&other).await, "access-1");
     assert_eq!(other.refresh_token().unwrap().expose_secret(), "refresh-1");
     let third = user_on(&script, store, TokenInfo::stored());
-    assert_eq!(lent(&third).await, "access-1");
+    assert_eq!(obtained(&third).await, "access-1");
     assert_eq!(script.count(), 1);
 }
 
@@ -48,7 +48,7 @@ async fn eight_holders_spend_each_refresh_token_once() {
         .collect();
     let began = Instant::now();
     while began.elapsed() < 300 * SECOND {
-        let tokens = futures::future::join_all(holders.iter().map(lent)).await;
+        let tokens = futures::future::join_all(holders.iter().map(obtained)).await;
         assert_eq!(tokens.len(), 8);
         sleep(SECOND / 4).await;
     }
@@ -63,16 +63,17 @@ async fn who_finds_anothers_claim_waits_for_its_commit() {
     let Claimed::Granted(claim) = store.claim(&key(Owner::User), 0).await.unwrap() else {
         panic!("it is free")
     };
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
     let waiting = tokio::spawn({
-        let keeper = keeper.clone();
-        async move { lent(&keeper).await }
+        let manager = manager.clone();
+        async move { obtained(&manager).await }
     });
     sleep(20 * SECOND).await;
     assert!(!waiting.is_finished());
     let mut token =
         TokenInfo::access("theirs", 100 * SECOND).refresh("their-refresh").into_token().unwrap();
     token.generation = 1;
+    token.seed = Some(crate::auth::store::fingerprint(&"refresh-0".to_owned().into()));
     store.commit(&claim, &token.to_stored()).await.unwrap();
     assert_eq!(waiting.await.unwrap(), "theirs");
     assert_eq!(script.count(), 0);
@@ -87,9 +88,9 @@ async fn a_claim_that_ran_out_is_taken_over_as_a_lost_reply() {
             panic!("it is free")
         };
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
-        let keeper = keeper(&script, store, Owner::User, token, retry);
+        let manager = manager(&script, store, Owner::User, token, retry);
         let asked = Instant::now();
-        let outcome = keeper.request_token().await;
+        let outcome = manager.request_token().await;
         assert!(asked.elapsed() >= Claim::LEASE, "{:?}", asked.elapsed());
         assert_eq!(outcome.is_ok(), retry);
         assert!(outcome.err().is_none_or(|error| error.is_reauthorization_required()));
@@ -130,24 +131,24 @@ async fn a_refused_refresh_token_is_not_spent_by_the_other_holders() {
     let store = MemoryTokenStore::new();
     let script = Script::at_once(|_| fault(Fault::GrantDead));
     for _ in 0..8 {
-        let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-        assert!(refused(&keeper).await.is_reauthorization_required());
+        let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+        assert!(refused(&manager).await.is_reauthorization_required());
     }
     assert_eq!(script.count(), 1);
     // The user connected again: what is given in code is another sign-in.
     let script = rotating();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("new"));
-    assert_eq!(lent(&keeper).await, "access-1");
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("new"));
+    assert_eq!(obtained(&manager).await, "access-1");
     let other = user_on(&script, store, TokenInfo::refresh_only("refresh-0"));
-    assert_eq!(lent(&other).await, "access-1");
+    assert_eq!(obtained(&other).await, "access-1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_stored_before_it_is_used() {
     let store = Flaky::default();
     let script = rotating();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    let used = lent(&keeper).await;
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    let used = obtained(&manager).await;
     let stored = store.store.load(&key(Owner::User)).await.unwrap().unwrap();
     assert_eq!(stored.access.unwrap().expose_secret(), used);
     assert_eq!(store.commits.load(Ordering::Relaxed), 1);
@@ -158,9 +159,9 @@ async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
     let store = Flaky::default();
     store.commits_fail.store(true, Ordering::Relaxed);
     let script = rotating();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    assert_eq!(lent(&keeper).await, "access-1");
-    let status = keeper.status();
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(obtained(&manager).await, "access-1");
+    let status = manager.status();
     assert!(status.is_store_behind());
     assert_eq!(status.last_failure().unwrap().kind(), ErrorKind::TokenStore);
     sleep(30 * SECOND).await;
@@ -168,7 +169,7 @@ async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
     assert!((4..100).contains(&tries), "{tries}");
     store.commits_fail.store(false, Ordering::Relaxed);
     sleep(31 * SECOND).await;
-    assert!(!keeper.status().is_store_behind());
+    assert!(!manager.status().is_store_behind());
     let stored = store.store.load(&key(Owner::User)).await.unwrap().unwrap();
     assert_eq!(stored.refresh.unwrap().expose_secret(), "refresh-1");
     assert_eq!(script.count(), 1);
@@ -178,9 +179,9 @@ async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
 async fn what_cannot_be_stored_outlives_the_last_client() {
     let store = Flaky::default();
     store.commits_fail.store(true, Ordering::Relaxed);
-    let keeper = user_on(&rotating(), store.clone(), TokenInfo::refresh_only("refresh-0"));
-    lent(&keeper).await;
-    drop(keeper);
+    let manager = user_on(&rotating(), store.clone(), TokenInfo::refresh_only("refresh-0"));
+    obtained(&manager).await;
+    drop(manager);
     sleep(60 * SECOND).await;
     store.commits_fail.store(false, Ordering::Relaxed);
     sleep(31 * SECOND).await;
@@ -195,17 +196,21 @@ async fn without_the_stores_consent_a_user_token_is_not_spent() {
     store.claims_fail.store(true, Ordering::Relaxed);
     store.loads_fail.store(true, Ordering::Relaxed);
     let script = rotating();
-    let keeper = user_on(
+    let manager = user_on(
         &script,
         store.clone(),
         TokenInfo::access("given", 100 * SECOND).refresh("refresh-0"),
     );
-    assert_eq!(lent(&keeper).await, "given", "a store that fails does not take away what is given");
+    assert_eq!(
+        obtained(&manager).await,
+        "given",
+        "a store that fails does not take away what is given"
+    );
     sleep(101 * SECOND).await;
-    assert_eq!(refused(&keeper).await.kind(), ErrorKind::TokenStore);
+    assert_eq!(refused(&manager).await.kind(), ErrorKind::TokenStore);
     assert_eq!(script.count(), 0);
     store.claims_fail.store(false, Ordering::Relaxed);
-    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(obtained(&manager).await, "access-1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,12 +220,12 @@ async fn an_app_does_without_its_store() {
         failing.store(true, Ordering::Relaxed);
     }
     let script = rotating();
-    let keeper = app_on(&script, store.clone());
+    let manager = app_on(&script, store.clone());
     for _ in 0..50 {
-        lent(&keeper).await;
+        obtained(&manager).await;
         sleep(20 * SECOND).await;
     }
-    assert!(keeper.status().is_store_behind());
+    assert!(manager.status().is_store_behind());
     assert!(script.asked().iter().all(|asked| asked.grant == "client_credentials"));
 }
 
@@ -228,11 +233,11 @@ async fn an_app_does_without_its_store() {
 async fn a_claim_whose_token_was_not_spent_is_given_back() {
     let store = MemoryTokenStore::new();
     let down = Script::at_once(|_| fault(Fault::NotSent));
-    let keeper = user_on(&down, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    assert!(refused(&keeper).await.is_connect());
+    let manager = user_on(&down, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert!(refused(&manager).await.is_connect());
     let other = user_on(&rotating(), store, TokenInfo::refresh_only("refresh-0"));
     let asked = Instant::now();
-    assert_eq!(lent(&other).await, "access-1");
+    assert_eq!(obtained(&other).await, "access-1");
     assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
 }
 
@@ -240,9 +245,9 @@ async fn a_claim_whose_token_was_not_spent_is_given_back() {
 async fn a_stored_token_serves_the_next_run() {
     let store = MemoryTokenStore::new();
     let script = rotating();
-    lent(&app_on(&script, store.clone())).await;
+    obtained(&app_on(&script, store.clone())).await;
     let next = app_on(&script, store);
-    assert_eq!(lent(&next).await, "access-1");
+    assert_eq!(obtained(&next).await, "access-1");
     assert_eq!(next.status().source(), TokenSource::Store);
     assert_eq!(script.count(), 1);
 }

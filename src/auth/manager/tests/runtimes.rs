@@ -21,32 +21,32 @@ fn hangs_once() -> Arc<Script> {
 #[test]
 fn the_next_callers_runtime_takes_over_the_background_task() {
     let script = Script::at_once(|number| rotated(number, 1000));
-    let keeper = app(&script);
+    let manager = app(&script);
     let first = runtime();
-    first.block_on(lent(&keeper));
+    first.block_on(obtained(&manager));
     drop(first);
     let second = runtime();
     second.block_on(async {
-        assert_eq!(lent(&keeper).await, "access-1");
+        assert_eq!(obtained(&manager).await, "access-1");
         sleep(950 * SECOND).await;
         assert_eq!(script.count(), 2, "refreshed ahead of time, by the second runtime");
-        assert_eq!(lent(&keeper).await, "access-2");
+        assert_eq!(obtained(&manager).await, "access-2");
     });
 }
 
 #[test]
 fn a_runtime_that_stands_still_is_taken_over_too() {
     let script = Script::at_once(|number| rotated(number, 1000));
-    let keeper = app(&script);
+    let manager = app(&script);
     let first = runtime();
-    first.block_on(lent(&keeper));
+    first.block_on(obtained(&manager));
     // Not dropped, but no one drives it any more.
     let second = runtime();
     second.block_on(async {
-        lent(&keeper).await;
+        obtained(&manager).await;
         sleep(910 * SECOND).await;
         assert_eq!(script.count(), 1);
-        lent(&keeper).await;
+        obtained(&manager).await;
         sleep(SECOND).await;
         assert_eq!(script.count(), 2, "a caller saw that the refresh is late");
     });
@@ -56,15 +56,15 @@ fn a_runtime_that_stands_still_is_taken_over_too() {
 #[test]
 fn an_exchange_whose_runtime_dies_does_not_block_those_who_come_later() {
     let script = hangs_once();
-    let keeper = app(&script);
+    let manager = app(&script);
     let first = runtime();
     first.block_on(async {
-        assert!(tokio::time::timeout(SECOND, keeper.request_token()).await.is_err());
+        assert!(tokio::time::timeout(SECOND, manager.request_token()).await.is_err());
     });
     drop(first);
     runtime().block_on(async {
         let asked = Instant::now();
-        assert_eq!(lent(&keeper).await, "access-2");
+        assert_eq!(obtained(&manager).await, "access-2");
         assert_eq!(asked.elapsed(), Duration::ZERO);
     });
 }
@@ -72,15 +72,15 @@ fn an_exchange_whose_runtime_dies_does_not_block_those_who_come_later() {
 #[test]
 fn those_who_wait_for_a_runtime_that_dies_start_anew() {
     let script = hangs_once();
-    let keeper = app(&script);
+    let manager = app(&script);
     let first = runtime();
     let started =
-        first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
+        first.block_on(async { tokio::time::timeout(SECOND, manager.request_token()).await });
     assert!(started.is_err());
     let second = runtime();
     let waiting = {
-        let keeper = keeper.clone();
-        second.spawn(async move { lent(&keeper).await })
+        let manager = manager.clone();
+        second.spawn(async move { obtained(&manager).await })
     };
     second.block_on(async { sleep(SECOND).await });
     assert!(!waiting.is_finished());
@@ -91,12 +91,12 @@ fn those_who_wait_for_a_runtime_that_dies_start_anew() {
 #[test]
 fn an_exchange_whose_runtime_stands_still_is_given_up() {
     let script = hangs_once();
-    let keeper = app(&script);
+    let manager = app(&script);
     let first = runtime();
-    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
+    let _ = first.block_on(async { tokio::time::timeout(SECOND, manager.request_token()).await });
     runtime().block_on(async {
         let asked = Instant::now();
-        assert_eq!(lent(&keeper).await, "access-2");
+        assert_eq!(obtained(&manager).await, "access-2");
         assert!(asked.elapsed() < 100 * SECOND);
     });
     drop(first);
@@ -107,15 +107,15 @@ fn a_refresh_token_whose_runtime_died_may_have_been_spent() {
     for (retry, answer) in [(true, Some("access-2")), (false, None)] {
         let script = hangs_once();
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
-        let keeper = keeper(&script, MemoryTokenStore::new(), Owner::User, token, retry);
+        let manager = manager(&script, MemoryTokenStore::new(), Owner::User, token, retry);
         let first = runtime();
         let _ =
-            first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
+            first.block_on(async { tokio::time::timeout(SECOND, manager.request_token()).await });
         drop(first);
         runtime().block_on(async {
             match answer {
-                Some(token) => assert_eq!(lent(&keeper).await, token),
-                None => assert!(refused(&keeper).await.is_reauthorization_required()),
+                Some(token) => assert_eq!(obtained(&manager).await, token),
+                None => assert!(refused(&manager).await.is_reauthorization_required()),
             }
         });
     }
@@ -152,16 +152,16 @@ fn a_token_that_was_obtained_as_the_runtime_died_is_not_lost() {
     }
     let script = Script::at_once(|number| rotated(number, 1000));
     let store = MemoryTokenStore::new();
-    let keeper = user_on(
+    let manager = user_on(
         &script,
         Slow(store.clone(), AtomicBool::new(false)),
         TokenInfo::refresh_only("refresh-0"),
     );
     let first = runtime();
-    let _ = first.block_on(async { tokio::time::timeout(SECOND, keeper.request_token()).await });
+    let _ = first.block_on(async { tokio::time::timeout(SECOND, manager.request_token()).await });
     drop(first);
     runtime().block_on(async {
-        assert_eq!(lent(&keeper).await, "access-1");
+        assert_eq!(obtained(&manager).await, "access-1");
         assert_eq!(script.count(), 1, "nothing was spent twice");
         let stored = store.load(&key(Owner::User)).await.unwrap().unwrap();
         assert_eq!(stored.refresh.unwrap().expose_secret(), "refresh-1");

@@ -4,12 +4,12 @@ use super::*;
 async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    assert_eq!(lent(&keeper).await, "access-1");
-    keeper.sign_out().await.unwrap();
-    assert!(refused(&keeper).await.is_reauthorization_required());
-    assert!(keeper.refresh_token().is_none() && keeper.is_expired());
-    assert!(keeper.status().is_reauthorization_required());
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(obtained(&manager).await, "access-1");
+    manager.sign_out().await.unwrap();
+    assert!(refused(&manager).await.is_reauthorization_required());
+    assert!(manager.refresh_token().is_none() && manager.is_expired());
+    assert!(manager.status().is_reauthorization_required());
 
     let kept = store.load(&key(Owner::User)).await.unwrap().unwrap();
     let json = kept.to_json();
@@ -34,11 +34,11 @@ async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
 async fn a_user_who_connects_again_after_a_sign_out_is_welcome() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    lent(&keeper).await;
-    keeper.sign_out().await.unwrap();
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    obtained(&manager).await;
+    manager.sign_out().await.unwrap();
     let again = user_on(&script, store, TokenInfo::refresh_only("another"));
-    assert_eq!(lent(&again).await, "access-2");
+    assert_eq!(obtained(&again).await, "access-2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,16 +50,16 @@ async fn a_renewal_under_way_does_not_undo_a_sign_out() {
         })
     });
     let store = MemoryTokenStore::new();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    keeper.refuse(keeper.request_token().await.unwrap().generation);
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    manager.refuse(manager.request_token().await.unwrap().generation);
     let renewing = tokio::spawn({
-        let keeper = keeper.clone();
-        async move { keeper.request_token().await.map(|_| ()) }
+        let manager = manager.clone();
+        async move { manager.request_token().await.map(|_| ()) }
     });
     sleep(SECOND).await;
-    keeper.sign_out().await.unwrap();
+    manager.sign_out().await.unwrap();
     assert!(renewing.await.unwrap().unwrap_err().is_reauthorization_required());
-    assert!(refused(&keeper).await.is_reauthorization_required());
+    assert!(refused(&manager).await.is_reauthorization_required());
     assert!(store.load(&key(Owner::User)).await.unwrap().unwrap().is_ended());
 }
 
@@ -67,15 +67,15 @@ async fn a_renewal_under_way_does_not_undo_a_sign_out() {
 async fn a_store_that_fails_signs_nobody_out_and_says_so() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = Flaky::default();
-    let keeper = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
-    lent(&keeper).await;
+    let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    obtained(&manager).await;
     store.commits_fail.store(true, Ordering::Relaxed);
-    let error = keeper.sign_out().await.unwrap_err();
+    let error = manager.sign_out().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TokenStore);
-    assert_eq!(lent(&keeper).await, "access-1");
+    assert_eq!(obtained(&manager).await, "access-1");
     store.commits_fail.store(false, Ordering::Relaxed);
-    keeper.sign_out().await.unwrap();
-    assert!(refused(&keeper).await.is_reauthorization_required());
+    manager.sign_out().await.unwrap();
+    assert!(refused(&manager).await.is_reauthorization_required());
 }
 
 #[tokio::test(start_paused = true)]
