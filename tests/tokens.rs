@@ -244,12 +244,14 @@ async fn a_sign_in_outlives_the_process_in_a_file() {
     let path = directory.path().join("tokens.json");
     let config = || config(&payman).subject("alice").token_store(FileTokenStore::new(&path));
     let first = Client::with_auth_code(config(), payman.issue_code(ALL)).await.unwrap();
+    let earlier = first.refresh_token().unwrap();
     payman.expire_access_tokens();
     first.ask("What's my balance?").await.unwrap();
     let newest = first.refresh_token().unwrap();
     drop(first);
-    // The next run knows nothing, or an old token: the store knows better.
-    for given in [TokenInfo::stored(), TokenInfo::access("stale", HOUR).refresh("stale")] {
+    // The next run knows nothing, or an earlier refresh token: the store knows better.
+    let earlier = earlier.expose_secret();
+    for given in [TokenInfo::stored(), TokenInfo::access("stale", HOUR).refresh(earlier)] {
         let next = Client::with_token(config(), given).unwrap();
         next.ask("What's my balance?").await.unwrap();
         assert_eq!(next.refresh_token().unwrap().expose_secret(), newest.expose_secret());
@@ -310,6 +312,172 @@ async fn what_is_given_is_checked_before_any_network() {
         client.is_access_token_expired() && client.token_status().is_reauthorization_required()
     );
     assert!(client.ask("hello").await.unwrap_err().is_reauthorization_required());
+}
+
+#[tokio::test]
+async fn any_success_status_is_a_token_reply_and_white_space_is_cut() {
+    for status in [200, 201, 202, 206] {
+        let server = MockServer::start().await;
+        let granted =
+            serde_json::json!({"accessToken": "new\r\n", "refreshToken": " r ", "expiresIn": 3600});
+        let answer = ResponseTemplate::new(status).set_body_json(granted);
+        common::on(&server, common::TOKEN, answer).await;
+        let token = TokenInfo::refresh_only("refresh");
+        let client = Client::with_token(common::config(&server.uri()), token).unwrap();
+        assert_eq!(client.access_token().await.unwrap().expose_secret(), "new", "{status}");
+        assert_eq!(client.refresh_token().unwrap().expose_secret(), "r");
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_endpoint_echoes_is_redacted() {
+    let (secret, refresh) = ("client+s3cret/=", "refresh&t0ken é");
+    let server = MockServer::start().await;
+    let echo = |request: &wiremock::Request| {
+        let url = request.url.to_string();
+        let basic = request.headers["authorization"].to_str().unwrap().to_owned();
+        ResponseTemplate::new(400).set_body_json(serde_json::json!({
+            "error": "invalid_request", "error_description": format!("bad request: {url}"),
+            "error_uri": format!("https://x.test/?h={basic}"), "path": url, "message": basic,
+        }))
+    };
+    wiremock::Mock::given(wiremock::matchers::any()).respond_with(echo).mount(&server).await;
+    let config = Config::new("client-id").client_secret(secret).base_url(server.uri());
+    let client = Client::with_token(config.clone(), TokenInfo::refresh_only(refresh)).unwrap();
+    let errors = [
+        client.access_token().await.unwrap_err(),
+        Client::with_auth_code(config.clone(), refresh).await.unwrap_err(),
+        Client::with_credentials(config).unwrap().access_token().await.unwrap_err(),
+    ];
+    for error in errors {
+        let body = error.body().unwrap().into_owned();
+        assert!(body.contains("invalid_request") && body.contains("[redacted]"), "{body}");
+        let all = format!("{error} {error:?} {body}");
+        for leaked in ["s3cret", "t0ken", "Y2xpZW50LWlk", "message", "path"] {
+            assert!(!all.contains(leaked), "{leaked} is in {all}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_of_one_token_are_one_holder() {
+    let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
+    let token = TokenInfo::refresh_only(payman.issue_refresh_token(ALL));
+    let client = || Client::with_token(config(&payman), token.clone()).unwrap();
+    let (one, other) = (client(), client());
+    let (first, second) = tokio::join!(one.access_token(), other.access_token());
+    first.unwrap();
+    second.unwrap();
+    // A client per request.
+    for _ in 0..10 {
+        client().ask("What's my balance?").await.unwrap();
+    }
+    payman.expire_access_tokens();
+    let (first, second) =
+        tokio::join!(one.ask("What's my balance?"), other.ask("What's my balance?"));
+    first.unwrap();
+    second.unwrap();
+    assert_eq!(payman.state().refresh_reuses, 0);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused_and_named() {
+    let nowhere = || Config::new("id").client_secret("secret").base_url("http://127.0.0.1:9");
+    let cases = [
+        (nowhere().subject(""), "Config::subject"),
+        (nowhere().subject("a\nb"), "Config::subject"),
+        (Config::new("a:b").client_secret("s"), "client id"),
+        (Config::new("a\n").client_secret("s"), "client id"),
+        (nowhere().client_secret("s\r\n"), "Config::client_secret"),
+        (nowhere().client_secret("s\u{0}"), "Config::client_secret"),
+    ];
+    for (config, setting) in cases {
+        let error = Client::with_credentials(config).unwrap_err();
+        assert!(error.is_invalid_input() && error.to_string().contains(setting), "{error}");
+    }
+    for (token, name) in [
+        (TokenInfo::refresh_only("r\n"), "refresh token"),
+        (TokenInfo::access("a\u{7f}", HOUR), "access token"),
+    ] {
+        let error = Client::with_token(nowhere(), token).unwrap_err();
+        assert!(error.is_invalid_input() && error.to_string().contains(name), "{error}");
+    }
+    let error = Client::with_auth_code(nowhere(), "c0de\n").await.unwrap_err();
+    assert!(error.is_invalid_input(), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_app_does_not_blame_the_user() {
+    for (status, error, connect_again) in [
+        (400, "invalid_client", false),
+        (400, "unsupported_grant_type", false),
+        (401, "unauthorized_client", false),
+        (400, "invalid_grant", true),
+    ] {
+        let server = MockServer::start().await;
+        let body = serde_json::json!({ "error": error });
+        let answer = ResponseTemplate::new(status).set_body_json(body);
+        common::on(&server, common::TOKEN, answer).await;
+        let config = Config::new("id").client_secret("secret").base_url(server.uri());
+        let failed = Client::with_auth_code(config, "c0de").await.unwrap_err();
+        assert_eq!(failed.is_reauthorization_required(), connect_again, "{error}: {failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_retry_after_is_capped() {
+    let server = MockServer::start().await;
+    let answer = ResponseTemplate::new(429).insert_header("retry-after", "90000");
+    common::on(&server, common::TOKEN, answer).await;
+    let token = TokenInfo::refresh_only("refresh");
+    let client = Client::with_token(common::config(&server.uri()), token).unwrap();
+    let error = client.access_token().await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(HOUR));
+}
+
+#[test]
+fn outside_a_runtime_there_is_an_error() {
+    let config = || Config::new("id").client_secret("secret").base_url("http://127.0.0.1:9");
+    let user = Client::with_token(config(), TokenInfo::refresh_only("r")).unwrap();
+    let block = futures::executor::block_on::<futures::future::BoxFuture<_>>;
+    let errors = [
+        block(Box::pin(async { user.access_token().await.map(|_| ()) })),
+        block(Box::pin(async { user.sign_out().await })),
+        block(Box::pin(async { user.ask("hello").await.map(|_| ()) })),
+        block(Box::pin(async { Client::with_auth_code(config(), "c").await.map(|_| ()) })),
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        assert!(error.is_invalid_input() && error.to_string().contains("runtime"), "{error:?}");
+    }
+    futures::executor::block_on(user.close());
+}
+
+#[tokio::test]
+async fn the_status_serializes_before_the_first_ask_and_after() {
+    let payman = Emulator::start().await.unwrap();
+    let client = Client::with_credentials(config(&payman)).unwrap();
+    let before = serde_json::to_value(client.token_status()).unwrap();
+    assert_eq!(before["usable"], false);
+    assert_eq!(before["reauthorizationRequired"], false);
+    client.access_token().await.unwrap();
+    let after = serde_json::to_value(client.token_status()).unwrap();
+    assert_eq!((&after["usable"], &after["generation"]), (&true.into(), &1.into()));
+    assert!(after["expiresAt"].as_u64().is_some());
+}
+
+#[tokio::test]
+async fn a_failing_store_is_no_reason_to_connect_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens.json");
+    std::fs::write(&path, "no tokens").unwrap();
+    let config = Config::new("id").base_url("http://127.0.0.1:9").subject("alice");
+    let config = config.token_store(FileTokenStore::new(&path));
+    let client = Client::with_token(config, TokenInfo::stored()).unwrap();
+    let error = client.ask("hello").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TokenStore, "{error:?}");
+    assert!(error.is_safe_to_ask_again() && std::error::Error::source(&error).is_some());
+    assert!(!client.token_status().is_reauthorization_required());
 }
 
 /// Writes the token events of one thread, one line each.

@@ -38,6 +38,11 @@ impl MemoryTokenStore {
         self.0.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots().len()
+    }
+
     pub(crate) fn get(&self, key: &TokenKey) -> Option<StoredToken> {
         self.slots().get(key).and_then(Slot::token).cloned()
     }

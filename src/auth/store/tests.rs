@@ -177,6 +177,73 @@ async fn the_file_is_its_owners_and_is_replaced_whole() {
     assert!(!directory.path().join("tokens.json.new").exists());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn links_lead_to_one_file_and_one_lock_and_owner_and_mode_stay() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("real")).unwrap();
+    let (real, link) = (at("real/tokens.json"), at("link.json"));
+    symlink("real/tokens.json", &link).unwrap();
+    symlink("real", at("folder")).unwrap();
+    let stores = [&link, &real, &at("folder/tokens.json"), &at("real/../link.json")]
+        .map(crate::FileTokenStore::new);
+    // Before the file exists, and after: one book.
+    let claim = granted(stores[0].claim(&key("alice"), 0).await.unwrap());
+    for store in &stores {
+        assert!(matches!(store.claim(&key("alice"), 0).await.unwrap(), Claimed::Held(_)));
+    }
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let is_root = std::os::unix::fs::chown(&real, Some(12345), Some(23456)).is_ok();
+    stores[0].commit(&claim, &token(1, "first")).await.unwrap();
+    for store in &stores {
+        assert_eq!(store.load(&key("alice")).await.unwrap().unwrap().generation(), 1);
+    }
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink(), "it stays a link");
+    let metadata = std::fs::metadata(&real).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o640);
+    if is_root {
+        assert_eq!((metadata.uid(), metadata.gid()), (12345, 23456));
+        let lock = std::fs::metadata(at("real/tokens.json.lock")).unwrap();
+        assert_eq!(lock.uid(), 12345, "its owner can lock it");
+    }
+    let mut names: Vec<_> = std::fs::read_dir(at("real"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["tokens.json", "tokens.json.lock"]);
+    symlink("loop.json", at("loop.json")).unwrap();
+    let looped = crate::FileTokenStore::new(at("loop.json"));
+    assert!(looped.load(&key("alice")).await.is_err());
+    assert!(crate::FileTokenStore::new("relative.json").path().is_absolute());
+}
+
+#[tokio::test]
+async fn refused_sign_ins_do_not_fill_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = crate::FileTokenStore::new(directory.path().join("tokens.json"));
+    for n in 0..300 {
+        let key = key(&format!("user {n}"));
+        let claim = granted(store.claim(&key, 0).await.unwrap());
+        let ended = StoredToken {
+            access: None,
+            refresh: None,
+            ended: true,
+            refused: true,
+            ..token(1, "x")
+        };
+        store.commit(&claim, &ended).await.unwrap();
+        let released = granted(store.claim(&self::key("alice"), n).await.unwrap());
+        store.release(&released).await.unwrap();
+    }
+    let text = std::fs::read_to_string(store.path()).unwrap();
+    assert!(text.matches("refused").count() <= 128, "{}", text.matches("refused").count());
+    assert!(!text.contains("alice"));
+}
+
 #[tokio::test]
 async fn a_file_of_something_else_is_an_error_and_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
@@ -366,7 +433,7 @@ fn a_stored_token_survives_its_json() {
     let token = StoredToken::from_json(json).unwrap();
     assert_eq!(token.to_json().expose_secret(), json);
     let newer = StoredToken::from_json(
-        r#"{"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#,
+        r#"{"sign_in":7,"generation":3,"issued_at":1,"expires_at":2,"ended":true,"new":1}"#,
     );
     assert!(newer.unwrap().is_ended());
     let error = StoredToken::from_json(r#"{"generation":"hush"}"#).unwrap_err();

@@ -23,6 +23,7 @@ mod freshness;
 mod identity;
 mod replicas;
 mod runtimes;
+mod sign_ins;
 mod sign_out;
 
 const SECOND: Duration = Duration::from_secs(1);
