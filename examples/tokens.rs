@@ -1,4 +1,4 @@
-//! Tokens are obtained and renewed by themselves. How to look at them, and the other ways to begin.
+//! Shows how tokens are obtained, renewed and inspected, and the ways to start with one.
 //!
 //! ```sh
 //! cargo run --example tokens
@@ -15,12 +15,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let payman = support::Payman::start().await?;
     let client = Client::with_credentials(payman.config()?.name("my-client"))?;
 
-    // No token yet, and no need to think of one: the first ask obtains it.
+    // There is no token yet: the first ask obtains it.
     println!("{:?}: expired? {}", client.name(), client.is_access_token_expired());
     client.ask("List all wallets").await?;
     println!("{:?}: expired? {}", client.name(), client.is_access_token_expired());
 
-    // For a call of your own. The only way to the token itself is `expose_secret()`; nothing prints it.
+    // For a call of your own. The only way to the token itself is `expose_secret()`; nothing prints
+    // it.
     let token = client.access_token().await?;
     println!("{token:?} has {} characters", token.expose_secret().len());
 
@@ -35,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let Some(emulator) = payman.emulator() else { return Ok(()) };
 
-    // A user who comes back from the consent page brings a code, good for one exchange.
+    // A user who comes back from the consent page brings a code, which can be exchanged once.
     let code = emulator.issue_code(["read_balance", "write_send_payment"]);
     let user = Client::with_auth_code(payman.config()?, code).await?;
     println!("by auth code: {}", user.ask("How much money do I have in my wallet?").await?);
@@ -46,9 +47,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let user = Client::with_token(payman.config()?, TokenInfo::refresh_only(refresh_token))?;
     println!("by refresh token: {}", user.ask("How much money do I have in my wallet?").await?);
 
-    // The server forgets the access tokens: a new one is obtained, and the ask is sent once more.
+    // The server forgets the access tokens: a new one is obtained, and the ask is sent again.
     emulator.expire_access_tokens();
     println!("renewed: {}", user.ask("How much money do I have in my wallet?").await?);
     println!("generation {}", user.token_status().generation());
+
+    // Before a process ends: waits for a refresh in progress and for tokens that are not stored yet.
+    user.close().await;
+    client.close().await;
     Ok(())
 }

@@ -606,7 +606,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns an error where there is no valid token and none could be obtained; its source says why.
+    /// Returns an error where there is no valid token and none could be obtained; its source says
+    /// why.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(self.platform());
         Box::pin(async move {
@@ -632,14 +633,15 @@ impl Client {
     /// Signs the user out: forgets their tokens in this client, its clones and the
     /// [`TokenStore`](crate::TokenStore). They have to connect again.
     ///
-    /// Once this returns `Ok`, no token of an earlier sign-in is stored again, by any process. The platform is not
-    /// told, because no request for that is known: another process may use an access token until it expires.
+    /// Once this returns `Ok`, no token of an earlier sign-in is stored again, by any process. The
+    /// platform is not told, because no request for that is known: another process may use an
+    /// access token until it expires.
     ///
     /// # Errors
     ///
-    /// Returns [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not signed out.
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app itself
-    /// ([`with_credentials`](Self::with_credentials)), and outside a tokio runtime.
+    /// Returns [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not
+    /// signed out. Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a client of the app
+    /// itself ([`with_credentials`](Self::with_credentials)), and outside a tokio runtime.
     pub fn sign_out(&self) -> BoxFuture<'static, Result<()>> {
         let platform = Arc::clone(self.platform());
         Box::pin(async move { platform.tokens.sign_out().await })
@@ -651,18 +653,19 @@ impl Client {
         self.platform().tokens.status()
     }
 
-    /// Waits for a refresh in progress and for tokens that are not stored yet, at most 35 seconds. Call this before
-    /// the process ends.
+    /// Waits for a refresh in progress and for tokens that are not stored yet, at most 35 seconds.
+    /// Call this before the process ends.
     ///
-    /// A process that ends during a refresh may take the only copy of a rotated refresh token with it. Other
-    /// processes then wait for 90 seconds, and the user may have to connect again. A client that is closed still
-    /// works, but no longer refreshes its token in the background. Closing again is harmless, and clones share
-    /// the token.
+    /// A process that ends during a refresh may take the only copy of a rotated refresh token with
+    /// it. Other processes then wait for 90 seconds, and the user may have to connect again. A
+    /// client that is closed still works, but no longer refreshes its token in the background.
+    /// Closing again is harmless, and clones share the token.
     ///
     /// A server closes its clients after it has served its last request:
     ///
     /// ```
-    /// # async fn f(client: payman_sdk::Client, server: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
+    /// # use std::io::Result;
+    /// # async fn f(client: payman_sdk::Client, server: impl Future<Output = Result<()>>) -> Result<()> {
     /// // axum: `axum::serve(listener, app).with_graceful_shutdown(signal)`
     /// // actix: `HttpServer::new(…).bind(…)?.run()`, which ends on Ctrl-C and SIGTERM
     /// server.await?;

@@ -96,20 +96,22 @@ impl Config {
         self
     }
 
-    /// Sets whom the token belongs to, such as the id of a user of your app. It is part of the key under which a
-    /// [`TokenStore`] keeps the token: two users who share a store need two subjects.
+    /// Sets whom the token belongs to, such as the id of a user of your app. It is part of the key
+    /// under which a [`TokenStore`] keeps the token: two users who share a store need two subjects.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Selects the live (default) or test platform. The last of this and [`base_url`](Self::base_url) counts.
+    /// Selects the live (default) or test platform. The last of this and
+    /// [`base_url`](Self::base_url) counts.
     pub fn environment(mut self, environment: Environment) -> Self {
         environment.base_url().clone_into(&mut self.base_url);
         self
     }
 
-    /// Sets another server: `https`, or plain `http` on loopback (a loopback address or exactly `localhost`).
+    /// Sets another server: `https`, or plain `http` on loopback (a loopback address or exactly
+    /// `localhost`).
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
@@ -121,7 +123,8 @@ impl Config {
         self
     }
 
-    /// How long one reply may take, from sending the request to its last byte; for a stream, to its first. Default 5 min.
+    /// How long one reply may take, from sending the request to its last byte; for a stream, to its
+    /// first. Default 5 min.
     pub fn reply_timeout(mut self, limit: Duration) -> Self {
         self.limits.reply_timeout = limit;
         self
@@ -133,7 +136,8 @@ impl Config {
         self
     }
 
-    /// How long a whole ask may take, with its waiting and looking. Default 6 min; a stream has none unless given.
+    /// How long a whole ask may take, with its waiting and looking. Default 6 min; a stream has
+    /// none unless given.
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.limits.deadline = Some(limit);
         self
@@ -165,9 +169,10 @@ impl Config {
 
     /// Sets whether a refresh token whose reply was lost is sent once more. Default true.
     ///
-    /// The server may or may not have rotated the refresh token. With `true` it is sent a second time, and kept
-    /// if that reply is lost too; only the server's `invalid_grant` ends the sign-in. With `false` a lost reply, and
-    /// an answer of 408, 500, 502 or 504, mean that the user has to connect again.
+    /// The server may or may not have rotated the refresh token. With `true` it is sent a second
+    /// time, and kept if that reply is lost too; only the server's `invalid_grant` ends the
+    /// sign-in. With `false` a lost reply, and an answer of 408, 500, 502 or 504, mean that the
+    /// user has to connect again.
     pub fn retry_lost_refresh(mut self, retry: bool) -> Self {
         self.lost_refresh_retries = u32::from(retry);
         self
@@ -175,25 +180,26 @@ impl Config {
 
     /// Sets whether the token is refreshed before it expires, in a task of its own. Default true.
     ///
-    /// With `false` it is refreshed when a call needs it. This suits programs that run for a moment: they end
-    /// without a refresh in progress.
+    /// With `false` it is refreshed when a call needs it. This suits programs that run for a
+    /// moment: they end without a refresh in progress.
     pub fn background_refresh(mut self, enabled: bool) -> Self {
         self.background_refresh =
             if enabled { BackgroundRefresh::Enabled } else { BackgroundRefresh::Disabled };
         self
     }
 
-    /// Sets the store that keeps tokens beyond the life of the process and shares them with other processes.
+    /// Sets the store that keeps tokens beyond the life of the process and shares them with other
+    /// processes.
     ///
-    /// Without one, tokens live in memory, and clients of this process that were given the same refresh token
-    /// share it as long as one of them exists.
+    /// Without one, tokens live in memory, and clients of this process that were given the same
+    /// refresh token share it as long as one of them exists.
     pub fn token_store(mut self, store: impl TokenStore) -> Self {
         self.token_store = Some(Arc::new(store));
         self
     }
 
-    /// Keeps the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an ask
-    /// with a key is [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    /// Keeps the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an
+    /// ask with a key is [`InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn journal(mut self, journal: impl Journal) -> Self {
         self.journal = Some(Arc::new(journal));
         self
@@ -201,7 +207,8 @@ impl Config {
 
     /// Changes settings of the HTTP client, such as a proxy or a root certificate.
     ///
-    /// The settings that the SDK relies on are applied afterwards: no redirects, no hidden retries, the limits.
+    /// The settings that the SDK relies on are applied afterwards: no redirects, no hidden retries,
+    /// the limits.
     pub fn configure_http(
         mut self,
         configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
@@ -210,10 +217,11 @@ impl Config {
         self
     }
 
-    /// Sets a function that is called once for each ask that ended: with an answer, with an error, or
-    /// because the caller dropped it. It is told figures, never text.
+    /// Sets a function that is called once for each ask that ended: with an answer, with an error,
+    /// or because the caller dropped it. It is told figures, never text.
     ///
-    /// It runs where the ask is polled or dropped, so it must not block. A panic in it is the caller's.
+    /// It runs where the ask is polled or dropped, so it must not block. A panic in it is the
+    /// caller's.
     ///
     /// ```
     /// use payman_sdk::Config;

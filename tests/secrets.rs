@@ -1,4 +1,5 @@
-//! Canaries: secrets with words of their own, planted everywhere, and looked for in everything that is written down.
+//! Canaries: secrets with words of their own, planted everywhere, and looked for in everything that
+//! is written down.
 //!
 //! One test in a program of its own, as it listens to every `tracing` target of the whole process.
 #![cfg(test)]
@@ -77,7 +78,8 @@ fn ask() -> Ask {
         .part_metadata("key", ASKED)
 }
 
-/// Success and failure of everything that a client does; results are written down as a program would.
+/// Success and failure of everything that a client does; results are written down as a program
+/// would.
 async fn use_everything(client: &Client, written: &Written) {
     written.debug(client);
     written.debug(&ask());
@@ -128,7 +130,8 @@ async fn no_secret_is_written_down() {
     let mut secrets: Vec<String> =
         [SECRET, ASKED, REFRESH, ACCESS, CODE, STATE].map(str::to_owned).to_vec();
 
-    // An answer that does not echo: the emulator's agent repeats nothing of what it does not understand.
+    // An answer that does not echo: the emulator's agent repeats nothing of what it does not
+    // understand.
     let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
     let base = payman.base_url();
     let directory = tempfile::tempdir().unwrap();

@@ -48,7 +48,8 @@ async fn processes_share_a_file(lost: Lost) {
     server.judge(&reports.expect("a holder does not come to its end"));
 }
 
-/// In memory where that can be had: 100 writes a second, each flushed to the disk, are more than some disks can do.
+/// In memory where that can be had: 100 writes a second, each flushed to the disk, are more than
+/// some disks can do.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -77,7 +78,8 @@ async fn report_of(process: Child) -> Report {
     serde_json::from_str(report.1).unwrap()
 }
 
-/// No test, but a holder: those above start it as a process of its own, with a plan. Without one it has nothing to do.
+/// No test, but a holder: those above start it as a process of its own, with a plan. Without one it
+/// has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn holder_process() {
     if std::env::var_os(PLAN).is_none() {

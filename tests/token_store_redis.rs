@@ -30,7 +30,8 @@ async fn clients_share_a_server(lost: Lost) {
     let _turn = TURN.lock().await;
     let size = Size::from_env();
     let server = Server::start(lost, size).await;
-    // Keys are of this server's base URL, and so of this run: what Redis held before does not matter.
+    // Keys are of this server's base URL, and so of this run: what Redis held before does not
+    // matter.
     let holders = (0..size.holders).map(|_| {
         let (plan, store) = (server.plan.clone(), Arc::new(RedisTokenStore::new(&url).unwrap()));
         tokio::spawn(async move { hold(&plan, |_| Arc::<RedisTokenStore>::clone(&store)).await })

@@ -1,7 +1,7 @@
 //! Wall-clock time next to the monotonic clock.
 //!
-//! Neither clock is enough: the monotonic clock may stand still while the machine sleeps, and the wall clock may be set.
-//! A token or a lease is valid only while both clocks say so.
+//! Neither clock is enough: the monotonic clock may stand still while the machine sleeps, and the
+//! wall clock may be set. A token or a lease is valid only while both clocks say so.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -70,10 +70,12 @@ impl Moment {
     }
 }
 
-/// The clock by which a store on this machine judges leases: wall-clock time, but no faster than the monotonic clock.
+/// The clock by which a store on this machine judges leases: wall-clock time, but no faster than
+/// the monotonic clock.
 ///
-/// A step of the wall clock, or a sleep of the machine, would end every lease at once. So after a step forward the
-/// clock goes on from where it was, until every lease that was granted before the step has ended.
+/// A step of the wall clock, or a sleep of the machine, would end every lease at once. So after a
+/// step forward the clock goes on from where it was, until every lease that was granted before the
+/// step has ended.
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     lease: Duration,
@@ -169,7 +171,8 @@ mod tests {
         assert_eq!(clock.now_at(at(start, 20, 3620)), start.wall + 20 * SECOND);
         assert_eq!(clock.now_at(at(start, 109, 3709)), start.wall + 109 * SECOND);
         assert_eq!(clock.now_at(at(start, 110, 3710)), start.wall + 3710 * SECOND);
-        // Set back: it follows at once, and leases that are dated in the future are cut by the store's rules.
+        // Set back: it follows at once, and leases that are dated in the future are cut by the
+        // store's rules.
         assert_eq!(clock.now_at(at(start, 120, 20)), start.wall + 20 * SECOND);
     }
 }

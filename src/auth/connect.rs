@@ -86,7 +86,8 @@ impl fmt::Display for Scope {
     }
 }
 
-/// The code that the browser brings back after the user consented. It can be exchanged once, within minutes.
+/// The code that the browser brings back after the user consented. It can be exchanged once, within
+/// minutes.
 ///
 /// Exchange it with [`Client::with_auth_code`](crate::Client::with_auth_code).
 #[derive(Clone)]
@@ -139,10 +140,12 @@ impl fmt::Debug for AuthCode {
 /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
 ///     .scopes([Scope::ReadBalance, Scope::WriteSendPayment])
 ///     .state(csrf);
-/// assert!(url.to_string().starts_with("https://app.paymanai.com/oauth/connect?client_id=client-id&"));
+/// let page = "https://app.paymanai.com/oauth/connect?client_id=client-id&";
+/// assert!(url.to_string().starts_with(page));
 ///
 /// // The browser comes back to https://my.app/callback?code=…&state=…
-/// # let redirect = format!("https://my.app/callback?code=c0de&state={}", "random,%20unguessable,%20kept%20in%20the%20user's%20session");
+/// # let state = "random,%20unguessable,%20kept%20in%20the%20user's%20session";
+/// # let redirect = format!("https://my.app/callback?code=c0de&state={state}");
 /// let code = ConnectUrl::parse_redirect(&redirect, csrf)?;
 /// # assert_eq!(code.expose_secret(), "c0de");
 /// # Ok(())
@@ -173,7 +176,8 @@ impl ConnectUrl {
         .written()
     }
 
-    /// Selects the live (default) or test platform. The last of this and [`base_url`](Self::base_url) counts.
+    /// Selects the live (default) or test platform. The last of this and
+    /// [`base_url`](Self::base_url) counts.
     pub fn environment(mut self, environment: Environment) -> Self {
         self.page = Cow::Borrowed(page_of(environment));
         self.written()
@@ -198,8 +202,9 @@ impl ConnectUrl {
         self.written()
     }
 
-    /// Sets a random text that only your app and this user's browser know (the CSRF token). It comes back with the
-    /// code, and proves that the browser that brings the code is the one that was sent to the page.
+    /// Sets a random text that only your app and this user's browser know (the CSRF token). It
+    /// comes back with the code, and proves that the browser that brings the code is the one that
+    /// was sent to the page.
     pub fn state(mut self, csrf: impl AsRef<str>) -> Self {
         self.state = Some(csrf.as_ref().to_owned());
         self.written()
@@ -229,9 +234,10 @@ impl ConnectUrl {
     ///
     /// # Errors
     ///
-    /// Returns [`Auth`](crate::ErrorKind::Auth) where the `state` is not `csrf` (compared in constant time), or the user or the
-    /// server refused: the code of the refusal, such as `access_denied`, is the error's [`body`](Error::body).
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is neither code nor error.
+    /// Returns [`Auth`](crate::ErrorKind::Auth) where the `state` is not `csrf` (compared in
+    /// constant time), or the user or the server refused: the code of the refusal, such as
+    /// `access_denied`, is the error's [`body`](Error::body). Returns
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) where there is neither code nor error.
     pub fn parse_redirect(redirect: impl AsRef<str>, csrf: impl AsRef<str>) -> Result<AuthCode> {
         let query = query_of(redirect.as_ref());
         let (mut code, mut error, mut state) = (None, None, None);

@@ -2,18 +2,28 @@
 //!
 //! What the [token manager](super::manager) does about a failed token request:
 //!
-//! | failure | client credentials | refresh token | auth code |
-//! |---|---|---|---|
-//! | no connection: nothing was sent | repeated with backoff | repeated with backoff | repeated with backoff |
-//! | 429, 503, `temporarily_unavailable` | repeated after `Retry-After` or with backoff, within limits | the same; the refresh token is kept | an error: **never sent twice** |
-//! | 408, 500, 502, 504, `server_error` | the same | the same, unless [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh) is false: then it is lost | the user must connect again |
-//! | reply lost or unreadable: reset, time limit, an error that broke off, no token in it | repeated with backoff | the access token is used while it is valid; the **same refresh token is sent once more**, unless `retry_lost_refresh` is false: the server may or may not have rotated it. If that is lost too, callers get an error and the refresh token is kept | the user must connect again |
-//! | `invalid_grant` | – (an app's refresh token: its credentials are used) | the user must connect again | the user must connect again |
-//! | `invalid_client` or another code, 3xx, another 4xx | an error | an error; the refresh token is kept: an answer that does not name the grant ends no sign-in | an error; for a 400 without a code, the user must connect again |
+//! * **No connection**: nothing was sent. It is repeated with backoff.
+//! * **429, 503, `temporarily_unavailable`**: the server did not act. It is repeated after
+//!   `Retry-After` or with backoff, within limits; a refresh token is kept, an auth code is an error.
+//! * **408, 500, 502, 504, `server_error`**: the same, but the server may have acted. A refresh
+//!   token counts as lost where [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh)
+//!   is false; with an auth code the user must connect again.
+//! * **Reply lost or unreadable** (reset, time limit, an error that broke off, no token in it):
+//!   client credentials are sent again with backoff. The same refresh token is sent once more,
+//!   unless `retry_lost_refresh` is false, because the server may or may not have rotated it; the
+//!   access token is used meanwhile. If that reply is lost too, callers get an error and the refresh
+//!   token is kept. With an auth code the user must connect again.
+//! * **`invalid_grant`**: the user must connect again. An app falls back to its credentials.
+//! * **`invalid_client` or another code, 3xx, another 4xx**: an error. The refresh token is kept,
+//!   because an answer that does not name the grant ends no sign-in. For an auth code and a 400
+//!   without a code, the user must connect again.
 //!
-//! Any 2xx with a readable refresh token is a success: the refresh token is stored before the access token next to
-//! it is looked at. Parameters travel in the query string, so that the request's URL is a secret: it is in no
-//! error and no log. Of the answer, only OAuth's own error fields are kept, without the secrets that were sent.
+//! An auth code is never sent twice, except where nothing was sent.
+//!
+//! Any 2xx with a readable refresh token is a success: the refresh token is stored before the
+//! access token next to it is looked at. Parameters travel in the query string, so that the
+//! request's URL is a secret: it is in no error and no log. Of the answer, only OAuth's own error
+//! fields are kept, without the secrets that were sent.
 
 use std::fmt;
 use std::pin::pin;
@@ -236,8 +246,8 @@ impl Exchange for HttpExchange {
 /// How long a reply that is already there may take to be read once the time limit has passed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Applies the time limit. Where the runtime stood still beyond it, the reply may be in the socket, and reading it is
-/// better than spending the grant again.
+/// Applies the time limit. Where the runtime stood still beyond it, the reply may be in the socket,
+/// and reading it is better than spending the grant again.
 async fn within_limit<T>(
     exchange: impl Future<Output = Result<T, ExchangeError>>,
 ) -> Result<T, ExchangeError> {

@@ -82,13 +82,15 @@ pub(crate) fn for_token(
     let exchange = Arc::new(exchange_of(config, base, http)?);
     let options = options(config, Owner::User);
     if let Some(store) = &config.token_store {
-        // Without a subject each sign-in has a key of its own: no user's client adopts another user's token.
+        // Without a subject each sign-in has a key of its own: no user's client adopts another
+        // user's token.
         let key = key(config.subject.as_deref().unwrap_or(&fingerprint));
         // The store is asked first: it may hold a newer generation.
         token.loaded = false;
         return Ok(TokenManager::new(options, exchange, Arc::clone(store), key, token));
     }
-    // Clients of this process that were given the same token share one holder, or they would spend it twice.
+    // Clients of this process that were given the same token share one holder, or they would spend
+    // it twice.
     let subject = config.subject.as_deref().unwrap_or_default();
     let key = key(&serde_json::Value::from(vec![subject, &fingerprint]).to_string());
     let store = ProcessTokenStore::shared(&key);

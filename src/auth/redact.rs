@@ -1,4 +1,5 @@
-//! What may be shown of a token endpoint's answers: OAuth's own fields, without any secret that was sent.
+//! What may be shown of a token endpoint's answers: OAuth's own fields, without any secret that was
+//! sent.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
@@ -79,7 +80,8 @@ fn holds_decoded(text: &str, secret: &str) -> bool {
         })
 }
 
-/// Returns the characters of a base64 text that depend on the secret only, where `shift` bytes precede it.
+/// Returns the characters of a base64 text that depend on the secret only, where `shift` bytes
+/// precede it.
 fn base64_cores(secret: &str, shift: usize) -> [String; 2] {
     let mut bytes = vec![0; shift];
     bytes.extend_from_slice(secret.as_bytes());

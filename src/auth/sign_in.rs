@@ -36,7 +36,8 @@ struct Exchanged {
 }
 
 impl SignIn {
-    /// Exchanges the code, in a task of its own: a caller who leaves does not drop the only copy of a token.
+    /// Exchanges the code, in a task of its own: a caller who leaves does not drop the only copy of
+    /// a token.
     pub(super) async fn run(self, code: SecretString) -> Result<TokenManager> {
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let task = runtime.spawn(async move {
@@ -72,8 +73,8 @@ impl SignIn {
         let seed = fingerprint(granted.refresh.as_ref().unwrap_or(&granted.access));
         let subject = self.subject.as_deref().unwrap_or(&seed);
         let key = TokenKey::new(Owner::User, &self.client_id, &self.base_url, subject);
-        // What the store holds under this subject is an earlier sign-in of the same user: this one follows it. Where
-        // the store fails, the time of day orders them.
+        // What the store holds under this subject is an earlier sign-in of the same user: this one
+        // follows it. Where the store fails, the time of day orders them.
         let store = CheckedStore::new(Arc::clone(&self.store), key.clone());
         let before = store.load().await.ok().flatten();
         let version = Version {
@@ -92,7 +93,8 @@ impl SignIn {
     }
 }
 
-/// Builds the error of a failed exchange. Where the code may have been spent, or was refused, only a new one helps.
+/// Builds the error of a failed exchange. Where the code may have been spent, or was refused, only
+/// a new one helps.
 fn code_spent(failed: ExchangeError) -> Error {
     let is_spent = match failed.fault {
         Fault::Lost | Fault::Failed => true,

@@ -16,23 +16,26 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Ten years, the longest lifetime that is believed. Sums with it stay in range.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// The lifetime of a token whose server named none. Short, because a wrong guess costs a refused ask.
+/// The lifetime of a token whose server named none. Short, because a wrong guess costs a refused
+/// ask.
 pub(crate) const UNSTATED: Duration = Duration::from_secs(5 * 60);
-/// A token with a shorter lifetime is renewed on demand and not ahead of time, which would be a busy loop.
+/// A token with a shorter lifetime is renewed on demand and not ahead of time, which would be a
+/// busy loop.
 const SHORTEST_KEPT_FRESH: Duration = Duration::from_secs(1);
 const HEADROOM: Duration = Duration::from_secs(60);
 
 /// A token obtained elsewhere, for [`Client::with_token`](crate::Client::with_token).
 ///
-/// It belongs to a user: the client renews it with the user's refresh token only, and never replaces it by the app's
-/// own token.
+/// It belongs to a user: the client renews it with the user's refresh token only, and never
+/// replaces it by the app's own token.
 ///
 /// ```
 /// use payman_sdk::TokenInfo;
 /// use std::time::{Duration, SystemTime};
 ///
-/// let token = TokenInfo::access("access-token", Duration::from_secs(3600)).refresh("refresh-token");
-/// let token = TokenInfo::access_until("access-token", SystemTime::now() + Duration::from_secs(3600));
+/// let hour = Duration::from_secs(3600);
+/// let token = TokenInfo::access("access-token", hour).refresh("refresh-token");
+/// let token = TokenInfo::access_until("access-token", SystemTime::now() + hour);
 /// let token = TokenInfo::refresh_only("refresh-token");
 /// ```
 #[derive(Clone)]
@@ -64,15 +67,17 @@ impl TokenInfo {
     /// Takes the token that the [`TokenStore`](crate::TokenStore) holds for
     /// [`Config::subject`](crate::Config::subject).
     ///
-    /// A store that fails is reported as [`ErrorKind::TokenStore`]: the user need not connect again.
+    /// A store that fails is reported as [`ErrorKind::TokenStore`]: the user need not connect
+    /// again.
     pub fn stored() -> Self {
         Self { access: None, refresh: None }
     }
 
     /// Adds the refresh token that renews the access token.
     ///
-    /// Where a [`TokenStore`](crate::TokenStore) knows the subject: a refresh token that the subject had before is
-    /// replaced by the stored one, and one that it never had is a newer sign-in, which replaces the stored one.
+    /// Where a [`TokenStore`](crate::TokenStore) knows the subject: a refresh token that the
+    /// subject had before is replaced by the stored one, and one that it never had is a newer
+    /// sign-in, which replaces the stored one.
     pub fn refresh(mut self, token: impl Into<String>) -> Self {
         self.refresh = Some(SecretString::from(token.into()));
         self
@@ -190,18 +195,22 @@ pub enum TokenSource {
 
 /// The state of a client's token, for a health endpoint. It holds no secret.
 ///
-/// It serializes as an object with the fields `usable`, `expiresAt` (seconds since 1970), `scopes`, `source`,
-/// `generation`, `reauthorizationRequired`, `storeBehind` and `lastFailure` (`at`, `kind`, `message`).
+/// It serializes as an object with the fields `usable`, `expiresAt` (seconds since 1970), `scopes`,
+/// `source`, `generation`, `reauthorizationRequired`, `storeBehind` and `lastFailure` (`at`,
+/// `kind`, `message`).
 ///
 /// # What is unhealthy
 ///
-/// * [`is_reauthorization_required`](Self::is_reauthorization_required): the user has to connect again.
-/// * [`is_store_behind`](Self::is_store_behind) for longer than a few minutes: the store fails, and a crash loses the
-///   sign-in.
-/// * Not [`is_usable`](Self::is_usable) **and** a [`last_failure`](Self::last_failure): tokens cannot be obtained.
+/// * [`is_reauthorization_required`](Self::is_reauthorization_required): the user has to connect
+///   again.
+/// * [`is_store_behind`](Self::is_store_behind) for longer than a few minutes: the store fails, and
+///   a crash loses the sign-in.
+/// * Not [`is_usable`](Self::is_usable) **and** a [`last_failure`](Self::last_failure): tokens
+///   cannot be obtained.
 ///
-/// Before the first ask there is no token and no failure, which is not unhealthy: tokens are obtained on demand. To
-/// have one at the start of a service, call [`Client::access_token`](crate::Client::access_token) once:
+/// Before the first ask there is no token and no failure, which is not unhealthy: tokens are
+/// obtained on demand. To have one at the start of a service, call
+/// [`Client::access_token`](crate::Client::access_token) once:
 ///
 /// ```
 /// # async fn start(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -286,7 +295,8 @@ impl TokenStatus {
         self.generation
     }
 
-    /// Returns true when only the user can renew the token. The present one is used until it expires.
+    /// Returns true when only the user can renew the token. The present one is used until it
+    /// expires.
     #[must_use]
     pub fn is_reauthorization_required(&self) -> bool {
         self.reauthorization_required
@@ -359,8 +369,8 @@ impl Lifetime {
         self.expires.monotonic.saturating_duration_since(self.issued.monotonic)
     }
 
-    /// Draws the time of the refresh at random from 80 to 90 % of the lifetime, and a minute before its end where
-    /// both are possible.
+    /// Draws the time of the refresh at random from 80 to 90 % of the lifetime, and a minute before
+    /// its end where both are possible.
     fn refresh_at(self) -> Option<Instant> {
         let length = self.length();
         if length < SHORTEST_KEPT_FRESH {
@@ -504,7 +514,8 @@ impl Token {
         Version { sign_in: self.sign_in, generation: self.generation }
     }
 
-    /// Returns true for a token that was given in code and was not yet compared with what the store holds.
+    /// Returns true for a token that was given in code and was not yet compared with what the store
+    /// holds.
     pub(crate) fn is_given(&self) -> bool {
         self.source == TokenSource::Given
             && self.version() == Version::default()

@@ -1,5 +1,6 @@
-//! Many sign-ins, each held by several clients at once, against a server that rotates refresh tokens on every
-//! use, revokes a sign-in whose old refresh token comes back, and loses 5 % of the requests or of the replies.
+//! Many sign-ins, each held by several clients at once, against a server that rotates refresh
+//! tokens on every use, revokes a sign-in whose old refresh token comes back, and loses 5 % of the
+//! requests or of the replies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ const SCOPES: [Scope; 7] = [
     Scope::WriteCreateWallet,
 ];
 
-/// Each sign-in has a set of scopes of its own: a token tells whose it is. The app's own has all of them.
+/// Each sign-in has a set of scopes of its own: a token tells whose it is. The app's own has all of
+/// them.
 fn scopes_of(sign_in: usize) -> BTreeSet<String> {
     let bits = sign_in + 1;
     assert!(bits < 127, "more sign-ins than sets of scopes");
@@ -107,12 +109,14 @@ impl Server {
         Self { payman, plan, lost, size }
     }
 
-    /// Loses 5 % of what there is to lose, with tokens that live for a second or two for as long as the plan says.
+    /// Loses 5 % of what there is to lose, with tokens that live for a second or two for as long as
+    /// the plan says.
     pub async fn misbehave(&self) {
         let mut random = random("the faults");
         let fault = Fault::close().on(Operation::Token);
         let fault = if let Lost::Replies = self.lost { fault.after_acting() } else { fault };
-        // Each request by its own luck: a request that is sent again is as likely to be lost as any other.
+        // Each request by its own luck: a request that is sent again is as likely to be lost as any
+        // other.
         let losses =
             (0..10_000).filter(|_| random.f64() < 0.05).map(|place| fault.clone().skip(place));
         self.payman.faults(losses);
@@ -157,7 +161,8 @@ impl Server {
         for report in reports {
             assert!(report.odd.is_empty(), "{:#?}", report.odd);
         }
-        // A refresh in 0.8 to 1.8 s, while the sign-in lives; a busy machine makes far fewer of them.
+        // A refresh in 0.8 to 1.8 s, while the sign-in lives; a busy machine makes far fewer of
+        // them.
         let least = sign_ins as u64 * self.size.seconds / 8;
         match self.lost {
             Lost::Requests => {
@@ -171,7 +176,8 @@ impl Server {
             }
             Lost::Replies => {
                 assert!(sums.contains_key("connect again"), "no reply was lost");
-                // Never in a loop: one request for each refresh, and one or two more for each that was lost.
+                // Never in a loop: one request for each refresh, and one or two more for each that
+                // was lost.
                 let most =
                     sign_ins as u64 * (self.size.seconds + self.plan.calm_seconds + 3) * 5 / 2;
                 assert!(
@@ -237,7 +243,8 @@ async fn use_until(client: Client, sign_in: usize, until: Instant) -> (Ended, Ve
                 }
             }
             Err(error) if error.is_reauthorization_required() => {}
-            // A refresh whose requests were lost one after the other, for longer than the token lived.
+            // A refresh whose requests were lost one after the other, for longer than the token
+            // lived.
             Err(error) if error.is_safe_to_ask_again() => {}
             Err(error) => odd.push(format!("sign-in {sign_in}: {error:?}")),
         }
@@ -252,7 +259,8 @@ async fn end_of(client: &Client) -> Ended {
         match client.get_task(TaskId::new()).await {
             Err(error) if error.kind() == ErrorKind::TaskNotFound => return Ended::Saved,
             Err(error) if error.is_reauthorization_required() => return Ended::ConnectAgain,
-            // A store that is busy for a moment is no end, nor is a token that expires on its way to the server.
+            // A store that is busy for a moment is no end, nor is a token that expires on its way
+            // to the server.
             Err(error)
                 if (error.is_auth() || error.is_safe_to_ask_again()) && Instant::now() < limit => {}
             Err(error) => return Ended::Wrong(format!("{error:?}")),

@@ -55,7 +55,8 @@ impl Drop for BackgroundGuard {
 }
 
 impl ManagerInner {
-    /// Starts the background task where there is none, or where it is late because its runtime stands still.
+    /// Starts the background task where there is none, or where it is late because its runtime
+    /// stands still.
     #[cold]
     pub(super) fn ensure_background(self: &Arc<Self>, is_late: bool) {
         let is_soon = is_late && {

@@ -13,7 +13,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(35);
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 
 impl TokenManager {
-    /// Ends the background task, and waits for a refresh in progress and for tokens that are not stored yet.
+    /// Ends the background task, and waits for a refresh in progress and for tokens that are not
+    /// stored yet.
     pub(crate) async fn close(&self) {
         if Handle::try_current().is_err() {
             return;

@@ -36,7 +36,8 @@ pub(super) struct PendingCommit {
 enum CommitKind {
     /// The next generation of a sign-in.
     Renewal,
-    /// The next generation of a sign-in that was given in code. The store may hold an earlier sign-in.
+    /// The next generation of a sign-in that was given in code. The store may hold an earlier
+    /// sign-in.
     FirstRenewal,
     /// A new sign-in, which comes after whatever the store holds when it is made.
     SignIn,
@@ -81,7 +82,8 @@ impl PendingCommit {
         }
     }
 
-    /// Returns the commit with a number after the stored sign-in, where this one is newer though its number is not.
+    /// Returns the commit with a number after the stored sign-in, where this one is newer though
+    /// its number is not.
     ///
     /// Numbers are times. One that lies in the future was given by a clock that was ahead.
     fn numbered_after(&self, stored: &StoredToken) -> Option<Self> {
@@ -147,7 +149,8 @@ impl ManagerInner {
         Claim::new(self.store.key().clone(), generation, 0, 0)
     }
 
-    /// Tries once to store a token. It is used whatever the result is, unless the store holds a newer one.
+    /// Tries once to store a token. It is used whatever the result is, unless the store holds a
+    /// newer one.
     pub(super) async fn commit(&self, mut pending: PendingCommit) {
         loop {
             match self.store.commit(&pending.claim, &pending.stored).await {

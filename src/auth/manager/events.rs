@@ -1,4 +1,5 @@
-//! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a secret.
+//! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a
+//! secret.
 
 use tokio::time::Instant;
 use tracing::Span;
@@ -10,9 +11,16 @@ use crate::error::Error;
 
 const TARGET: &str = "payman_sdk::token";
 
-/// One flight. Within the span of the ask that started it, if one did, though others may wait for it too.
+/// One flight. Within the span of the ask that started it, if one did, though others may wait for
+/// it too.
 pub(super) fn span() -> Span {
-    tracing::info_span!(target: TARGET, "token", generation = Empty, outcome = Empty, duration_ms = Empty)
+    tracing::info_span!(
+        target: TARGET,
+        "token",
+        generation = Empty,
+        outcome = Empty,
+        duration_ms = Empty,
+    )
 }
 
 pub(super) fn refresh_completed<T>(
@@ -60,11 +68,13 @@ pub(in crate::auth) fn failed(
 }
 
 pub(super) fn refused(generation: u64) {
-    tracing::info!(target: TARGET, generation, outcome = "refused", "the server refused the access token");
+    let outcome = "refused";
+    tracing::info!(target: TARGET, generation, outcome, "the server refused the access token");
 }
 
 pub(super) fn ended(generation: u64, error: &Error) {
-    tracing::warn!(target: TARGET, generation, outcome = "ended", error = %error, "the user has to connect again");
+    let outcome = "ended";
+    tracing::warn!(target: TARGET, generation, outcome, %error, "the user has to connect again");
 }
 
 pub(super) fn signed_out(generation: u64) {
@@ -76,11 +86,13 @@ pub(super) fn stored(generation: u64) {
 }
 
 pub(super) fn adopted(generation: u64) {
-    tracing::debug!(target: TARGET, generation, outcome = "loaded", "a newer token was in the store");
+    let outcome = "loaded";
+    tracing::debug!(target: TARGET, generation, outcome, "a newer token was in the store");
 }
 
 pub(super) fn store_failed(call: &'static str, error: &Error) {
-    tracing::warn!(target: TARGET, call, outcome = "store failed", error = %error, "the token store failed");
+    let outcome = "store failed";
+    tracing::warn!(target: TARGET, call, outcome, %error, "the token store failed");
 }
 
 fn millis_since(asked: Instant) -> u64 {

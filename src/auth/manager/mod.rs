@@ -1,11 +1,12 @@
 //! Keeps one token fresh for all callers.
 //!
 //! * A caller takes the published access token ([`published`]) while it is fresh.
-//! * Everything that uses the network or the store runs in a *refresh*: one task, at most one at a time, that all callers
-//!   without a token wait for ([`single_flight`]). It belongs to none of them, and holds the manager until its token is
-//!   stored ([`commit`]).
-//! * The *background task* starts a refresh before the token expires. It holds the manager weakly and runs on the
-//!   runtime of the first caller; where that runtime ends or stands still, the next caller's takes over.
+//! * Everything that uses the network or the store runs in a *refresh*: one task, at most one at a
+//!   time, that all callers without a token wait for ([`single_flight`]). It belongs to none of
+//!   them, and holds the manager until its token is stored ([`commit`]).
+//! * The *background task* starts a refresh before the token expires. It holds the manager weakly
+//!   and runs on the runtime of the first caller; where that runtime ends or stands still, the next
+//!   caller's takes over.
 //!
 //! There is one lock. It is held for a few instructions, never across an `.await`.
 
@@ -85,8 +86,8 @@ struct ManagerInner {
     wake: Arc<Notify>,
 }
 
-/// Everything that is decided together, under one lock. It outlives the task of a refresh, so that the next one knows
-/// where a runtime's end interrupted it.
+/// Everything that is decided together, under one lock. It outlives the task of a refresh, so that
+/// the next one knows where a runtime's end interrupted it.
 pub(super) struct ManagedToken {
     token: Token,
     refresh: RefreshState,
@@ -224,7 +225,8 @@ impl TokenManager {
         self.0.begin(token, lifetime).await;
     }
 
-    /// Returns a future that is ready at once for nearly every caller; the slow path is not even built then.
+    /// Returns a future that is ready at once for nearly every caller; the slow path is not even
+    /// built then.
     fn obtain<T>(
         &self,
         take: impl Fn(&Access) -> T,
@@ -277,8 +279,8 @@ impl ManagerInner {
             }
             let until = deadline.min(Instant::now() + patience);
             match timeout_at(until, handle).await {
-                // What a refresh brought is given to those who waited for it, however short it lives: the server
-                // decides.
+                // What a refresh brought is given to those who waited for it, however short it
+                // lives: the server decides.
                 Ok(Ok(Ok(()))) => {
                     if let Some(access) = &*self.token.sendable() {
                         return Ok(take(access));
@@ -300,8 +302,8 @@ impl ManagerInner {
         })
     }
 
-    /// Returns the token that can be sent although a refresh failed, or the error. A token that only the user can renew
-    /// was refused by the server just before.
+    /// Returns the token that can be sent although a refresh failed, or the error. A token that
+    /// only the user can renew was refused by the server just before.
     fn usable_after_failure<T>(
         self: &Arc<Self>,
         error: Error,

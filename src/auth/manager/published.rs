@@ -1,7 +1,7 @@
 //! The state of the manager under its one lock, and the access token that is published next to it.
 //!
-//! Most callers only need the access token that can be sent. Each write publishes it before it releases the lock, so
-//! that readers wait for no writer.
+//! Most callers only need the access token that can be sent. Each write publishes it before it
+//! releases the lock, so that readers wait for no writer.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

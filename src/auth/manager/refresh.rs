@@ -19,9 +19,11 @@ use crate::transport::backoff::Backoff;
 
 /// How often a request is tried where nothing was sent, or the server is busy.
 const TRIES: u32 = 3;
-/// The cause of a lost reply may take a while to pass. Where the present token is still valid, the second try waits.
+/// The cause of a lost reply may take a while to pass. Where the present token is still valid, the
+/// second try waits.
 const CALM: Duration = Duration::from_secs(10);
-/// The longest wait within a refresh. A server that asks for more is left alone, and callers get the error.
+/// The longest wait within a refresh. A server that asks for more is left alone, and callers get
+/// the error.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A refresh token is not spent on a claim that ends sooner: the exchange could outlive it.
 const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
@@ -142,7 +144,8 @@ impl<'a> Renewal<'a> {
             }
         };
         let mut state = self.manager.write();
-        // A store that fails does not take away what was given, and a sign-in that only it knows is not missing.
+        // A store that fails does not take away what was given, and a sign-in that only it knows is
+        // not missing.
         state.token.loaded |= result.is_ok() || !state.token.is_empty();
         result
     }
@@ -159,7 +162,8 @@ impl<'a> Renewal<'a> {
         if let Some(refresh) = token.refresh.clone().filter(|_| token.ended.is_none()) {
             return Ok(Plan { version, grant: Grant::Refresh(refresh) });
         }
-        // A stray 401 is an error for one ask: nothing can replace the token, so the next asks are sent with it.
+        // A stray 401 is an error for one ask: nothing can replace the token, so the next asks are
+        // sent with it.
         token.refused = false;
         Err(match (token.ended.clone(), load_error.take()) {
             (Some(ended), _) => ended,
@@ -221,7 +225,8 @@ impl<'a> Renewal<'a> {
         state.lease = Some(Lease { claim: claim.clone(), until });
     }
 
-    /// Takes up a token that the store calls newer. Where it belongs to an older sign-in, the store lacks ours.
+    /// Takes up a token that the store calls newer. Where it belongs to an older sign-in, the store
+    /// lacks ours.
     async fn take_up_newer(&self, stored: &StoredToken, version: Version) -> Result<()> {
         self.manager.take_up(stored).await;
         let held = {
@@ -247,8 +252,9 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Waits for another holder's token, and returns true once it is there. It reads the store often, and returns false
-    /// when it is time to ask for the claim again: the other holder may have released it.
+    /// Waits for another holder's token, and returns true once it is there. It reads the store
+    /// often, and returns false when it is time to ask for the claim again: the other holder may
+    /// have released it.
     async fn wait_for_commit(&self, version: Version, left: Duration, poll: &mut Duration) -> bool {
         for _ in 0..LOADS_PER_CLAIM {
             self.guard.heartbeat(RefreshPhase::WaitingForHolder);
@@ -329,7 +335,8 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// A server that failed may have rotated the refresh token. Where lost refreshes are not repeated, this is one.
+    /// A server that failed may have rotated the refresh token. Where lost refreshes are not
+    /// repeated, this is one.
     fn counts_as_lost(&self, fault: Fault) -> bool {
         fault == Fault::Lost
             || (fault == Fault::Failed && self.manager.options.lost_refresh_retries == 0)
@@ -342,8 +349,8 @@ impl<'a> Renewal<'a> {
         (left.unwrap_or_default() / 4).min(CALM)
     }
 
-    /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome is known: the
-    /// count outlives a runtime that ends while the request is under way.
+    /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome
+    /// is known: the count outlives a runtime that ends while the request is under way.
     fn may_spend(&self, grant: &Grant, version: Version) -> MaySpend {
         let mut state = self.manager.write();
         let now = Moment::now();
@@ -370,9 +377,9 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Ends a refresh whose replies were lost. Only the server knows whether the refresh token still works: it is kept
-    /// for the next refresh, and only `invalid_grant` ends the sign-in. Where a second try is forbidden, the first was
-    /// the last.
+    /// Ends a refresh whose replies were lost. Only the server knows whether the refresh token
+    /// still works: it is kept for the next refresh, and only `invalid_grant` ends the sign-in.
+    /// Where a second try is forbidden, the first was the last.
     async fn out_of_tries(&self, claim: Option<Claim>, version: Version) -> Result<SpendOutcome> {
         let options = self.manager.options;
         if options.owner == Owner::App || options.lost_refresh_retries == 0 {
@@ -419,8 +426,8 @@ impl<'a> Renewal<'a> {
 }
 
 impl ManagerInner {
-    /// Takes up what the store holds, where it is newer. A sign-in that was given in code and that the store never saw
-    /// is newer than the stored one, and replaces it.
+    /// Takes up what the store holds, where it is newer. A sign-in that was given in code and that
+    /// the store never saw is newer than the stored one, and replaces it.
     async fn take_up(self: &Arc<Self>, stored: &StoredToken) {
         if let CommitOutcome::NewSignIn(pending) = self.compare_with_stored(stored) {
             self.commit(pending).await;
@@ -429,8 +436,8 @@ impl ManagerInner {
     }
 }
 
-/// Reads a server's grant as a token of the given version. A refresh token is kept even where the access token next to
-/// it cannot be sent.
+/// Reads a server's grant as a token of the given version. A refresh token is kept even where the
+/// access token next to it cannot be sent.
 pub(crate) fn token_of(
     grant: &Grant,
     granted: Granted,

@@ -67,8 +67,8 @@ impl ManagerInner {
     }
 }
 
-/// Returns the record of a sign-out: later than every sign-in, and without a token. Renewals and sign-ins that are
-/// stored late do not replace it.
+/// Returns the record of a sign-out: later than every sign-in, and without a token. Renewals and
+/// sign-ins that are stored late do not replace it.
 fn ended_after(held: &StoredToken, before: Option<StoredToken>) -> StoredToken {
     let newest = match before {
         Some(stored) if stored.version() >= held.version() => stored,

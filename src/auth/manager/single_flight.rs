@@ -16,10 +16,11 @@ use crate::auth::grant::EXCHANGE_LIMIT;
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-/// A refresh without a heartbeat for this long is suspected to stand still: longer than its longest step.
+/// A refresh without a heartbeat for this long is suspected to stand still: longer than its longest
+/// step.
 pub(super) const STALL: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 15);
-/// How long a suspected refresh has for its next heartbeat. Where a runtime stood still, the refresh and those who wait
-/// for it wake up together, and the reply may be in the socket.
+/// How long a suspected refresh has for its next heartbeat. Where a runtime stood still, the
+/// refresh and those who wait for it wake up together, and the reply may be in the socket.
 const GRACE: Duration = Duration::from_secs(5);
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -28,7 +29,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 const REFUSAL_STANDS: Duration = Duration::from_secs(1);
 
 pub(super) type RefreshResult = Result<(), Error>;
-/// Resolves when a refresh completes, or to an error where its runtime dropped it. Thousands may wait for one.
+/// Resolves when a refresh completes, or to an error where its runtime dropped it. Thousands may
+/// wait for one.
 pub(super) type RefreshHandle = Shared<oneshot::Receiver<RefreshResult>>;
 
 /// Whether a refresh is in progress.
@@ -89,6 +91,10 @@ impl RefreshState {
         }
     }
 
+    fn is_number(&self, number: u64) -> bool {
+        matches!(self, Self::Running(refresh) if refresh.number == number)
+    }
+
     fn join(&mut self, now: Instant) -> Option<JoinedRefresh> {
         let Self::Running(refresh) = self else {
             return None;
@@ -113,7 +119,8 @@ impl Refresh {
     }
 }
 
-/// Ends a refresh also where its runtime drops it: callers see the channel close, and start another one.
+/// Ends a refresh also where its runtime drops it: callers see the channel close, and start another
+/// one.
 pub(super) struct RefreshGuard {
     manager: Arc<ManagerInner>,
     number: u64,
@@ -123,8 +130,7 @@ pub(super) struct RefreshGuard {
 impl Drop for RefreshGuard {
     fn drop(&mut self) {
         let mut state = self.manager.write();
-        if matches!(&state.refresh, RefreshState::Running(refresh) if refresh.number == self.number)
-        {
+        if state.refresh.is_number(self.number) {
             state.refresh = RefreshState::Idle;
         }
     }
@@ -156,8 +162,7 @@ impl RefreshGuard {
                     pause_after(error)
                 }
             };
-            if matches!(&state.refresh, RefreshState::Running(refresh) if refresh.number == self.number)
-            {
+            if state.refresh.is_number(self.number) {
                 state.refresh = next;
             }
         }
@@ -192,7 +197,8 @@ impl RetrySchedule {
 }
 
 impl ManagerInner {
-    /// Joins the refresh in progress, or starts one on this runtime; an error while the server is to be left alone.
+    /// Joins the refresh in progress, or starts one on this runtime; an error while the server is
+    /// to be left alone.
     pub(super) fn join_refresh(self: &Arc<Self>) -> Result<JoinedRefresh> {
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let now = Instant::now();
@@ -219,7 +225,8 @@ impl ManagerInner {
             });
             (handle, RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) })
         };
-        // Outside the lock: a runtime that is shutting down drops the task, and with it the guard, at once.
+        // Outside the lock: a runtime that is shutting down drops the task, and with it the guard,
+        // at once.
         let span = events::span();
         runtime.spawn(async move {
             let manager = Arc::clone(&guard.manager);

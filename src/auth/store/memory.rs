@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::slot::{Decision, MAX_REFUSED, Slot};
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
 
-/// Keeps tokens in memory. Clones are the same store: pass one to each client that shares sign-ins in this process.
+/// Keeps tokens in memory. Clones are the same store: pass one to each client that shares sign-ins
+/// in this process.
 ///
 /// ```
 /// use payman_sdk::{Config, MemoryTokenStore};
@@ -49,7 +50,8 @@ impl MemoryTokenStore {
 
     /// Applies a rule to a slot, which is made where it is missing.
     fn decide<T>(&self, key: &TokenKey, rule: impl FnOnce(&mut Slot, u64) -> Decision<T>) -> T {
-        // A lease is counted by the clock that tests can pause; the wall clock does not matter within a process.
+        // A lease is counted by the clock that tests can pause; the wall clock does not matter
+        // within a process.
         let now = u64::try_from(self.0.created.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut slots = self.slots();
         let slot = slots.entry(key.clone()).or_default();

@@ -1,4 +1,5 @@
-//! Token stores: they keep tokens beyond the life of a process, and decide who may spend a refresh token.
+//! Token stores: they keep tokens beyond the life of a process, and decide who may spend a refresh
+//! token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,25 +23,28 @@ pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Keeps tokens beyond the life of a process, and shares them among processes.
 ///
-/// A refresh token may be good for one use only: servers that rotate refresh tokens take a second use for theft and
-/// end the sign-in. So among all processes that share a sign-in one at a time may spend the refresh token, and the
-/// token that it receives must be stored before it is used:
+/// A refresh token may be good for one use only: servers that rotate refresh tokens take a second
+/// use for theft and end the sign-in. So among all processes that share a sign-in one at a time may
+/// spend the refresh token, and the token that it receives must be stored before it is used:
 ///
 /// 1. [`load`](Self::load) returns the newest token. A newer one than the client's is used instead.
-/// 2. [`claim`](Self::claim) grants the exclusive right to spend the refresh token of one generation.
+/// 2. [`claim`](Self::claim) grants the exclusive right to spend the refresh token of one
+///    generation.
 /// 3. The client spends the refresh token.
 /// 4. [`commit`](Self::commit) stores the new generation and ends the claim.
 ///
-/// [`MemoryTokenStore`](crate::MemoryTokenStore), [`FileTokenStore`](crate::FileTokenStore) and, with their features,
-/// `RedisTokenStore` and `SqlTokenStore` are included. Another store keeps, per key, the newest [`StoredToken`] as
-/// [JSON](StoredToken::to_json) and at most one claim, and makes `claim` and `commit` atomic.
+/// [`MemoryTokenStore`](crate::MemoryTokenStore), [`FileTokenStore`](crate::FileTokenStore) and,
+/// with their features, `RedisTokenStore` and `SqlTokenStore` are included. Another store keeps,
+/// per key, the newest [`StoredToken`] as [JSON](StoredToken::to_json) and at most one claim, and
+/// makes `claim` and `commit` atomic.
 ///
-/// Futures may be dropped before they complete: what was begun must then be done completely or not at all.
+/// Futures may be dropped before they complete: what was begun must then be done completely or not
+/// at all.
 ///
 /// # Errors
 ///
-/// Each method returns whatever kept the store from doing its work. The client treats the outcome as unknown and
-/// tries again. A store that panics, or contradicts itself, is reported as
+/// Each method returns whatever kept the store from doing its work. The client treats the outcome
+/// as unknown and tries again. A store that panics, or contradicts itself, is reported as
 /// [`ErrorKind::TokenStore`](crate::ErrorKind::TokenStore).
 pub trait TokenStore: Send + Sync + 'static {
     /// Returns the newest token of a key.
@@ -49,18 +53,20 @@ pub trait TokenStore: Send + Sync + 'static {
         key: &'a TokenKey,
     ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>>;
 
-    /// Asks for the exclusive right to spend the refresh token of `generation`, for [`Claim::LEASE`].
+    /// Asks for the exclusive right to spend the refresh token of `generation`, for
+    /// [`Claim::LEASE`].
     ///
-    /// The claim must be durable when it is granted: a claim that a restart of the store forgets protects nothing.
+    /// The claim must be durable when it is granted: a claim that a restart of the store forgets
+    /// protects nothing.
     ///
     /// * The store holds a newer generation: [`Claimed::Newer`].
     /// * Another claim of this or a newer generation has not expired: [`Claimed::Held`].
-    /// * Otherwise it is granted, also where the store holds an older generation or nothing. The claims of a key have
-    ///   increasing numbers ([`Claim::fence`]). [`Claim::abandoned`] says how many claims of the same generation
-    ///   expired before, neither committed nor released.
+    /// * Otherwise it is granted, also where the store holds an older generation or nothing. The
+    ///   claims of a key have increasing numbers ([`Claim::fence`]). [`Claim::abandoned`] says how
+    ///   many claims of the same generation expired before, neither committed nor released.
     ///
-    /// A claim whose end lies further in the future than a lease was dated by a clock that was ahead. It must be
-    /// honored for one lease from when it is first seen, and no longer.
+    /// A claim whose end lies further in the future than a lease was dated by a clock that was
+    /// ahead. It must be honored for one lease from when it is first seen, and no longer.
     fn claim<'a>(
         &'a self,
         key: &'a TokenKey,
@@ -69,17 +75,19 @@ pub trait TokenStore: Send + Sync + 'static {
 
     /// Stores `token` durably and ends the claim.
     ///
-    /// Tokens are ordered by [`StoredToken::sign_in`], then by [`StoredToken::generation`]. The newest wins, whether or
-    /// not the claim has expired: [`Committed::Saved`] where `token` is newer than the stored one, or the very same
-    /// (a commit may be repeated). Otherwise the stored one stays and is returned, [`Committed::Superseded`]. A
-    /// new sign-in ends all claims of the one before.
+    /// Tokens are ordered by [`StoredToken::sign_in`], then by [`StoredToken::generation`]. The
+    /// newest wins, whether or not the claim has expired: [`Committed::Saved`] where `token` is
+    /// newer than the stored one, or the very same (a commit may be repeated). Otherwise the stored
+    /// one stays and is returned, [`Committed::Superseded`]. A new sign-in ends all claims of the
+    /// one before.
     fn commit<'a>(
         &'a self,
         claim: &'a Claim,
         token: &'a StoredToken,
     ) -> BoxFuture<'a, Result<Committed, StoreError>>;
 
-    /// Returns a claim whose refresh token was not spent, so that others need not wait until it expires.
+    /// Returns a claim whose refresh token was not spent, so that others need not wait until it
+    /// expires.
     ///
     /// A claim that is not the present one is ignored. The default does nothing.
     fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -192,7 +200,8 @@ impl Claim {
         self.fence
     }
 
-    /// Returns how many claims of this generation expired before: their holders may have spent the refresh token.
+    /// Returns how many claims of this generation expired before: their holders may have spent the
+    /// refresh token.
     #[must_use]
     pub fn abandoned(&self) -> u32 {
         self.abandoned
@@ -221,7 +230,8 @@ pub enum Committed {
     Superseded(StoredToken),
 }
 
-/// The position of a token among all tokens of its key: sign-ins first, then the renewals of one sign-in.
+/// The position of a token among all tokens of its key: sign-ins first, then the renewals of one
+/// sign-in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) sign_in: u64,
@@ -252,7 +262,8 @@ pub struct StoredToken {
 /// How many earlier refresh tokens are recognized.
 const MAX_KNOWN: usize = 32;
 
-/// The JSON of a [`StoredToken`]. Unknown fields are skipped, so that versions of the crate can share a store.
+/// The JSON of a [`StoredToken`]. Unknown fields are skipped, so that versions of the crate can
+/// share a store.
 #[derive(Serialize, Deserialize)]
 struct StoredTokenJson {
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -285,8 +296,8 @@ fn is_zero(number: &u64) -> bool {
 impl StoredToken {
     /// Returns the number that orders sign-ins: the newest wins, whatever the generations are.
     ///
-    /// It is the time of the sign-in or sign-out in milliseconds since 1970, and at least one more than the number
-    /// before. Tokens of earlier versions of the crate have 0.
+    /// It is the time of the sign-in or sign-out in milliseconds since 1970, and at least one more
+    /// than the number before. Tokens of earlier versions of the crate have 0.
     #[must_use]
     pub fn sign_in(&self) -> u64 {
         self.sign_in
@@ -308,7 +319,8 @@ impl StoredToken {
         self.expires_at
     }
 
-    /// Returns true where only the user can begin anew: the refresh token was refused, or the user was signed out.
+    /// Returns true where only the user can begin anew: the refresh token was refused, or the user
+    /// was signed out.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended

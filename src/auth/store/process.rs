@@ -1,4 +1,5 @@
-//! The default store of clients without one: shared by the clients of this process that were given the same token.
+//! The default store of clients without one: shared by the clients of this process that were given
+//! the same token.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};

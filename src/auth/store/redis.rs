@@ -25,13 +25,14 @@ const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long the record of a refused refresh token is kept.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The rules of [`slot`](super::slot) in Lua. Each call has a name of its own, so that one whose answer was lost can
-/// be repeated.
+/// The rules of [`slot`](super::slot) in Lua. Each call has a name of its own, so that one whose
+/// answer was lost can be repeated.
 const CLAIM: &str = r"
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local generation, lease, call = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local held = redis.call('HMGET', KEYS[1], 'generation', 'token', 'claim', 'until', 'abandoned', 'fence', 'call')
+local held = redis.call('HMGET', KEYS[1],
+  'generation', 'token', 'claim', 'until', 'abandoned', 'fence', 'call')
 if held[1] and tonumber(held[1]) > generation then
   return {'newer', held[2]}
 end
@@ -53,7 +54,8 @@ if held[3] and tonumber(held[3]) >= generation then
   end
 end
 local fence = string.format('%.0f', math.max(tonumber(held[6] or '0') + 1, now))
-redis.call('HSET', KEYS[1], 'fence', fence, 'claim', ARGV[1], 'until', string.format('%.0f', now + lease), 'abandoned', abandoned, 'call', call)
+redis.call('HSET', KEYS[1], 'fence', fence, 'claim', ARGV[1], 'abandoned', abandoned,
+  'until', string.format('%.0f', now + lease), 'call', call)
 if not held[1] then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
@@ -67,7 +69,8 @@ local function end_claim()
   redis.call('HDEL', KEYS[1], 'claim', 'until', 'abandoned', 'call')
 end
 local held_sign_in = tonumber(held[5] or '0')
-if held[1] and (held_sign_in > sign_in or (held_sign_in == sign_in and tonumber(held[1]) >= generation)) then
+local same = held_sign_in == sign_in
+if held[1] and (held_sign_in > sign_in or (same and tonumber(held[1]) >= generation)) then
   if held[3] and held[4] == ARGV[3] then
     end_claim()
   end
@@ -77,7 +80,8 @@ if held[1] and (held_sign_in > sign_in or (held_sign_in == sign_in and tonumber(
   return {'superseded', held[2]}
 end
 redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'token', token, 'sign_in', ARGV[5])
-if held[3] and (tonumber(held[3]) < generation or held[4] == ARGV[3] or (held[1] and held_sign_in < sign_in)) then
+local is_new_sign_in = held[1] and held_sign_in < sign_in
+if held[3] and (is_new_sign_in or tonumber(held[3]) < generation or held[4] == ARGV[3]) then
   end_claim()
 end
 if ARGV[4] == '' then
@@ -101,29 +105,31 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 
 /// Keeps tokens on a Redis server (6 or newer), and shares them among all who use that server.
 ///
-/// Leases are counted by the server's clock, so that machines need not agree on the time. Tokens are stored in the
-/// clear: whoever reads the server can act for its users. Cheap to clone; nothing connects before the first use.
+/// Leases are counted by the server's clock, so that machines need not agree on the time. Tokens
+/// are stored in the clear: whoever reads the server can act for its users. Cheap to clone; nothing
+/// connects before the first use.
 ///
 /// # Durability
 ///
-/// A claim is as durable as the server makes its writes. What it forgets may let a refresh token be spent twice,
-/// which ends the sign-in at servers that rotate refresh tokens:
+/// A claim is as durable as the server makes its writes. What it forgets may let a refresh token be
+/// spent twice, which ends the sign-in at servers that rotate refresh tokens:
 ///
-/// * **Persistence**: `appendonly yes` and `appendfsync always`. A server that restarts without its last writes has
-///   forgotten its last claims.
-/// * **Eviction**: `maxmemory-policy noeviction`. Any other policy deletes sign-ins when memory runs short.
-/// * **Failover**: replication is asynchronous, so that a replica that is promoted lacks the last writes.
-///   `min-replicas-to-write 1` narrows the gap and does not close it. Where sign-ins must survive every failover, use
-///   a database with synchronous commits (`SqlTokenStore`).
+/// * **Persistence**: `appendonly yes` and `appendfsync always`. A server that restarts without its
+///   last writes has forgotten its last claims.
+/// * **Eviction**: `maxmemory-policy noeviction`. Any other policy deletes sign-ins when memory
+///   runs short.
+/// * **Failover**: replication is asynchronous, so that a replica that is promoted lacks the last
+///   writes. `min-replicas-to-write 1` narrows the gap and does not close it. Where sign-ins must
+///   survive every failover, use a database with synchronous commits (`SqlTokenStore`).
 ///
-/// After a failover the server at the old address answers `READONLY`; such a connection is closed and made anew, so
-/// use an address that follows the primary. A Redis Cluster is not supported: its redirections (`MOVED`) are
-/// reported as an error.
+/// After a failover the server at the old address answers `READONLY`; such a connection is closed
+/// and made anew, so use an address that follows the primary. A Redis Cluster is not supported: its
+/// redirections (`MOVED`) are reported as an error.
 ///
 /// # TLS
 ///
-/// `rediss://` needs the feature `redis-rustls`. It trusts the roots of the operating system, or those in the file
-/// that the environment's `SSL_CERT_FILE` names.
+/// `rediss://` needs the feature `redis-rustls`. It trusts the roots of the operating system, or
+/// those in the file that the environment's `SSL_CERT_FILE` names.
 #[derive(Clone)]
 pub struct RedisTokenStore(Arc<RedisStoreInner>);
 
@@ -180,8 +186,8 @@ impl RedisTokenStore {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for another kind of URL, and for `rediss://` without
-    /// the feature `redis-rustls`.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for another kind of URL, and for
+    /// `rediss://` without the feature `redis-rustls`.
     pub fn new(url: impl AsRef<str>) -> Result<Self> {
         let url = url.as_ref().trim();
         if cfg!(not(feature = "redis-rustls"))

@@ -1,8 +1,8 @@
 //! The rules of a token store: one key's newest token and at most one claim.
 //!
-//! The rules are pure, so that every store can apply them in its own way: memory under a lock, a file under a file
-//! lock, SQL in a transaction (read the row, decide, write it back where [`Decision::changed`] says so). The Redis store
-//! states the same rules in Lua.
+//! The rules are pure, so that every store can apply them in its own way: memory under a lock, a
+//! file under a file lock, SQL in a transaction (read the row, decide, write it back where
+//! [`Decision::changed`] says so). The Redis store states the same rules in Lua.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ impl<'de> Deserialize<'de> for SlotToken {
     }
 }
 
-/// The answer to a call, and whether the slot changed and so must be written before the answer is given.
+/// The answer to a call, and whether the slot changed and so must be written before the answer is
+/// given.
 #[derive(Debug)]
 pub(crate) struct Decision<T> {
     pub(crate) answer: T,
@@ -76,7 +77,8 @@ impl<T> Decision<T> {
 const KEPT_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 impl Slot {
-    /// Reads what [`to_json`](Self::to_json) wrote. The error does not quote the text, which holds tokens.
+    /// Reads what [`to_json`](Self::to_json) wrote. The error does not quote the text, which holds
+    /// tokens.
     pub(crate) fn from_json(json: &str, place: &str) -> Result<Self, StoreError> {
         serde_json::from_str(json).map_err(|_| unreadable(place))
     }
@@ -94,11 +96,11 @@ impl Slot {
         self.token.as_ref().map(|token| &token.0)
     }
 
-    /// Decides on [`TokenStore::claim`](super::TokenStore::claim). `now` is in milliseconds since 1970 on the store's
-    /// clock.
+    /// Decides on [`TokenStore::claim`](super::TokenStore::claim). `now` is in milliseconds since
+    /// 1970 on the store's clock.
     ///
-    /// A claim dated further in the future than a lease was made by a clock that was ahead, or seen by one that was set
-    /// back: it is honored for one lease from now, and the slot remembers that.
+    /// A claim dated further in the future than a lease was made by a clock that was ahead, or seen
+    /// by one that was set back: it is honored for one lease from now, and the slot remembers that.
     pub(crate) fn claim(&mut self, key: &TokenKey, generation: u64, now: u64) -> Decision<Claimed> {
         if let Some(token) = self.token().filter(|token| token.generation > generation) {
             return Decision::unchanged(Claimed::Newer(token.clone()));
@@ -118,7 +120,8 @@ impl Slot {
                 abandoned = held.abandoned.saturating_add(1);
             }
         }
-        // Numbers do not repeat when a slot is forgotten and made anew: they begin at the time, with a random part.
+        // Numbers do not repeat when a slot is forgotten and made anew: they begin at the time,
+        // with a random part.
         let first = now.saturating_add(fastrand::u64(1..1 << 20)).min(MAX_NUMBER / 2);
         self.fence = if self.fence == 0 { first } else { self.fence.saturating_add(1) };
         let fence = self.fence;
@@ -127,8 +130,8 @@ impl Slot {
         Decision::changed(Claimed::Granted(Claim::new(key.clone(), generation, fence, abandoned)))
     }
 
-    /// Decides on [`TokenStore::commit`](super::TokenStore::commit): the newest sign-in wins, and within one sign-in
-    /// the newest generation.
+    /// Decides on [`TokenStore::commit`](super::TokenStore::commit): the newest sign-in wins, and
+    /// within one sign-in the newest generation.
     pub(crate) fn commit(&mut self, claim: &Claim, token: &StoredToken) -> Decision<Committed> {
         if let Some(held) = self.token().filter(|held| held.version() >= token.version()) {
             let same = held.to_json().expose_secret() == token.to_json().expose_secret();
@@ -168,8 +171,8 @@ impl Slot {
             && super::millis(token.expires_at).saturating_add(KEPT_FOR_MS) < now
     }
 
-    /// Returns when a refresh token was refused for good. Such records spare other processes a request, and may be
-    /// forgotten where there are many.
+    /// Returns when a refresh token was refused for good. Such records spare other processes a
+    /// request, and may be forgotten where there are many.
     pub(crate) fn refused_at(&self) -> Option<u64> {
         let token = self.token().filter(|token| token.refused && self.claim.is_none())?;
         Some(super::millis(token.expires_at))

@@ -83,7 +83,8 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
         panic!("went back")
     };
 
-    // Sign-ins have an order of their own: a newer one wins with a lower generation, and ends the claims before.
+    // Sign-ins have an order of their own: a newer one wins with a lower generation, and ends the
+    // claims before.
     let early = granted(store.claim(&alice, 2).await.unwrap());
     let second_sign_in =
         |generation, refresh| StoredToken { sign_in: 5, ..token(generation, refresh) };
@@ -350,7 +351,41 @@ async fn redis() {
         .query_async(&mut connection)
         .await
         .unwrap();
-    assert_eq!(granted(one.claim(&key, 0).await.unwrap()).abandoned(), 1);
+    let claim = granted(one.claim(&key, 0).await.unwrap());
+    assert_eq!(claim.abandoned(), 1);
+    // A lease that a clock ahead has dated: honored for one lease from now, and no longer.
+    let _: i64 = ::redis::cmd("HSET")
+        .arg(format!("payman:token:{key}"))
+        .arg("until")
+        .arg("99999999999999")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let held = one.claim(&key, 0).await.unwrap();
+    assert!(matches!(held, Claimed::Held(left) if left <= Claim::LEASE), "{held:?}");
+    let until: String = ::redis::cmd("HGET")
+        .arg(format!("payman:token:{key}"))
+        .arg("until")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(until.parse::<u64>().unwrap() < millis(SystemTime::now()) + 95_000);
+
+    // A primary that is demoted, and promoted again.
+    let replica_of = async |host: &str, port: &str| {
+        let mut connection = ::redis::Client::open(std::env::var("PAYMAN_TEST_REDIS_URL").unwrap())
+            .unwrap()
+            .get_multiplexed_async_connection()
+            .await
+            .unwrap();
+        let mut command = ::redis::cmd("REPLICAOF");
+        let _: String = command.arg(host).arg(port).query_async(&mut connection).await.unwrap();
+    };
+    replica_of("127.0.0.1", "1").await;
+    let error = one.commit(&claim, &token(1, "late")).await.unwrap_err();
+    assert!(error.to_string().to_lowercase().contains("read"), "{error}");
+    replica_of("NO", "ONE").await;
+    assert!(matches!(one.commit(&claim, &token(1, "late")).await.unwrap(), Committed::Saved));
 }
 
 /// Keys of this run only, whatever the server held before.

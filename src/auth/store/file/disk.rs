@@ -16,7 +16,8 @@ const LOCK_LIMIT: Duration = Duration::from_secs(8);
 /// Longer chains of symbolic links are loops.
 const MAX_LINKS: usize = 40;
 
-/// Returns the path of the file itself, so that every path to it has the same lock and no link is replaced.
+/// Returns the path of the file itself, so that every path to it has the same lock and no link is
+/// replaced.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -57,7 +58,8 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Locks the file at a resolved path. The lock ends when the result is dropped, or its process ends.
+/// Locks the file at a resolved path. The lock ends when the result is dropped, or its process
+/// ends.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = beside(path, ".lock");
     let file = private()
@@ -105,7 +107,8 @@ pub(super) fn read(path: &Path) -> Result<Book, StoreError> {
     Ok(book)
 }
 
-/// Replaces the file, under the lock. At every moment the path names a whole file: the old one or the new one.
+/// Replaces the file, under the lock. At every moment the path names a whole file: the old one or
+/// the new one.
 pub(super) fn write(path: &Path, book: &Book) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(book)?);
     let fresh = beside(path, ".new");

@@ -20,21 +20,25 @@ mod disk;
 
 const PLACE: &str = "the token file";
 
-/// Keeps tokens in a file that only its owner can read, and shares them among the processes of one machine.
+/// Keeps tokens in a file that only its owner can read, and shares them among the processes of one
+/// machine.
 ///
-/// The file is never written in place: a new one, flushed to the disk, replaces it atomically. A new file has mode
-/// 0600; one that exists keeps its owner and mode. A process that changes the file holds a lock on a second file,
-/// `<path>.lock`; reading needs no lock. Keep both on a local disk, because network file systems often do not honor
-/// locks. The directory must exist and be writable.
+/// The file is never written in place: a new one, flushed to the disk, replaces it atomically. A
+/// new file has mode 0600; one that exists keeps its owner and mode. A process that changes the
+/// file holds a lock on a second file, `<path>.lock`; reading needs no lock. Keep both on a local
+/// disk, because network file systems often do not honor locks. The directory must exist and be
+/// writable.
 ///
-/// The path is made absolute when the store is created, and symbolic links are followed: a link stays a link, and
-/// all paths to one file share one lock. A file that is mounted by itself (a single file of a container's volume)
-/// cannot be replaced, and is an error: mount its directory instead.
+/// The path is made absolute when the store is created, and symbolic links are followed: a link
+/// stays a link, and all paths to one file share one lock. A file that is mounted by itself (a
+/// single file of a container's volume) cannot be replaced, and is an error: mount its directory
+/// instead.
 ///
 /// A file that holds something else is an error, and is not changed.
 ///
-/// Leases are counted by this machine's wall clock. A step of the clock, or a sleep of the machine, ends no lease
-/// early in processes that were running before; a lease dated in the future is honored for 90 seconds.
+/// Leases are counted by this machine's wall clock. A step of the clock, or a sleep of the machine,
+/// ends no lease early in processes that were running before; a lease dated in the future is
+/// honored for 90 seconds.
 ///
 /// ```no_run
 /// use payman_sdk::{Client, Config, FileTokenStore, TokenInfo};
@@ -205,7 +209,8 @@ impl Worker {
     }
 }
 
-/// Handles a runtime that ends before the worker ran: waiting callers get an error, the next one starts a new worker.
+/// Handles a runtime that ends before the worker ran: waiting callers get an error, the next one
+/// starts a new worker.
 impl Drop for Worker {
     fn drop(&mut self) {
         if !self.finished {
@@ -216,7 +221,8 @@ impl Drop for Worker {
     }
 }
 
-/// Serves requests under the lock. Returns what is to be undone: claims granted to callers that are gone.
+/// Serves requests under the lock. Returns what is to be undone: claims granted to callers that are
+/// gone.
 fn serve(store: &FileStoreInner, waiting: Vec<Request>) -> Vec<Request> {
     let mut answers = Vec::with_capacity(waiting.len());
     let mut requests = waiting.into_iter();
