@@ -26,7 +26,7 @@ const LAYERS: usize = 4;
 
 /// Returns the error fields of an answer as JSON; `None` where it has none, as a page of HTML.
 pub(super) fn reduced(body: &[u8], secrets: &[SecretString]) -> Option<Bytes> {
-    let Ok(Value::Object(answer)) = serde_json::from_slice::<Value>(body) else {
+    let Ok(Value::Object(answer)) = crate::wire::json::from_body::<Value>(body) else {
         return None;
     };
     let fields: Map<_, _> = FIELDS

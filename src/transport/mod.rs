@@ -177,7 +177,7 @@ impl Pool {
         if settings.plain_loopback {
             // Without certificates of its own: a machine that has none can still talk to itself.
             builder = builder.no_proxy();
-            #[cfg(any(feature = "rustls", feature = "native-tls"))]
+            #[cfg(any(feature = "rustls", feature = "native-tls", feature = "rustls-no-provider"))]
             {
                 builder = builder.tls_certs_only([]);
             }
