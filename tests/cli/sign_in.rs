@@ -208,3 +208,35 @@ fn a_token_file_that_is_something_else_is_left_alone() {
         "not tokens"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_during_a_refresh_loses_no_token() {
+    use std::time::{Duration, Instant};
+
+    use crate::support::until;
+
+    for name in ["INT", "TERM", "HUP"] {
+        let server = Server::start(&["--rotate-refresh-tokens", "--token-lifetime", "1s"]);
+        connect(&server);
+        std::thread::sleep(Duration::from_millis(1100));
+        let before = server.state()["tokenRequests"].as_u64().unwrap();
+        server.faults(r#"{"on": "token", "when": "after", "delayMs": 2500}"#);
+        let child = server
+            .command(["ask", BALANCE])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until(|| (server.state()["tokenRequests"].as_u64()? > before).then_some(())).unwrap();
+        crate::support::signal(name, child.id());
+        let ran = end_of(child);
+        assert_eq!(ran.status, Some(6), "{name} {ran:?}");
+
+        let started = Instant::now();
+        let ran = server.run(&["ask", BALANCE]);
+        assert_eq!(ran.status, Some(0), "{name} {ran:?}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name} {:?}", started.elapsed());
+        assert_eq!(server.state()["refreshReuses"], 0, "{name}");
+    }
+}

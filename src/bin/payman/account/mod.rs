@@ -33,10 +33,13 @@ pub(crate) use token_file::token_file;
 /// The subject under which a connected user's token is kept: one per client id and platform.
 pub(crate) const SUBJECT: &str = "payman connect";
 
-/// How long the program waits before it ends for a token to be stored.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the program waits before it ends for a token to be stored. A further signal ends the
+/// wait.
+const CLOSE_LIMIT: Duration = Duration::from_secs(35);
 /// The same after `--timeout` ran out: the person wants the command to end.
 const CLOSE_LIMIT_AFTER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it waits before it says so.
+const SILENT_CLOSE: Duration = Duration::from_secs(1);
 /// How long after `--timeout` a command is ended that did not end by itself.
 const TIMEOUT_GRACE: Duration = Duration::from_millis(500);
 
@@ -124,6 +127,7 @@ impl<'a> AccountSetup<'a> {
         let mut signals = EndSignals::listen();
         tokio::select! {
             () = account.close(close_limit) => {}
+            () = explain_wait() => {}
             _ = signals.next() => {}
         }
         Ok(status)
@@ -220,9 +224,16 @@ impl Account {
     }
 }
 
+/// Says what the program waits for, once that takes long. Never returns.
+async fn explain_wait() {
+    sleep(SILENT_CLOSE).await;
+    note("(Waiting for a token refresh. Ctrl-C ends the wait, and may end the sign-in.)");
+    std::future::pending().await
+}
+
 /// Waits for a token refresh under way and for tokens that are not stored yet.
 pub(crate) async fn close_client(client: &Client) {
-    let _ = client;
+    client.close().await;
 }
 
 /// A task that may be under way. See [`Account::track`].
@@ -257,6 +268,8 @@ pub(crate) fn config(options: &GlobalOptions, client_id: &str) -> Result<Config,
 }
 
 fn with_limits(config: Config, options: &GlobalOptions) -> Config {
+    // A command ends long before its token does; a conversation refreshes it with the next ask.
+    let config = config.background_refresh(false);
     match options.timeout {
         Some(limit) => config.deadline(limit),
         None => config,
