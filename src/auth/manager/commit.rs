@@ -55,7 +55,7 @@ pub(super) enum CommitOutcome {
     /// The newer of the two tokens is in use.
     Settled,
     /// The token in use is a new sign-in that the store lacks.
-    NewSignIn(PendingCommit),
+    NewSignIn(Box<PendingCommit>),
 }
 
 impl PendingCommit {
@@ -255,7 +255,7 @@ impl ManagerInner {
         let claim = self.no_claim(stored.generation);
         let commit = PendingCommit::new(claim, token, lifetime, CommitKind::SignIn);
         *pending = Some(commit.clone());
-        CommitOutcome::NewSignIn(commit)
+        CommitOutcome::NewSignIn(Box::new(commit))
     }
 
     fn adopt(&self, stored: &StoredToken, tie: Tie) {

@@ -430,7 +430,7 @@ impl ManagerInner {
     /// the store never saw is newer than the stored one, and replaces it.
     async fn take_up(self: &Arc<Self>, stored: &StoredToken) {
         if let CommitOutcome::NewSignIn(pending) = self.compare_with_stored(stored) {
-            self.commit(pending).await;
+            self.commit(*pending).await;
             self.ensure_committing();
         }
     }

@@ -315,9 +315,9 @@ fn fault_of(error: &RedisError) -> Fault {
     let says = |known: &&str| {
         code == *known || detail.split([' ', ':']).any(|word| word.trim_matches('-') == *known)
     };
-    if CLUSTER.iter().any(|known| says(&known)) {
+    if CLUSTER.iter().any(&says) {
         Fault::Cluster
-    } else if WRONG_SERVER.iter().any(|known| says(&known)) {
+    } else if WRONG_SERVER.iter().any(says) {
         Fault::Connection
     } else {
         Fault::Call
