@@ -1,4 +1,4 @@
-//! One error type, and the three questions to ask it where money moves.
+//! Handles errors where money moves: three questions decide what to do.
 //!
 //! ```sh
 //! cargo run --example errors
@@ -9,16 +9,16 @@ mod support;
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::{Ask, Client, Error, Reply};
 
-/// What a program that handles money does with an answer.
+/// Handles a result as a program that moves money should.
 fn handle(result: Result<Reply, Error>) {
     match result {
-        // It MAY have been done. Never ask again: keep the task id, and look later.
+        // It MAY have been done. Never ask again: keep the task id, and look it up later.
         Err(error) if error.is_outcome_unknown() => {
             println!("look later at {:?}: {error}", error.task_id())
         }
-        // The user's sign-in is gone. Nothing was done.
+        // The user's sign-in ended. Nothing was done.
         Err(error) if error.is_reauthorization_required() => println!("connect again: {error}"),
-        // It was surely not done.
+        // Surely not done.
         Err(error) if error.is_safe_to_ask_again() => {
             println!(
                 "not done, wait {:?}: {error} (status {:?})",
@@ -47,12 +47,12 @@ async fn main() -> Result<(), Error> {
     );
     handle(client.ask("List all payees").await);
 
-    // The agent pays, and the connection breaks before the answer: the SDK looks for it.
+    // The agent pays and the connection closes before the reply: the SDK looks the task up.
     client.ask("Create payee Tyllen").await?;
     emulator.fault(Fault::close().on(Operation::Send).after_acting());
     handle(client.ask("Pay Tyllen $50").await);
 
-    // Nor can it be looked for. Whoever kept the task id can look later.
+    // The lookups fail too. With the task id, it can be looked up later.
     emulator.faults([
         Fault::close().on(Operation::Send).after_acting(),
         Fault::close().on(Operation::Get).times(5),

@@ -1,4 +1,4 @@
-//! Metadata on the request, on the message, and on its text part: any value that serialises.
+//! Attaches metadata to the request, the message and its text part: any value that serializes.
 //!
 //! ```sh
 //! cargo run --example metadata
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reply = client.ask(ask).await?;
     println!("{reply}");
 
-    // What the server attached.
+    // Metadata that the server attached.
     println!("{}", serde_json::to_string_pretty(reply.metadata())?);
 
     if let Some(emulator) = payman.emulator() {

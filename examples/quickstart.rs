@@ -1,8 +1,8 @@
-//! Ask, and read the answer: for a person, as JSON, and exactly as the server wrote it.
+//! Asks, and prints the reply as text, as JSON, and as the server wrote it.
 //!
 //! ```sh
 //! cargo run --example quickstart              # asks the emulator
-//! cargo run --example quickstart -- --live    # asks the platform; PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET in .env
+//! cargo run --example quickstart -- --live    # asks the platform; credentials in the environment
 //! ```
 
 mod support;
@@ -22,16 +22,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The formatted reply: ids, state, artifacts, metadata.
     println!("{}\n", serde_json::to_string_pretty(&reply)?);
 
-    // The JSON-RPC response, byte for byte.
+    // The JSON-RPC response as received, byte for byte.
     let raw = client.ask_raw("How much money do I have in my wallet?").await?;
     println!("{}\n", raw.json());
 
-    // What follows pays: only with the emulator's play money.
+    // The rest pays, so it runs only with the emulator's play money.
     if payman.emulator().is_none() {
         return Ok(());
     }
 
-    // The agent may ask back. The answer goes to the same task.
+    // The agent may need input. The answer continues the same task.
     let mut reply = client.ask("Pay Tyllen $50").await?;
     println!("{reply}");
     if reply.state() == &TaskState::InputRequired {
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{reply}");
     }
 
-    // A task that failed is a reply too, until you ask for one that completed.
+    // A failed task is an `Ok` reply; `into_completed` turns it into an error.
     reply.into_completed()?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The agent remembers a session: resume it with another client, with a token, or on the same client.
+//! Resumes a session with another client, with a token, and on the same client.
 //!
 //! ```sh
 //! cargo run --example sessions
@@ -12,7 +12,7 @@ use payman_sdk::{Client, TokenInfo};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let payman = support::Payman::start().await?;
 
-    // A client has one session, made with it. Keep its id.
+    // A client has one session. Store its id.
     let first = Client::with_credentials(payman.config()?)?;
     println!("{}", first.ask("How much money do I have in my wallet?").await?);
     let session = first.session_id();
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let third = Client::with_token(payman.config()?.session_id(&session), token)?;
     println!("{}\n", third.ask("What did we talk about earlier?").await?);
 
-    // In a backend: one client, and a handle in each visitor's session. It costs nothing.
+    // In a backend: one client, and a handle for each visitor's session, which costs nothing.
     let (alice, bob) = (first.new_session(), first.new_session());
     alice.ask("List all payees").await?;
     bob.ask("List all wallets").await?;

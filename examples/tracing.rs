@@ -1,5 +1,5 @@
-//! What the SDK tells `tracing`: spans `ask`, `stream`, `attempt` and `token`, with ids, states and durations.
-//! Neither what is asked and answered nor any secret is among it.
+//! Prints the SDK's tracing spans (`ask`, `stream`, `attempt`, `token`) with their ids, states and
+//! durations. They hold no secret, no question and no answer.
 //!
 //! ```sh
 //! cargo run --example tracing
@@ -28,15 +28,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One token request, then one attempt.
     client.ask("How much money do I have in my wallet?").await?;
 
-    // A span `stream` ends with its stream.
+    // The span `stream` closes with its stream.
     client.ask_stream("List all payees").await?.into_reply().await?;
 
     if let Some(emulator) = payman.emulator() {
-        // Two attempts: the first is told that its token no longer holds.
+        // Two attempts: the first is answered 401.
         emulator.expire_access_tokens();
         client.ask("List all wallets").await?;
 
-        // The answer is lost on its way, and found by looking.
+        // The reply is lost, and found by a lookup.
         emulator.fault(Fault::close().on(Operation::Send).after_acting());
         client.ask("Create payee Tyllen").await?;
     }
