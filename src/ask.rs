@@ -147,6 +147,13 @@ enum Session {
 
 impl Ask {
     /// Creates an ask for a new task, in the client's session.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("How much money do I have in my wallet?");
+    /// assert!(ask.task_id().as_str().starts_with("tsk-"));
+    /// ```
     pub fn new(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -193,6 +200,12 @@ impl Ask {
     /// Continues a task that waits for input. [`Reply::answer`](crate::Reply::answer) sets the task
     /// and the session in one call, and knows the task's last timestamp, which is needed to find an
     /// answer that was lost.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("the second one").continue_task("tsk-1").session("ses-1");
+    /// ```
     pub fn continue_task(self, id: impl Into<TaskId>) -> Self {
         self.continue_since(id.into(), None)
     }
@@ -250,42 +263,86 @@ impl Ask {
     /// A value that JSON cannot hold is an error of kind
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is
     /// sent.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("Pay Tyllen $50").metadata("source", "mobile-app").metadata("userId", 17);
+    /// ```
     pub fn metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.metadata, key.into(), value, &mut self.problem);
         self
     }
 
     /// Attaches a value to the message.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("Pay Tyllen $50").message_metadata("priority", "high");
+    /// ```
     pub fn message_metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.message_metadata, key.into(), value, &mut self.problem);
         self
     }
 
     /// Attaches a value to the message's text part.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all wallets").part_metadata("currency", "USD");
+    /// ```
     pub fn part_metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.part_metadata, key.into(), value, &mut self.problem);
         self
     }
 
     /// Asks in this session instead of the client's. The client's session does not change.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("What did we talk about earlier?").session("ses-1");
+    /// ```
     pub fn session(mut self, id: impl Into<SessionId>) -> Self {
         self.session = Session::Given(id.into());
         self
     }
 
     /// Asks in a new session. The client's session does not change.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees").new_session();
+    /// ```
     pub fn new_session(mut self) -> Self {
         self.session = Session::New;
         self
     }
 
     /// Sets how long one reply may take, instead of the client's limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees").reply_timeout(Duration::from_secs(30));
+    /// ```
     pub fn reply_timeout(mut self, limit: Duration) -> Self {
         self.reply_timeout = Some(limit);
         self
     }
 
     /// Sets how long the stream may be silent, instead of the client's limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees").idle_timeout(Duration::from_secs(30));
+    /// ```
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
         self
@@ -293,18 +350,37 @@ impl Ask {
 
     /// Sets how long the whole ask may take, with its waits and lookups, instead of the client's
     /// limit. The time counts from when the ask's future is first polled.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("Pay Tyllen $50").deadline(Duration::from_secs(60));
+    /// ```
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self
     }
 
     /// Sets the largest size of one event of the stream in bytes, instead of the client's limit.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees").max_event_bytes(1024 * 1024);
+    /// ```
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = Some(bytes);
         self
     }
 
     /// Sets the largest size of the reply in bytes, instead of the client's limit.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("List all payees").max_reply_bytes(1024 * 1024);
+    /// ```
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.max_reply_bytes = Some(bytes);
         self
@@ -328,12 +404,25 @@ impl Ask {
     }
 
     /// Returns the id of the task that the ask starts or continues.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// let ask = Ask::new("Pay Tyllen $50");
+    /// let task_id = ask.task_id().clone(); // store it with the order, before asking
+    /// ```
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         &self.task_id
     }
 
     /// Returns the text of the message.
+    ///
+    /// ```
+    /// use payman_sdk::Ask;
+    ///
+    /// assert_eq!(Ask::new("List all payees").text(), "List all payees");
+    /// ```
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

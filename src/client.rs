@@ -61,6 +61,16 @@ struct ClientInner {
 impl Client {
     /// Creates a client for the app itself, from the client id and secret. Nothing is sent yet.
     ///
+    /// ```
+    /// use payman_sdk::{Client, Config};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let client = Client::with_credentials(Config::new("client-id").client_secret("client-secret"))?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a missing secret, or
@@ -77,6 +87,21 @@ impl Client {
     /// back.
     ///
     /// The code is exchanged at once, and never sent twice: codes are short-lived and work once.
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config, Scope};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// # let code = payman.issue_code([Scope::ReadBalance]);
+    /// let config = Config::new("client-id").client_secret("secret").base_url(payman.base_url());
+    /// let user = Client::with_auth_code(config, code).await?;
+    /// # let _ = user;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -101,6 +126,18 @@ impl Client {
     /// Creates a client for the owner of a token: an access token, a refresh token, or both.
     /// Nothing is sent yet.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::{Client, Config, TokenInfo};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600)).refresh("refresh-token");
+    /// let client = Client::with_token(Config::new("client-id").client_secret("secret"), token)?;
+    /// # let _ = client;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): an empty client id, a blank token, or
@@ -118,6 +155,15 @@ impl Client {
     /// `test`) or `PAYMAN_BASE_URL`, `PAYMAN_SESSION_ID`, `PAYMAN_CLIENT_NAME`. With
     /// `PAYMAN_ACCESS_TOKEN` and `PAYMAN_EXPIRES_IN` (seconds), or `PAYMAN_REFRESH_TOKEN`, or both,
     /// it is a client [with that token](Self::with_token).
+    ///
+    /// ```
+    /// use payman_sdk::Client;
+    ///
+    /// match Client::from_env() {
+    ///     Ok(client) => println!("{}", client.session_id()),
+    ///     Err(error) => eprintln!("{error}"), // names the variables that are missing
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -568,6 +614,18 @@ impl Client {
 /// Sessions.
 impl Client {
     /// Returns the session of this handle.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let session = client.session_id(); // store it
+    /// let resumed = client.with_session(session);
+    /// # let _ = resumed;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn session_id(&self) -> SessionId {
         self.0.session.clone()
@@ -575,6 +633,17 @@ impl Client {
 
     /// Returns a handle in another session, which it resumes. It shares the token and the
     /// connections.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let alice = client.with_session("ses-alice");
+    /// assert_eq!(alice.session_id(), "ses-alice");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn with_session(&self, id: impl Into<SessionId>) -> Self {
         Self(Arc::new(ClientInner {
@@ -586,12 +655,33 @@ impl Client {
     }
 
     /// Returns a handle in a new session. It shares the token and the connections.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let visitor = client.new_session();
+    /// assert_ne!(visitor.session_id(), client.session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn new_session(&self) -> Self {
         self.with_session(SessionId::new())
     }
 
     /// Returns the name given in the [`Config`].
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let config = Config::new("client-id").client_secret("client-secret").name("payouts");
+    /// assert_eq!(Client::with_credentials(config)?.name(), Some("payouts"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
@@ -603,6 +693,17 @@ impl Client {
     /// Returns a valid access token, and renews it first where necessary.
     ///
     /// A service that wants its first token before its first ask calls this once at its start.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let token = client.access_token().await?;
+    /// assert!(token.expires_in() > std::time::Duration::from_secs(60));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -619,12 +720,34 @@ impl Client {
     }
 
     /// Returns the present refresh token, if there is one.
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config, TokenInfo};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let client = Client::with_token(Config::new("id"), TokenInfo::refresh_only("refresh-token"))?;
+    /// assert!(client.refresh_token().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn refresh_token(&self) -> Option<SecretString> {
         self.platform().tokens.refresh_token()
     }
 
     /// Returns true when there is no valid access token right now; the next call obtains one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// assert!(client.is_access_token_expired()); // none yet: the next call obtains one
+    /// client.access_token().await?;
+    /// assert!(!client.is_access_token_expired());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_access_token_expired(&self) -> bool {
         self.platform().tokens.is_expired()
@@ -637,6 +760,22 @@ impl Client {
     /// platform is not told, because no request for that is known: another process may use an
     /// access token until it expires.
     ///
+    /// ```
+    /// use payman_sdk::{Client, Config, Scope};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// # let code = payman.issue_code([Scope::ReadBalance]);
+    /// let config = Config::new("client-id").client_secret("secret").base_url(payman.base_url());
+    /// let user = Client::with_auth_code(config, code).await?;
+    /// user.sign_out().await?;
+    /// assert!(user.access_token().await.unwrap_err().is_reauthorization_required());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns [`TokenStore`](crate::ErrorKind::TokenStore) where the store fails: the user is not
@@ -648,6 +787,17 @@ impl Client {
     }
 
     /// Returns the state of the token, for a health endpoint. It holds no secret.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// assert!(client.token_status().is_usable());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn token_status(&self) -> TokenStatus {
         self.platform().tokens.status()
@@ -709,6 +859,20 @@ impl Config {
     ///
     /// The other client's connect timeout and HTTP settings apply, not those of this config. Share
     /// only among clients that are used on the same runtime: see [`Client`](Client#runtimes).
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config, TokenInfo};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let app = Client::with_credentials(Config::new("client-id").client_secret("secret"))?;
+    /// let user = Client::with_token(
+    ///     Config::new("client-id").client_secret("secret").share_connections(&app),
+    ///     TokenInfo::refresh_only("refresh-token"),
+    /// )?;
+    /// # let _ = user;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn share_connections(mut self, other: &Client) -> Self {
         self.shared = Some(other.http().clone());
         self

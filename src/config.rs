@@ -57,6 +57,13 @@ pub struct Config {
 
 impl Config {
     /// Creates a config for the live platform with default limits.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").client_secret("client-secret");
+    /// assert!(payman_sdk::Client::with_credentials(config).is_ok());
+    /// ```
     pub fn new(client_id: impl Into<String>) -> Self {
         Self {
             client_id: client_id.into(),
@@ -79,18 +86,45 @@ impl Config {
     }
 
     /// Sets the app's secret, from the Payman dashboard.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").client_secret("client-secret");
+    /// assert!(!format!("{config:?}").contains("client-secret")); // never shown
+    /// ```
     pub fn client_secret(mut self, secret: impl Into<String>) -> Self {
         self.client_secret = Some(SecretString::from(secret.into()));
         self
     }
 
     /// Sets a name of this client for your own logs: [`Client::name`](crate::Client::name).
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let config = Config::new("client-id").client_secret("client-secret").name("payouts");
+    /// assert_eq!(Client::with_credentials(config)?.name(), Some("payouts"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
     /// Sets the session to resume. Without one the client starts a new session.
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let config = Config::new("client-id").client_secret("client-secret").session_id("ses-1");
+    /// assert_eq!(Client::with_credentials(config)?.session_id(), "ses-1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn session_id(mut self, id: impl Into<SessionId>) -> Self {
         self.session_id = Some(id.into());
         self
@@ -98,6 +132,12 @@ impl Config {
 
     /// Sets whom the token belongs to, such as the id of a user of your app. It is part of the key
     /// under which a [`TokenStore`] keeps the token: two users who share a store need two subjects.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").client_secret("client-secret").subject("user-17");
+    /// ```
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
@@ -105,6 +145,12 @@ impl Config {
 
     /// Selects the live (default) or test platform. The last of this and
     /// [`base_url`](Self::base_url) counts.
+    ///
+    /// ```
+    /// use payman_sdk::{Config, Environment};
+    ///
+    /// let config = Config::new("client-id").environment(Environment::Test);
+    /// ```
     pub fn environment(mut self, environment: Environment) -> Self {
         environment.base_url().clone_into(&mut self.base_url);
         self
@@ -112,12 +158,30 @@ impl Config {
 
     /// Sets another server: `https`, or plain `http` on loopback (a loopback address or exactly
     /// `localhost`).
+    ///
+    /// ```
+    /// use payman_sdk::{Client, Config};
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let config = Config::new("client-id").client_secret("client-secret");
+    /// assert!(Client::with_credentials(config.clone().base_url("http://127.0.0.1:8731")).is_ok());
+    /// assert!(Client::with_credentials(config.base_url("http://example.com")).is_err()); // not https
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
     }
 
     /// Sets how long making a connection may take. Default 10 s.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").connect_timeout(Duration::from_secs(3));
+    /// ```
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
@@ -125,12 +189,26 @@ impl Config {
 
     /// How long one reply may take, from sending the request to its last byte; for a stream, to its
     /// first. Default 5 min.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").reply_timeout(Duration::from_secs(60));
+    /// ```
     pub fn reply_timeout(mut self, limit: Duration) -> Self {
         self.limits.reply_timeout = limit;
         self
     }
 
     /// How long a stream may be silent, or up to a 64th longer. Pings count as life. Default 2 min.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").idle_timeout(Duration::from_secs(30));
+    /// ```
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.limits.idle_timeout = limit;
         self
@@ -138,30 +216,61 @@ impl Config {
 
     /// How long a whole ask may take, with its waiting and looking. Default 6 min; a stream has
     /// none unless given.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").deadline(Duration::from_secs(90));
+    /// ```
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.limits.deadline = Some(limit);
         self
     }
 
     /// Sets the largest size of one event in a stream, in bytes. Default 16 MiB.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").max_event_bytes(1024 * 1024);
+    /// ```
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_event_bytes = bytes;
         self
     }
 
     /// Sets the largest size of one reply, in bytes. Default 64 MiB.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").max_reply_bytes(4 * 1024 * 1024);
+    /// ```
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_reply_bytes = bytes;
         self
     }
 
     /// Sets how much of an error's body is kept, in bytes. Default 64 KiB.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").max_error_body_bytes(1024);
+    /// ```
     pub fn max_error_body_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_error_body_bytes = bytes;
         self
     }
 
     /// Sets what may be sent again, and how lost answers are looked up.
+    ///
+    /// ```
+    /// use payman_sdk::{Config, RetryPolicy};
+    ///
+    /// let config = Config::new("client-id").retry(RetryPolicy::default().connect_retries(5));
+    /// ```
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
@@ -173,6 +282,12 @@ impl Config {
     /// time, and kept if that reply is lost too; only the server's `invalid_grant` ends the
     /// sign-in. With `false` a lost reply, and an answer of 408, 500, 502 or 504, mean that the
     /// user has to connect again.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").retry_lost_refresh(false);
+    /// ```
     pub fn retry_lost_refresh(mut self, retry: bool) -> Self {
         self.lost_refresh_retries = u32::from(retry);
         self
@@ -193,6 +308,12 @@ impl Config {
     ///
     /// Without one, tokens live in memory, and clients of this process that were given the same
     /// refresh token share it as long as one of them exists.
+    ///
+    /// ```
+    /// use payman_sdk::{Config, MemoryTokenStore};
+    ///
+    /// let config = Config::new("client-id").subject("user-17").token_store(MemoryTokenStore::new());
+    /// ```
     pub fn token_store(mut self, store: impl TokenStore) -> Self {
         self.token_store = Some(Arc::new(store));
         self
@@ -200,6 +321,12 @@ impl Config {
 
     /// Keeps the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an
     /// ask with a key is [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    ///
+    /// ```
+    /// use payman_sdk::{Config, MemoryJournal};
+    ///
+    /// let config = Config::new("client-id").client_secret("secret").journal(MemoryJournal::new());
+    /// ```
     pub fn journal(mut self, journal: impl Journal) -> Self {
         self.journal = Some(Arc::new(journal));
         self
@@ -209,6 +336,12 @@ impl Config {
     ///
     /// The settings that the SDK relies on are applied afterwards: no redirects, no hidden retries,
     /// the limits.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").configure_http(|http| http.tcp_nodelay(true));
+    /// ```
     pub fn configure_http(
         mut self,
         configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,

@@ -1,4 +1,45 @@
-#![doc = include_str!("../README.md")]
+//! An async SDK for the [Payman AI](https://payman.ai) platform, whose agent moves real money when
+//! it is asked in plain words.
+//!
+//! ```
+//! use payman_sdk::Emulator;
+//!
+//! #[tokio::main]
+//! async fn main() -> payman_sdk::Result<()> {
+//!     let payman = Emulator::start().await?; // play money; with an account: Client::from_env()?
+//!     let client = payman.client();
+//!     println!("{}", client.ask("How much money do I have in my wallet?").await?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! * [`Client`] asks: [`ask`](Client::ask) returns the full [`Reply`],
+//!   [`ask_stream`](Client::ask_stream) a stream of [`Event`]s. It is cheap to clone, and one client
+//!   serves a whole backend.
+//! * [`Config`] sets it up, [`Ask`] adds metadata, limits and an
+//!   [idempotency key](Ask::idempotency_key) to what is asked.
+//! * [`Error`] says whether an ask may have been done. Read
+//!   [when something goes wrong](guide::errors) before you move real money.
+//! * [`guide`] explains one subject per page; [`emulator`] tests your code without an account.
+//!
+//! # Guarantees
+//!
+//! 1. An ask is never sent twice when it may have been received once.
+//! 2. A cut answer never looks complete.
+//! 3. A temporary token problem never signs a user out and never changes their identity.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `rustls` (default) | TLS by rustls, with the operating system's trusted roots |
+//! | `native-tls`, `rustls-no-provider` | TLS by the operating system, or by rustls with a crypto provider that the program installs |
+//! | `emulator` | [`Emulator`] |
+//! | `sqlite`, `postgres` | [`SqlJournal`] and [`SqlTokenStore`] |
+//! | `redis` | [`RedisTokenStore`] |
+//! | `axum`, `actix-web` | replies, streams and errors as HTTP responses: [`web`] |
+//! | `cli`, `mcp` | the program `payman`, and its Model Context Protocol server |
+//! | `full` | everything but the other two choices of TLS |
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -15,6 +56,7 @@ pub mod emulator;
 mod endpoint;
 mod error;
 mod event;
+pub mod guide;
 mod ids;
 mod inline_str;
 pub mod journal;
@@ -73,3 +115,8 @@ pub use wire::state::TaskState;
 pub use wire::task::{Artifact, Message, Role, StatusMessage, Task, TaskStatus};
 pub use wire::timestamp::Timestamp;
 pub use wire::update::{ArtifactUpdate, StatusUpdate};
+
+/// The programs of the README, compiled and run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

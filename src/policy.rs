@@ -37,17 +37,7 @@ pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 /// An ask can move money, and the platform is not known to deduplicate anything: a second send runs
 /// the agent again. So an ask is sent again only where it is certain that it was not acted on.
 ///
-/// | what happened to an ask | what the SDK does |
-/// |---|---|
-/// | no connection took it: name not resolved, refused, TLS, connect time limit, closed before use | nothing was sent: sends again after a wait, up to [`connect_retries`](Self::connect_retries) times, within the deadline and a retry budget that all clones share |
-/// | the time limit passed before a connection took it | the same; at the deadline an error of kind [`Timeout`](crate::ErrorKind::Timeout), not done |
-/// | HTTP 401 with no task in the body | renews the token once and sends once more, with the same ids |
-/// | HTTP 429 | waits for `Retry-After` or backs off, then **looks the task up** until the server answers or the [`recovery_timeout`](Self::recovery_timeout) is over; sends again (twice at most, with the same ids) only if the server says that it does not know the task, or if the caller [opted in](Self::resend_when_busy); otherwise an error of kind [`RateLimited`](crate::ErrorKind::RateLimited), at once if the wait would pass the deadline |
-/// | HTTP 503 with `Retry-After` | as 429, but only if the caller opted in |
-/// | HTTP 409 to an id that the server may have seen: a second send, or [`Ask::with_task_id`](crate::Ask::with_task_id) | looked up |
-/// | another 4xx but 406 and 408, or 501, without a JSON-RPC error; JSON-RPC -32700, -32600, -32601, -32602, -32004, -32005 | refused: an error, not done, not sent again |
-/// | anything else once a connection took it: reset, close, time limit, 3xx, 406, 408, another 5xx, another JSON-RPC code, a cut or unreadable answer, HTTP/2 "not processed" | **never sent again**: looked up |
-/// | an error that came together with a task, or after the first event of a stream | looked up, whatever the error says |
+#[doc = include_str!("guide/retry_table.md")]
 ///
 /// HTTP 406 proves nothing: servers answer it when they fail after acting and may not write their
 /// error in a type that the request accepts.
@@ -105,6 +95,12 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// Creates a policy by which nothing is sent again and nothing is looked up: every fault is an
     /// error at once. Only a refused token (HTTP 401) is still renewed, once.
+    ///
+    /// ```
+    /// use payman_sdk::{Config, RetryPolicy};
+    ///
+    /// let config = Config::new("client-id").retry(RetryPolicy::none());
+    /// ```
     pub fn none() -> Self {
         Self {
             connect_retries: 0,
@@ -116,6 +112,12 @@ impl RetryPolicy {
     }
 
     /// Sets how often an ask is sent again where no connection took it. Default 2.
+    ///
+    /// ```
+    /// use payman_sdk::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().connect_retries(5);
+    /// ```
     pub fn connect_retries(mut self, times: u32) -> Self {
         self.connect_retries = times;
         self
@@ -126,18 +128,36 @@ impl RetryPolicy {
     ///
     /// Only for servers that are known to answer so before they act: otherwise money may move
     /// twice.
+    ///
+    /// ```
+    /// use payman_sdk::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().resend_when_busy(false);
+    /// ```
     pub fn resend_when_busy(mut self, resend: bool) -> Self {
         self.resend_when_busy = resend;
         self
     }
 
     /// Sets whether a lost answer is looked up with `tasks/get`. Default true.
+    ///
+    /// ```
+    /// use payman_sdk::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().reconcile_lost_answers(false);
+    /// ```
     pub fn reconcile_lost_answers(mut self, reconcile: bool) -> Self {
         self.reconcile = reconcile;
         self
     }
 
     /// Sets whether a task that is still submitted or working is followed to its end. Default true.
+    ///
+    /// ```
+    /// use payman_sdk::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().follow_running_tasks(false);
+    /// ```
     pub fn follow_running_tasks(mut self, follow: bool) -> Self {
         self.follow = follow;
         self
@@ -146,6 +166,13 @@ impl RetryPolicy {
     /// Sets how long lookups may fail. Default 15 s.
     ///
     /// A task that is found and still running is followed until the ask's deadline.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::RetryPolicy;
+    ///
+    /// let policy = RetryPolicy::default().recovery_timeout(Duration::from_secs(30));
+    /// ```
     pub fn recovery_timeout(mut self, limit: Duration) -> Self {
         self.recovery_timeout = limit;
         self

@@ -41,72 +41,209 @@ impl Reply {
     }
 
     /// The text for a person: that of the artifacts, or the status message where there is none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// assert!(reply.text().contains("1,000,000"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn text(&self) -> String {
         self.task.text()
     }
 
     /// Where the task stands.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// assert_eq!(reply.state(), &payman_sdk::TaskState::Completed);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn state(&self) -> &TaskState {
         self.task.state()
     }
 
     /// The session, to [resume](crate::Client::with_session) it later. `None` only for a looked-up task whose server does not say.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// assert_eq!(reply.session_id(), Some(&client.session_id()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn session_id(&self) -> Option<&SessionId> {
         self.task.session_id.as_ref()
     }
 
     /// The task.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// let task = client.get_task(reply.task_id()).await?;
+    /// # let _ = task;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         &self.task.id
     }
 
     /// The JSON-RPC request that asked. `None` for a task that was looked up.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// assert!(reply.request_id().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request_id(&self) -> Option<&RequestId> {
         self.request_id.as_ref()
     }
 
     /// What the agent says of the task's state.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// println!("{}", reply.status_message().unwrap_or_default());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn status_message(&self) -> Option<&str> {
         self.status_message.as_deref()
     }
 
     /// When the task came to stand where it stands.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// println!("{}", reply.timestamp().map_or("", |at| at.as_str()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn timestamp(&self) -> Option<&Timestamp> {
         self.task.status.timestamp.as_ref()
     }
 
     /// What the agent made.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// for artifact in reply.artifacts() {
+    ///     println!("{}: {}", artifact.name(), artifact.content());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn artifacts(&self) -> &[Artifact] {
         &self.task.artifacts
     }
 
     /// What the server attached.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// println!("{:?}", reply.metadata().get("agentId"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.task.metadata
     }
 
     /// The task behind the reply.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// assert_eq!(reply.task().id, *reply.task_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task(&self) -> &Task {
         &self.task
     }
 
     /// The task behind the reply.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// let task = reply.into_task();
+    /// println!("{}", task.history.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn into_task(self) -> Task {
         self.task
     }
 
     /// The reply where the task completed; else an error.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask("List all wallets").await?;
+    /// let reply = reply.into_completed()?; // an error if it failed, was canceled or rejected
+    /// # let _ = reply;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -126,6 +263,18 @@ impl Reply {
     }
 
     /// An ask that answers the agent's question: in the same task and session.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let question = client.ask("Pay Nobody $5").await?; // the agent asks whether to create the payee
+    /// let reply = client.ask(question.answer("no")).await?;
+    /// assert_eq!(reply.task_id(), question.task_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn answer(&self, text: impl Into<String>) -> Ask {
         let ask =
             Ask::new(text).continue_since(self.task.id.clone(), self.task.status.timestamp.clone());
@@ -308,18 +457,50 @@ impl RawReply {
     }
 
     /// The whole response: no number, order or field changed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let raw = client.ask_raw("List all wallets").await?;
+    /// assert!(raw.json().get().starts_with('{'));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn json(&self) -> &RawValue {
         &self.json
     }
 
     /// The response's `result`, as it stands there. `None` where it has none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let raw = client.ask_raw("List all wallets").await?;
+    /// assert!(raw.result().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn result(&self) -> Option<&RawValue> {
         serde_json::from_str::<RawResult<'_>>(self.json.get()).ok()?.result
     }
 
     /// The whole response as text.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// println!("{}", client.ask_raw("List all wallets").await?.as_str());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.json.get()

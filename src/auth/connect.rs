@@ -164,6 +164,13 @@ pub struct ConnectUrl {
 
 impl ConnectUrl {
     /// Creates a URL of the live platform's page, without scopes.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback");
+    /// assert!(url.as_str().starts_with("https://app.paymanai.com/oauth/connect"));
+    /// ```
     pub fn new(client_id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
         Self {
             page: Cow::Borrowed(page_of(Environment::Live)),
@@ -178,12 +185,26 @@ impl ConnectUrl {
 
     /// Selects the live (default) or test platform. The last of this and
     /// [`base_url`](Self::base_url) counts.
+    ///
+    /// ```
+    /// use payman_sdk::{ConnectUrl, Environment};
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
+    ///     .environment(Environment::Test);
+    /// ```
     pub fn environment(mut self, environment: Environment) -> Self {
         self.page = Cow::Borrowed(page_of(environment));
         self.written()
     }
 
     /// Selects another server, such as an emulator. Its page is `{base}/oauth/connect`.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
+    ///     .base_url("http://127.0.0.1:8731");
+    /// ```
     pub fn base_url(mut self, base: impl AsRef<str>) -> Self {
         self.page =
             Cow::Owned(format!("{}{CONSENT_PATH}", base.as_ref().trim().trim_end_matches('/')));
@@ -191,12 +212,26 @@ impl ConnectUrl {
     }
 
     /// Adds scopes.
+    ///
+    /// ```
+    /// use payman_sdk::{ConnectUrl, Scope};
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
+    ///     .scopes([Scope::ReadBalance, Scope::WriteSendPayment]);
+    /// ```
     pub fn scopes(mut self, scopes: impl IntoIterator<Item = Scope>) -> Self {
         self.scopes.extend(scopes.into_iter().map(|scope| scope.as_str().to_owned()));
         self.written()
     }
 
     /// Adds scopes as text, separated by commas.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
+    ///     .scope_text("read_balance,new_scope");
+    /// ```
     pub fn scope_text(mut self, scopes: impl Into<String>) -> Self {
         self.scopes.push(scopes.into());
         self.written()
@@ -205,12 +240,26 @@ impl ConnectUrl {
     /// Sets a random text that only your app and this user's browser know (the CSRF token). It
     /// comes back with the code, and proves that the browser that brings the code is the one that
     /// was sent to the page.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback")
+    ///     .state("random-value-in-the-visitors-cookie");
+    /// ```
     pub fn state(mut self, csrf: impl AsRef<str>) -> Self {
         self.state = Some(csrf.as_ref().to_owned());
         self.written()
     }
 
     /// Returns the URL.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// let url = ConnectUrl::new("client-id", "https://my.app/callback");
+    /// println!("{}", url.as_str());
+    /// ```
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -231,6 +280,18 @@ impl ConnectUrl {
     }
 
     /// Reads the code out of the URL (or its query alone) that the browser came back to.
+    ///
+    /// ```
+    /// use payman_sdk::ConnectUrl;
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let redirect = "https://my.app/callback?code=c-1&state=csrf-1";
+    /// let code = ConnectUrl::parse_redirect(redirect, "csrf-1")?;
+    /// assert!(ConnectUrl::parse_redirect(redirect, "another").is_err()); // forged
+    /// # let _ = code;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -47,12 +47,26 @@ pub struct TokenInfo {
 
 impl TokenInfo {
     /// Takes an access token that expires after `lifetime`, counted from now.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::TokenInfo;
+    ///
+    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600));
+    /// ```
     pub fn access(token: impl Into<String>, lifetime: Duration) -> Self {
         let lifetime = Lifetime::new(Moment::now(), lifetime);
         Self { access: Some((SecretString::from(token.into()), lifetime)), refresh: None }
     }
 
     /// Takes an access token that expires at `until`. An expired one is not sent, only renewed.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use payman_sdk::TokenInfo;
+    ///
+    /// let token = TokenInfo::access_until("access-token", SystemTime::now() + Duration::from_secs(3600));
+    /// ```
     pub fn access_until(token: impl Into<String>, until: SystemTime) -> Self {
         let issued = Moment::now();
         let lifetime = Lifetime { issued, expires: Deadline::of_wall(until, issued, LONGEST) };
@@ -60,6 +74,12 @@ impl TokenInfo {
     }
 
     /// Takes a refresh token only; the first use obtains an access token.
+    ///
+    /// ```
+    /// use payman_sdk::TokenInfo;
+    ///
+    /// let token = TokenInfo::refresh_only("refresh-token");
+    /// ```
     pub fn refresh_only(token: impl Into<String>) -> Self {
         Self { access: None, refresh: Some(SecretString::from(token.into())) }
     }
@@ -69,6 +89,12 @@ impl TokenInfo {
     ///
     /// A store that fails is reported as [`ErrorKind::TokenStore`]: the user need not connect
     /// again.
+    ///
+    /// ```
+    /// use payman_sdk::TokenInfo;
+    ///
+    /// let token = TokenInfo::stored(); // with Config::subject and Config::token_store
+    /// ```
     pub fn stored() -> Self {
         Self { access: None, refresh: None }
     }
@@ -78,6 +104,13 @@ impl TokenInfo {
     /// Where a [`TokenStore`](crate::TokenStore) knows the subject: a refresh token that the
     /// subject had before is replaced by the stored one, and one that it never had is a newer
     /// sign-in, which replaces the stored one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use payman_sdk::TokenInfo;
+    ///
+    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600)).refresh("refresh-token");
+    /// ```
     pub fn refresh(mut self, token: impl Into<String>) -> Self {
         self.refresh = Some(SecretString::from(token.into()));
         self
@@ -149,18 +182,52 @@ pub struct AccessToken {
 
 impl AccessToken {
     /// Returns the token in the clear: for a header, never for a log.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let token = client.access_token().await?;
+    /// let header = format!("Bearer {}", token.expose_secret());
+    /// # let _ = header;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
     }
 
     /// Returns how long the token is still valid; zero once it has expired.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let token = client.access_token().await?;
+    /// println!("{:?}", token.expires_in());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expires_in(&self) -> Duration {
         self.expires.left(Moment::now())
     }
 
     /// Returns when the token expires, by this machine's clock.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let token = client.access_token().await?;
+    /// assert!(token.expires_at() > std::time::SystemTime::now());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
         self.expires.wall()
@@ -266,30 +333,90 @@ impl Serialize for TokenFailure {
 
 impl TokenStatus {
     /// Returns true while there is an access token that has not expired and was not refused.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(status.is_usable());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.usable
     }
 
     /// Returns when the access token expires; `None` where there is none yet.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(status.expires_at().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.expires_at
     }
 
     /// Returns the scopes of the token, as far as the server named them.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// println!("{:?}", status.scopes());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
         &self.scopes
     }
 
     /// Returns how the token was obtained.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// println!("{:?}", status.source());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn source(&self) -> TokenSource {
         self.source
     }
 
     /// Returns how often the token of this sign-in was renewed; 0 for one that was given in code.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(status.generation() > 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
@@ -297,6 +424,18 @@ impl TokenStatus {
 
     /// Returns true when only the user can renew the token. The present one is used until it
     /// expires.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(!status.is_reauthorization_required());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_reauthorization_required(&self) -> bool {
         self.reauthorization_required
@@ -306,12 +445,36 @@ impl TokenStatus {
     ///
     /// A process that ends now loses the only copy of a rotated refresh token, unless it calls
     /// [`Client::close`](crate::Client::close) and the store works again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(!status.is_store_behind());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn is_store_behind(&self) -> bool {
         self.store_behind
     }
 
     /// Returns the last failure, also after later successes: see [`TokenFailure::at`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// client.access_token().await?;
+    /// let status = client.token_status();
+    /// assert!(status.last_failure().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn last_failure(&self) -> Option<&TokenFailure> {
         self.last_failure.as_ref()

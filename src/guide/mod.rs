@@ -30,6 +30,10 @@ pub mod sessions {}
 #[doc = include_str!("tokens.md")]
 pub mod tokens {}
 #[doc = include_str!("errors.md")]
+#[doc = include_str!("retry_table.md")]
+#[doc = include_str!("errors_tokens.md")]
+#[doc = include_str!("token_table.md")]
+#[doc = include_str!("errors_limits.md")]
 pub mod errors {}
 #[doc = include_str!("idempotency.md")]
 pub mod idempotency {}

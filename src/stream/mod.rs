@@ -67,24 +67,78 @@ impl AskStream {
     }
 
     /// Returns the task's id.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let mut events = client.ask_stream("List all wallets").await?;
+    /// println!("{}", events.task_id()); // known before the first event
+    /// while let Some(event) = events.next().await {
+    ///     event?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         &self.driver.ask.task_id
     }
 
     /// Returns the session's id.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let events = client.ask_stream("List all wallets").await?;
+    /// assert_eq!(events.session_id(), &client.session_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn session_id(&self) -> &SessionId {
         &self.driver.ask.session_id
     }
 
     /// Returns the id of the JSON-RPC request.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let events = client.ask_stream("List all wallets").await?;
+    /// assert!(events.request_id().as_str().starts_with("req-"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn request_id(&self) -> RequestId {
         self.driver.ask.request.id()
     }
 
     /// Returns what has come so far, as a reply. Its state says how far the task is.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let mut events = client.ask_stream("List all wallets").await?;
+    /// while let Some(event) = events.next().await {
+    ///     event?;
+    ///     println!("{}", events.reply_so_far().text().len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
         let task = self.driver.accumulated.to_task(self.task_id().clone());
@@ -93,6 +147,17 @@ impl AskStream {
 
     /// Reads the stream to its end and returns the reply that [`Client::ask`](crate::Client::ask)
     /// would have returned.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let reply = client.ask_stream("List all wallets").await?.into_reply().await?;
+    /// assert_eq!(reply.state(), &payman_sdk::TaskState::Completed);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -115,6 +180,21 @@ impl AskStream {
     ///
     /// The text of a second artifact waits until the first is complete. Where a task has no
     /// artifact, its status message comes at the end.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let mut text = client.ask_stream("List all wallets").await?.text();
+    /// while let Some(chunk) = text.next().await {
+    ///     print!("{}", chunk?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn text(self) -> TextStream {
         TextStream::new(self)
     }
@@ -124,6 +204,20 @@ impl AskStream {
     ///
     /// The call has a clock of its own: it may take as long as the ask's `deadline` and
     /// `reply_timeout` say, counted from its start.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let events = client.ask_stream("List all wallets").await?;
+    /// match events.cancel().await {
+    ///     Ok(task) => println!("{}", task.state()),
+    ///     Err(error) => println!("{error}"), // it may have ended already
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -39,12 +39,39 @@ impl TextStream {
     }
 
     /// Returns the answer so far as a reply: after the last chunk, its state says how the task ended.
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let mut text = client.ask_stream("List all wallets").await?.text();
+    /// while let Some(chunk) = text.next().await {
+    ///     print!("{}", chunk?);
+    /// }
+    /// assert_eq!(text.reply_so_far().state(), &payman_sdk::TaskState::Completed);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn reply_so_far(&self) -> Reply {
         self.events.reply_so_far()
     }
 
     /// Returns the id of the task.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> payman_sdk::Result<()> {
+    /// # let payman = payman_sdk::Emulator::start().await?;
+    /// # let client = payman.client();
+    /// let text = client.ask_stream("List all wallets").await?.text();
+    /// println!("{}", text.task_id());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         self.events.task_id()

@@ -30,6 +30,12 @@ struct MemoryStoreInner {
 
 impl MemoryTokenStore {
     /// Creates an empty store.
+    ///
+    /// ```
+    /// use payman_sdk::MemoryTokenStore;
+    ///
+    /// let store = MemoryTokenStore::new(); // shared by its clones
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(MemoryStoreInner { slots: Mutex::default(), created: Instant::now() }))

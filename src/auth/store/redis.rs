@@ -184,6 +184,16 @@ enum Fault {
 impl RedisTokenStore {
     /// Creates a store on the server at `url`, such as `redis://127.0.0.1:6379`.
     ///
+    /// ```
+    /// use payman_sdk::RedisTokenStore;
+    ///
+    /// # fn main() -> payman_sdk::Result<()> {
+    /// let store = RedisTokenStore::new("redis://127.0.0.1:6379/")?; // connects when it is used
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for another kind of URL, and for

@@ -142,6 +142,12 @@ impl Book {
 
 impl FileTokenStore {
     /// Creates a store in the file at `path`. The file is made by the first claim or commit.
+    ///
+    /// ```
+    /// use payman_sdk::FileTokenStore;
+    ///
+    /// let store = FileTokenStore::new("tokens.json");
+    /// ```
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -152,6 +158,12 @@ impl FileTokenStore {
     }
 
     /// Returns the path of the file, made absolute.
+    ///
+    /// ```
+    /// use payman_sdk::FileTokenStore;
+    ///
+    /// println!("{}", FileTokenStore::new("tokens.json").path().display());
+    /// ```
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0.path
