@@ -189,5 +189,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         stop(&shutdown, &handle).await;
     });
     server.await?;
+    client.close().await; // no token is lost
     Ok(())
 }

@@ -83,6 +83,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (site, shutdown) = (Site::new(address.port(), options.origin), Shutdown::new());
     let router = routes::router(client.clone(), site, shutdown.clone());
     serving::serve(listener, router, shutdown).await?;
+    client.close().await; // no token is lost
     Ok(())
 }
 

@@ -68,7 +68,7 @@ impl Service {
     }
 }
 
-fn router(service: Service) -> Router {
+fn router(service: Arc<Service>) -> Router {
     let site = service.site.clone();
     let router = Router::new()
         .route("/", get(home))
@@ -79,7 +79,7 @@ fn router(service: Service) -> Router {
         .route("/disconnect", post(disconnect))
         .layer(DefaultBodyLimit::max(16 * 1024))
         .layer(middleware::from_fn_with_state(site.clone(), cookies::with_user))
-        .with_state(Arc::new(service));
+        .with_state(service);
     serving::guarded(router, site)
 }
 
@@ -177,8 +177,10 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let site = Site::new(address.port(), argument("--origin")?);
     let service = Service::new(Payman::start().await?, store()?, site)?;
     println!("listening on http://{address}");
-    // Ctrl-C and SIGTERM let asks under way end.
-    serving::serve(listener, router(service), Shutdown::new()).await?;
+    let service = Arc::new(service);
+    // Ctrl-C and SIGTERM let asks under way end; then no user's token is lost.
+    serving::serve(listener, router(Arc::clone(&service)), Shutdown::new()).await?;
+    service.users.close().await;
     Ok(())
 }
 

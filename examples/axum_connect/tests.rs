@@ -19,7 +19,7 @@ impl Running {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let site = Site::new(listener.local_addr().unwrap().port(), None);
         let service = Service::new(Payman::at(emulator.base_url()), store, site).unwrap();
-        let router = router(service);
+        let router = router(Arc::new(service));
         let shutdown = Shutdown::new();
         let signal = shutdown.clone();
         let server = tokio::spawn(async move {

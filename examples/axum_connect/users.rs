@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::join_all;
 use payman_sdk::{AuthCode, Client, Config, Result, TokenInfo, TokenStore};
 
 use crate::cookies::User;
@@ -50,6 +51,12 @@ impl Users {
         Ok(())
     }
 
+    /// Waits for refreshes under way and for tokens that are not stored yet.
+    pub async fn close(&self) {
+        let clients = self.ready().all();
+        join_all(clients.iter().map(Client::close)).await;
+    }
+
     fn config_of(&self, user: &User) -> Config {
         self.config.clone().subject(user.id())
     }
@@ -93,6 +100,10 @@ impl Ready {
         }
         self.clients.insert(user.clone(), (client.clone(), self.uses));
         client
+    }
+
+    pub fn all(&self) -> Vec<Client> {
+        self.clients.values().map(|(client, _)| client.clone()).collect()
     }
 
     pub fn remove(&mut self, user: &User) {

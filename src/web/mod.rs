@@ -104,7 +104,7 @@ let stop = async move {
     shutdown.begin();
 };
 axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-# let _ = client;
+client.close().await; // waits for a refresh under way and for tokens that are not stored yet
 # Ok(())
 # }
 ```
