@@ -68,7 +68,8 @@ pub fn response(body: &[u8]) -> Result<Task> {
     }
 }
 
-/// Obtains a token as an ask does: the header that carries it, and the generation to name if it is refused.
+/// Obtains a token as an ask does: the header that carries it, and the generation to name if the server
+/// refuses it.
 pub fn request_token(
     client: &Client,
     deadline: Instant,

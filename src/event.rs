@@ -1,4 +1,4 @@
-//! What a stream yields.
+//! The events of a stream.
 
 use serde::de;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,8 +12,8 @@ use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
 
 /// One event of a stream.
 ///
-/// Serialises to the JSON that the wire has for it: a `TaskStatusUpdateEvent`, a `TaskArtifactUpdateEvent`,
-/// a `Task`, or what the server sent.
+/// Serializes to the JSON of the wire: a `TaskStatusUpdateEvent`, a `TaskArtifactUpdateEvent`, a `Task`,
+/// or the JSON that the server sent.
 ///
 /// ```
 /// use payman_sdk::Event;
@@ -31,18 +31,18 @@ use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
 #[serde(remote = "Self", untagged)]
 #[non_exhaustive]
 pub enum Event {
-    /// The task came to stand elsewhere.
+    /// The status of the task changed.
     Status(StatusUpdate),
-    /// A piece of an artifact: usually some more words.
+    /// A chunk of an artifact: usually more text.
     Artifact(ArtifactUpdate),
-    /// The whole task as of now: it replaces all that came before.
+    /// The whole task as of now, which replaces all earlier events.
     Task(Task),
     /// An event of a kind that this version does not know, as the server sent it.
     Unknown(Value),
 }
 
 impl Event {
-    /// The task that the event is of; `None` for an unknown one.
+    /// Returns the id of the event's task; `None` for an unknown event.
     #[must_use]
     pub fn task_id(&self) -> Option<&TaskId> {
         match self {
@@ -53,7 +53,7 @@ impl Event {
         }
     }
 
-    /// Where the task stands, if the event says it.
+    /// Returns the state of the task, if the event has it.
     #[must_use]
     pub fn state(&self) -> Option<&TaskState> {
         match self {
@@ -64,9 +64,9 @@ impl Event {
         }
     }
 
-    /// True when the server says that the stream ends with this event.
+    /// Returns true if the server says that the stream ends with this event.
     ///
-    /// A task in a terminal state whose stream goes on is not final yet; see [`TaskState::is_terminal`].
+    /// A stream may go on after a terminal state; see [`TaskState::is_terminal`].
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! The three ids of an ask: its task, its session and its request.
+//! The ids of an ask: those of its task, its session and its request.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use uuid::fmt::Hyphenated;
 
 use crate::inline_str::InlineStr;
 
-/// The length of the ids that are minted here, in bytes.
+/// The length of the ids that are created here, in bytes.
 const MINTED: usize = "tsk-".len() + Hyphenated::LENGTH;
 
 fn minted(prefix: &str, uuid: Uuid) -> InlineStr<MINTED> {
@@ -32,26 +32,26 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $visitor:ident) => {
         $(#[$doc])*
         ///
-        /// Cheap to clone. Any text is accepted from outside: servers and other SDKs
-        /// write ids of other forms, and an id that came in goes out unchanged.
+        /// Cheap to clone. Any text is accepted: servers and other SDKs write ids of other
+        /// forms, and an id that was received is sent unchanged.
         #[derive(Clone, PartialEq, Eq, Hash)]
         pub struct $name(InlineStr<MINTED>);
 
         impl $name {
-            #[doc = concat!("Mints a new id, `", $prefix, "` and a random (version 4) UUID.")]
+            #[doc = concat!("Creates a new id: `", $prefix, "` and a random (version 4) UUID.")]
             #[must_use]
             pub fn new() -> Self {
                 Self(minted($prefix, Uuid::new_v4()))
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        /// A new id.
+        /// Creates a new id.
         impl Default for $name {
             fn default() -> Self {
                 Self::new()
@@ -195,10 +195,10 @@ macro_rules! id {
 }
 
 id! {
-    /// The id of a task: what the agent does for one ask, and for its continuations.
+    /// The id of a task: the agent's work on one ask, and on its continuations.
     ///
-    /// An [`Ask`](crate::Ask) mints it before anything is sent, so that a program that lost
-    /// the answer (or crashed) can look for it later with [`Client::get_task`](crate::Client::get_task).
+    /// An [`Ask`](crate::Ask) has it before anything is sent, so that a program that lost the answer,
+    /// or crashed, can look for it later with [`Client::get_task`](crate::Client::get_task).
     TaskId, "tsk-", TaskIdVisitor
 }
 
@@ -226,7 +226,7 @@ impl SessionId {
     }
 }
 
-/// A request's id while it is nobody's business: a third of its size as text. An open stream keeps one.
+/// The id of a request in a third of the size of its text. Each open stream holds one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MintedRequest(Uuid);
 

@@ -1,4 +1,4 @@
-//! Short text in place.
+//! Short text without an allocation.
 
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayString;
 
-/// Text that is held in place up to `N` bytes, and else shared: what each event brings, and is nearly always short.
+/// Text that is held in place up to `N` bytes, and shared above that.
+///
+/// Each event carries ids and timestamps, which are nearly always short.
 #[derive(Clone)]
 pub(crate) enum InlineStr<const N: usize> {
     Short(ArrayString<N>),
@@ -38,7 +40,7 @@ impl<const N: usize> PartialEq for InlineStr<N> {
 
 impl<const N: usize> Eq for InlineStr<N> {}
 
-/// As that of the text alone.
+/// Hashes like the text, so that a map can be searched by `&str`.
 impl<const N: usize> Hash for InlineStr<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);

@@ -20,13 +20,13 @@ use crate::wire::{Metadata, binary};
 
 /// The agent's full answer to an ask.
 ///
-/// `Display` prints the text that a person wants to read. Serialised, it is the formatted reply of the platform's
-/// own SDKs, in camel case: `taskId`, `requestId`, `sessionId`, `status`, `statusMessage`, `timestamp`,
+/// `Display` prints the text for a person. Serialized, it is the formatted reply of the platform's own
+/// SDKs, in camel case: `taskId`, `requestId`, `sessionId`, `status`, `statusMessage`, `timestamp`,
 /// `artifacts` (`name`, `description`, `content`, `type`, `timestamp`, `metadata`) and `metadata`.
 ///
-/// A task that failed is a reply too: look at [`state`](Self::state), or turn it into an error with
-/// [`into_completed`](Self::into_completed). And `Completed` means that the agent finished talking, not that a
-/// payment went through: it may be awaiting approval, and the text says so.
+/// A task that failed is a reply too: check [`state`](Self::state), or turn it into an error with
+/// [`into_completed`](Self::into_completed). `Completed` means that the agent finished its answer, not
+/// that a payment went through: it may be awaiting approval, and the text says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     task: Task,
@@ -40,7 +40,7 @@ impl Reply {
         Self { request_id: Some(request.id()), ..Self::from(task) }
     }
 
-    /// The text for a person: that of the artifacts, or the status message where there is none.
+    /// Returns the text for a person: that of the artifacts, or the status message if there is none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -57,7 +57,7 @@ impl Reply {
         self.task.text()
     }
 
-    /// Where the task stands.
+    /// Returns the state of the task.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -74,7 +74,8 @@ impl Reply {
         self.task.state()
     }
 
-    /// The session, to [resume](crate::Client::with_session) it later. `None` only for a looked-up task whose server does not say.
+    /// Returns the session, to [resume](crate::Client::with_session) it later. `None` only for a task
+    /// that was looked up on a server that does not send it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -91,7 +92,7 @@ impl Reply {
         self.task.session_id.as_ref()
     }
 
-    /// The task.
+    /// Returns the id of the task.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -109,7 +110,7 @@ impl Reply {
         &self.task.id
     }
 
-    /// The JSON-RPC request that asked. `None` for a task that was looked up.
+    /// Returns the id of the JSON-RPC request that asked. `None` for a task that was looked up.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -126,7 +127,7 @@ impl Reply {
         self.request_id.as_ref()
     }
 
-    /// What the agent says of the task's state.
+    /// Returns the agent's message about the state.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -143,7 +144,7 @@ impl Reply {
         self.status_message.as_deref()
     }
 
-    /// When the task came to stand where it stands.
+    /// Returns the time at which the task entered its state.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -160,7 +161,7 @@ impl Reply {
         self.task.status.timestamp.as_ref()
     }
 
-    /// What the agent made.
+    /// Returns the results of the agent's work.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -179,7 +180,7 @@ impl Reply {
         &self.task.artifacts
     }
 
-    /// What the server attached.
+    /// Returns the data that the server attached.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -196,7 +197,7 @@ impl Reply {
         &self.task.metadata
     }
 
-    /// The task behind the reply.
+    /// Returns the task behind the reply.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -213,7 +214,7 @@ impl Reply {
         &self.task
     }
 
-    /// The task behind the reply.
+    /// Converts the reply into its task.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -231,7 +232,7 @@ impl Reply {
         self.task
     }
 
-    /// The reply where the task completed; else an error.
+    /// Returns the reply if the task completed, and an error otherwise.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -262,7 +263,7 @@ impl Reply {
             .with_body(Bytes::from(self.text())))
     }
 
-    /// An ask that answers the agent's question: in the same task and session.
+    /// Creates an ask that answers the agent's question, in the same task and session.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -303,7 +304,8 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Writes the formatted reply; in formats that are not human-readable, the whole task and the request id.
+/// Writes the formatted reply; in formats that are not human-readable, the whole task and the request
+/// id.
 impl Serialize for Reply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if !serializer.is_human_readable() {
@@ -313,10 +315,9 @@ impl Serialize for Reply {
             };
             return binary::serialize(&whole, serializer);
         }
-        let artifacts: Vec<_> = self
-            .artifacts()
-            .iter()
-            .map(|artifact| Formatted { artifact, at: self.timestamp() })
+        let artifacts: Vec<_> = (0..)
+            .zip(self.artifacts())
+            .map(|(position, artifact)| Formatted { artifact, at: self.timestamp(), position })
             .collect();
         let mut out = serializer.serialize_struct("Reply", 8)?;
         out.serialize_field("taskId", self.task_id())?;
@@ -331,8 +332,7 @@ impl Serialize for Reply {
     }
 }
 
-/// Reads what was written before. A formatted reply has no history, no indexes of artifacts and no parts of
-/// text; written again, it is the same.
+/// Reads a serialized reply. The formatted reply has no history; serialized again, it is the same.
 impl<'de> Deserialize<'de> for Reply {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if !deserializer.is_human_readable() {
@@ -351,7 +351,7 @@ struct WholeReply<'a> {
     request_id: Cow<'a, Option<RequestId>>,
 }
 
-/// The formatted reply, to read.
+/// The formatted reply, for reading.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FormattedReply {
@@ -373,6 +373,8 @@ struct FormattedReply {
 
 #[derive(Deserialize)]
 struct FormattedArtifact {
+    #[serde(default, rename = "artifactId")]
+    id: Option<String>,
     name: String,
     #[serde(default)]
     description: Option<String>,
@@ -384,6 +386,8 @@ struct FormattedArtifact {
     metadata: Metadata,
     #[serde(default)]
     parts: Option<Vec<Part>>,
+    #[serde(default)]
+    index: Option<i64>,
 }
 
 impl From<FormattedReply> for Reply {
@@ -393,6 +397,10 @@ impl From<FormattedReply> for Reply {
         task.status.message = reply.status_message.map(StatusMessage::Text);
         task.status.timestamp = reply.timestamp;
         task.artifacts = (0..).zip(reply.artifacts).map(Artifact::from).collect();
+        for artifact in &mut task.artifacts {
+            // An artifact without a time is written with that of the status.
+            artifact.timestamp.take_if(|at| Some(&*at) == task.status.timestamp.as_ref());
+        }
         task.metadata = reply.metadata;
         Self { request_id: reply.request_id, ..Self::from(task) }
     }
@@ -402,10 +410,12 @@ impl From<(i64, FormattedArtifact)> for Artifact {
     fn from((index, artifact): (i64, FormattedArtifact)) -> Self {
         let text = || vec![Part::text(artifact.content)];
         Self {
-            name: Some(artifact.name),
+            id: artifact.id,
+            // `artifact` is written where there is no name.
+            name: Some(artifact.name).filter(|name| name != "artifact"),
             description: artifact.description,
             parts: artifact.parts.unwrap_or_else(text),
-            index,
+            index: artifact.index.unwrap_or(index),
             timestamp: artifact.timestamp,
             metadata: artifact.metadata,
             ..Self::default()
@@ -417,21 +427,28 @@ impl From<(i64, FormattedArtifact)> for Artifact {
 struct Formatted<'a> {
     artifact: &'a Artifact,
     at: Option<&'a Timestamp>,
+    position: i64,
 }
 
 impl Serialize for Formatted<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let artifact = self.artifact;
-        let mut out = serializer.serialize_struct("Artifact", 7)?;
+        let mut out = serializer.serialize_struct("Artifact", 9)?;
         out.serialize_field("name", artifact.name())?;
         out.serialize_field("description", &artifact.description)?;
         out.serialize_field("content", &artifact.content())?;
         out.serialize_field("type", artifact.kind())?;
         out.serialize_field("timestamp", &artifact.timestamp.as_ref().or(self.at))?;
         out.serialize_field("metadata", &artifact.metadata)?;
-        // What is no text has no place in `content`, and is not dropped either.
-        if artifact.parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+        // What does not fit into `content` must not be lost.
+        if !matches!(&*artifact.parts, [Part::Text(text)] if text.metadata.is_empty()) {
             out.serialize_field("parts", &artifact.parts)?;
+        }
+        if let Some(id) = &artifact.id {
+            out.serialize_field("artifactId", id)?;
+        }
+        if artifact.index != self.position {
+            out.serialize_field("index", &artifact.index)?;
         }
         out.end()
     }
@@ -456,7 +473,7 @@ impl RawReply {
         Some(Self { json: serde_json::from_slice(bytes).ok()? })
     }
 
-    /// The whole response: no number, order or field changed.
+    /// Returns the whole response: no number, order or field is changed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -473,7 +490,7 @@ impl RawReply {
         &self.json
     }
 
-    /// The response's `result`, as it stands there. `None` where it has none.
+    /// Returns the response's `result`, unchanged. `None` if it has none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -490,7 +507,7 @@ impl RawReply {
         serde_json::from_str::<RawResult<'_>>(self.json.get()).ok()?.result
     }
 
-    /// The whole response as text.
+    /// Returns the whole response as text.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -507,7 +524,7 @@ impl RawReply {
     }
 }
 
-/// By hand: an answer may be long, and is nobody else's business.
+/// Prints only the size: an answer may be long, and does not belong into logs.
 impl fmt::Debug for RawReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawReply").field("bytes", &self.json.get().len()).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! JSON-RPC replies: what holds for any bytes, and for any reply that is cut or changed.
+//! Properties of JSON-RPC replies: any bytes, and replies that are cut or changed.
 
 #![cfg(test)]
 
@@ -193,7 +193,7 @@ fn layout_and_unknown_fields_change_nothing() {
     });
 }
 
-/// Puts a foreign field into the frame, the task, the status and the artifacts.
+/// Puts a foreign field into the message, the task, the status and the artifacts.
 fn strew(value: &mut Value, foreign: &Value) {
     let put = |object: Option<&mut Map<String, Value>>| {
         if let Some(object) = object {

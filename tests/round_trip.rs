@@ -113,6 +113,28 @@ fn replies() {
     assert_eq!(again.session_id(), reply.session_id());
 }
 
+/// Without a history, the formatted reply holds all there is.
+#[test]
+fn formatted_replies_are_read_back_whole() {
+    let mut whole = task();
+    whole.history.clear();
+    let mut second = Artifact::from_text("two");
+    second.parts.push(Part::text("parts"));
+    second.id = Some("a-2".to_owned());
+    second.index = 7;
+    let mut third = Artifact::from_text("with a time");
+    third.index = 2;
+    third.timestamp = Some(Timestamp::from("2025-06-27T16:31:41.584Z"));
+    whole.artifacts.extend([second, third]);
+    let mut plain = Task::new("tsk-2", TaskState::Completed);
+    plain.artifacts.push(Artifact::from_text("You have $5.00."));
+    for task in [whole, plain] {
+        let reply = Reply::from(task);
+        let json = serde_json::to_string(&reply).unwrap();
+        assert_eq!(serde_json::from_str::<Reply>(&json).unwrap(), reply, "{json}");
+    }
+}
+
 #[test]
 fn raw_replies() {
     let raw: RawReply = r#"{"result": {"n": 1.10000000000000000001}}"#.parse().unwrap();

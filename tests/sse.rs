@@ -23,19 +23,19 @@ fn source(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> +
     stream::iter(chunks.into_iter().map(Ok))
 }
 
-/// The same from a server that takes a breath before each chunk.
-fn breathing(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
+/// The same chunks from a source that is pending before each of them.
+fn with_pauses(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
     let mut chunks = chunks.into_iter();
-    let mut breathes = false;
+    let mut pauses = false;
     stream::poll_fn(move |_| {
-        breathes = !breathes;
-        if breathes { Poll::Pending } else { Poll::Ready(chunks.next().map(Ok)) }
+        pauses = !pauses;
+        if pauses { Poll::Pending } else { Poll::Ready(chunks.next().map(Ok)) }
     })
 }
 
-/// All that comes out: the data of each event, and how it ended.
-fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option<ErrorKind>) {
-    let mut collecting = frames.collect::<Vec<_>>().boxed_local();
+/// Collects the data of each event, and how the stream ended.
+fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option<ErrorKind>) {
+    let mut collecting = events.collect::<Vec<_>>().boxed_local();
     let items =
         std::iter::repeat_with(|| (&mut collecting).now_or_never()).take(1 << 20).flatten().next();
     let items = items.expect("the source ends");
@@ -51,27 +51,27 @@ fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option
     (data, end)
 }
 
-fn frames_in(bytes: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<ErrorKind>) {
+fn event_data_in(bytes: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<ErrorKind>) {
     run(decode::event_data(source(chunks_of(bytes, size)), limit))
 }
 
-/// The same in every chunking that is tried, by either way.
-fn frames(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
+/// Asserts that every chunking and either path yield the same, and returns that.
+fn event_data(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
     let bytes = bytes.as_ref();
-    let whole = frames_in(bytes, usize::MAX, LIMIT);
+    let whole = event_data_in(bytes, usize::MAX, LIMIT);
     for size in [1, 2, 3, 5, 7, 64] {
-        assert_eq!(frames_in(bytes, size, LIMIT), whole, "in chunks of {size}");
-        let with_breath = run(decode::event_data(breathing(chunks_of(bytes, size)), LIMIT));
-        assert_eq!(with_breath, whole, "with a breath between chunks of {size}");
+        assert_eq!(event_data_in(bytes, size, LIMIT), whole, "in chunks of {size}");
+        let paused = run(decode::event_data(with_pauses(chunks_of(bytes, size)), LIMIT));
+        assert_eq!(paused, whole, "with pauses between chunks of {size}");
         let by_library = run(decode::event_data_by_library(source(chunks_of(bytes, size)), LIMIT));
         assert_eq!(by_library, whole, "by the library, in chunks of {size}");
     }
     whole
 }
 
-/// Whoever waits has to be able to look at the clock.
+/// The caller has to be able to check the time.
 #[test]
-fn comments_without_end_or_pause_let_the_reader_have_a_say() {
+fn comments_without_end_or_pause_yield_to_the_caller() {
     for chunk in [": ping\n", ": ping\n\n", ":", "data: {}\n\n", "id: 1\n\n"] {
         let comments =
             stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
@@ -79,7 +79,7 @@ fn comments_without_end_or_pause_let_the_reader_have_a_say() {
     }
 }
 
-/// A chunk that is one event is handed on as it is, but only where an event may begin.
+/// A chunk that is one event is handed out as a slice, but only where an event may begin.
 #[test]
 fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
     let event = "data: {\"a\":1}\n\n";
@@ -114,7 +114,7 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
         for event in events {
             let chunks =
                 [before, event, event].map(|chunk| Bytes::copy_from_slice(chunk.as_bytes()));
-            let whole = frames([before, event, event].concat());
+            let whole = event_data([before, event, event].concat());
             for parts in [
                 chunks.to_vec(),
                 chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect(),
@@ -125,7 +125,7 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
                     "{before:?}, then {event:?}"
                 );
                 assert_eq!(
-                    run(decode::event_data(breathing(parts), LIMIT)),
+                    run(decode::event_data(with_pauses(parts), LIMIT)),
                     whole,
                     "{before:?}, then {event:?}"
                 );
@@ -141,7 +141,7 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
 }
 
 fn data(bytes: impl AsRef<[u8]>) -> Vec<String> {
-    let (data, end) = frames(bytes);
+    let (data, end) = event_data(bytes);
     assert_eq!(end, None);
     data
 }
@@ -215,7 +215,7 @@ fn a_character_that_is_split_over_chunks_is_whole() {
 fn an_invalid_byte_is_an_error_of_its_event_and_no_earlier_one() {
     for bad in [&b"data: 3\xFF\n\n"[..], b"data: 3\ndata: \xC3\n\n", b"data: \xC3\ndata: 3\n\n"] {
         let bytes = [b"data: 1\n\ndata: 2\n\n".as_slice(), bad, b"data: 4\n\n"].concat();
-        assert_eq!(frames(bytes), (vec!["1".into(), "2".into()], Some(ErrorKind::Protocol)));
+        assert_eq!(event_data(bytes), (vec!["1".into(), "2".into()], Some(ErrorKind::Protocol)));
     }
     let elsewhere = b": \xFF\nid: \xFF\n\xFF: \xFF\ndata: 1\nevent: \xFF\n\nid: \xFF\ndata: 2\nid: \xFF\ndata: 3\n\n";
     assert_eq!(data(elsewhere), ["1", "2\n3"]);
@@ -230,16 +230,16 @@ fn an_event_over_the_limit_is_an_error_and_the_ones_before_it_come() {
     let lines = format!("data: 1\n{}", "data: 2\n".repeat(12));
     let ids = "id: 12345\n".repeat(11);
     for size in [1, 3, 50, 1000] {
-        assert_eq!(frames_in(fits.as_bytes(), size, 100).1, None);
+        assert_eq!(event_data_in(fits.as_bytes(), size, 100).1, None);
         for text in [&over, &open, &lines, &ids] {
             let text = format!("data: 0\n\n{text}");
             let refused = (vec!["0".to_owned()], Some(ErrorKind::TooLarge));
-            assert_eq!(frames_in(text.as_bytes(), size, 100), refused, "{text:?}");
+            assert_eq!(event_data_in(text.as_bytes(), size, 100), refused, "{text:?}");
         }
     }
     for limit in [0, 1, 2] {
         assert_eq!(
-            frames_in(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit),
+            event_data_in(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit),
             (vec![], Some(ErrorKind::TooLarge))
         );
     }
@@ -251,11 +251,14 @@ fn comments_without_end_are_within_any_limit() {
     let lines = ": ping\n".repeat(10_000);
     for text in [line, lines] {
         let text = format!("data: 1\n\ndata: 2\n{text}data: 3\n\n");
-        assert_eq!(frames_in(text.as_bytes(), 64, 100), (vec!["1".into(), "2\n3".into()], None));
+        assert_eq!(
+            event_data_in(text.as_bytes(), 64, 100),
+            (vec!["1".into(), "2\n3".into()], None)
+        );
     }
 }
 
-/// Chunks, and how many of them were asked for.
+/// Chunks, and the number of them that were polled.
 struct Counted<I>(I, Arc<AtomicUsize>);
 
 impl<I: Iterator<Item = Bytes> + Unpin> Stream for Counted<I> {
@@ -280,7 +283,7 @@ fn an_event_without_end_is_refused_before_much_more_than_the_limit_was_read() {
     }
 }
 
-/// A source that gives what it has, and then waits.
+/// A source that yields the text, and then stays pending.
 fn then_waits(text: &str) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin {
     stream::iter([Ok(Bytes::copy_from_slice(text.as_bytes()))]).chain(stream::pending())
 }
@@ -295,12 +298,12 @@ fn an_event_comes_as_soon_as_it_is_whole() {
         "data: 1\ndata: 2\r\r",
         "data: 1\n\nda",
     ] {
-        let mut frames = decode::event_data(then_waits(text), LIMIT);
+        let mut events = decode::event_data(then_waits(text), LIMIT);
         assert!(
-            frames.next().now_or_never().flatten().is_some_and(|item| item.is_ok()),
+            events.next().now_or_never().flatten().is_some_and(|item| item.is_ok()),
             "{text:?}"
         );
-        assert!(frames.next().now_or_never().is_none(), "{text:?}: the source waits");
+        assert!(events.next().now_or_never().is_none(), "{text:?}: the source waits");
     }
     for text in ["data: 1\n", "data: 1\r\n", "data: 1\r", "\u{feff}"] {
         assert!(

@@ -19,9 +19,9 @@ fn source(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> +
     stream::iter(chunks.into_iter().map(Ok))
 }
 
-fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> Outcome {
+fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> Outcome {
     let mut outcome = (Vec::new(), None);
-    for item in frames.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
+    for item in events.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
         assert_eq!(outcome.1, None, "something came after an error");
         match item {
             Ok(data) => outcome.0.push(data),

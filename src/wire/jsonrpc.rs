@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::lenient;
 use crate::ids::RequestId;
 
-/// The version that every request names.
+/// The protocol version that every request names.
 pub(crate) const VERSION: &str = "2.0";
 
 /// A request.
@@ -24,7 +24,7 @@ impl<'a, P> Request<'a, P> {
     }
 }
 
-/// Error codes of the specification that decide something.
+/// The error codes of the specification on which the SDK acts.
 pub(crate) mod code {
     pub(crate) const PARSE_ERROR: i64 = -32700;
     pub(crate) const INVALID_REQUEST: i64 = -32600;
@@ -42,11 +42,11 @@ pub(crate) mod code {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RpcError {
-    /// What kind of error it is; `None` where the server gave no number.
+    /// The error code; `None` if the server sent no number.
     pub code: Option<i64>,
-    /// What the server says.
+    /// The message of the server.
     pub message: String,
-    /// What the server attached.
+    /// Data that the server attached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
 }
@@ -69,12 +69,12 @@ impl<'de> Deserialize<'de> for RpcError {
 }
 
 impl RpcError {
-    /// False for an error that is there in name only: some servers send an empty one along with a result.
+    /// Returns false for an empty error, which some servers send along with a result.
     pub(super) fn says_something(&self) -> bool {
         self.code.is_some() || !self.message.is_empty() || self.data.is_some()
     }
 
-    /// Reads an error of any shape. A server may nest the real one in `data`: that is what counts.
+    /// Reads an error of any shape. A server may nest the real one in `data`, which then counts.
     fn from_value(value: Value) -> Self {
         let fields = match value {
             Value::Object(_) => ErrorFields::deserialize(value),

@@ -1,18 +1,20 @@
-//! What crosses the network: JSON-RPC, tasks, and the token endpoint.
+//! The wire format: JSON-RPC, tasks, and the token endpoint.
 //!
-//! Every tolerance of other spellings lives here, so that the rest of the crate sees one shape.
+//! All leniency about spellings is in this module, so that the rest of the crate sees one shape.
 //!
-//! | path | body | reply |
+//! | `POST` to | body | reply |
 //! |---|---|---|
-//! | `POST {base}/api/a2a/tasks/send` | [`jsonrpc::Request`] of [`request::SendParams`] | a JSON-RPC response, `result` a [`task::Task`] |
-//! | `POST {base}/api/a2a/tasks/sendSubscribe` | the same | server-sent events, each a JSON-RPC response, see [`update`] |
-//! | `POST {base}/api/a2a/tasks/get`, `…/cancel` | [`jsonrpc::Request`] of [`request::TaskParams`] | a JSON-RPC response, `result` a [`task::Task`] |
-//! | `POST {base}/api/a2a/tasks/resubscribe` | the same | server-sent events |
-//! | `POST {base}/api/oauth2/token?grant_type=…` | empty | [`oauth::TokenReply`] |
+//! | `/api/a2a/tasks/send` | [`request::SendParams`] | a [`task::Task`] |
+//! | `/api/a2a/tasks/sendSubscribe` | the same | server-sent events, see [`update`] |
+//! | `/api/a2a/tasks/get`, `…/cancel` | [`request::TaskParams`] | a [`task::Task`] |
+//! | `/api/a2a/tasks/resubscribe` | the same | server-sent events |
+//! | `/api/oauth2/token?grant_type=…` | empty | [`oauth::TokenReply`] |
 //!
-//! Requests carry `content-type: application/json` and the header [`ACCESS_TOKEN_HEADER`]. States are
-//! upper case as the platform writes them; reading ignores case, `-` against `_`, and a
-//! `TASK_STATE_` prefix. Unset fields are left out: some servers answer 500 to a null.
+//! All but the last are JSON-RPC: the body is the `params` of a [`jsonrpc::Request`], and the reply, or
+//! each event, the `result` of a response.
+//!
+//! Requests carry `content-type: application/json` and the header [`ACCESS_TOKEN_HEADER`]. Unset fields
+//! are left out: some servers answer 500 to a null.
 
 pub(crate) mod binary;
 pub(crate) mod json;

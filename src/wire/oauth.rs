@@ -1,12 +1,12 @@
-//! The token endpoint's replies.
+//! The replies of the token endpoint.
 
 use serde::Deserialize;
 
 use super::lenient;
 
-/// The reply to a token request, in the platform's spelling or RFC 6749's.
+/// The reply to a token request, in the platform's spelling or in that of RFC 6749.
 ///
-/// Holds secrets in the clear: whoever reads one moves them into a `SecretString` at once.
+/// Holds secrets in plain strings, which the caller moves into a `SecretString` at once.
 #[derive(Deserialize)]
 pub(crate) struct TokenReply {
     #[serde(default, rename = "accessToken", deserialize_with = "lenient::text")]
@@ -30,12 +30,12 @@ impl TokenReply {
         not_blank(self.access_camel.take()).or_else(|| not_blank(self.access_snake.take()))
     }
 
-    /// A blank refresh token is as good as none: the old one is kept.
+    /// Takes the refresh token; `None` for a blank one, so that the old one is kept.
     pub(crate) fn take_refresh_token(&mut self) -> Option<String> {
         not_blank(self.refresh_camel.take()).or_else(|| not_blank(self.refresh_snake.take()))
     }
 
-    /// The lifetime in seconds, counted from the start of the request.
+    /// Returns the lifetime in seconds, counted from the start of the request.
     pub(crate) fn expires_in(&self) -> Option<i64> {
         self.expires_camel.or(self.expires_snake)
     }

@@ -11,29 +11,29 @@ use super::Metadata;
 use super::binary::serde_as_json_in_binary;
 use super::lenient::{Loose, is_number_field};
 
-/// One piece of a message or an artifact.
+/// One part of a message or an artifact.
 ///
-/// Told apart by `type`, or, where a server leaves that out, by what is there.
+/// The kind is read from `type` or, where a server leaves that out, from the content.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Part {
-    /// Words.
+    /// Text.
     Text(TextPart),
-    /// A file, by its bytes or by where it is.
+    /// A file, with its bytes or a URI.
     File(FilePart),
     /// A JSON object or array.
     Data(DataPart),
-    /// A part of a kind that this version does not know, as it came.
+    /// A part of a kind that this version does not know, as it was received.
     Unknown(Value),
 }
 
-/// The words of a [`Part::Text`].
+/// The text of a [`Part::Text`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TextPart {
-    /// The words.
+    /// The text.
     pub text: String,
-    /// What the sender attached to them.
+    /// Data that the sender attached.
     pub metadata: Metadata,
 }
 
@@ -41,32 +41,32 @@ pub struct TextPart {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct FilePart {
-    /// The file as it came: `name`, `mimeType`, and `bytes` (base64) or `uri`.
+    /// The file as it was received: `name`, `mimeType`, and `bytes` (base64) or `uri`.
     pub file: Value,
-    /// What the sender attached to it.
+    /// Data that the sender attached.
     pub metadata: Metadata,
 }
 
 impl FilePart {
-    /// The file's name.
+    /// Returns the file's name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.field("name")
     }
 
-    /// The file's media type.
+    /// Returns the file's media type.
     #[must_use]
     pub fn mime_type(&self) -> Option<&str> {
         self.field("mimeType").or_else(|| self.field("mime_type"))
     }
 
-    /// Where the file is, if it was sent by reference.
+    /// Returns the URI of the file, if it was sent by reference.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
         self.field("uri")
     }
 
-    /// The file's content, if it was sent along and is valid base64.
+    /// Returns the file's content, if it was sent along and is valid base64.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
         use base64::Engine as _;
@@ -87,7 +87,7 @@ impl FilePart {
 pub struct DataPart {
     /// A JSON object or array.
     pub data: Value,
-    /// What the sender attached to it.
+    /// Data that the sender attached.
     pub metadata: Metadata,
 }
 
@@ -104,13 +104,13 @@ impl Part {
         Self::File(FilePart { file, metadata: Metadata::new() })
     }
 
-    /// A text part.
+    /// Creates a text part.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(TextPart { text: text.into(), metadata: Metadata::new() })
     }
 
-    /// The words, if this is a text part.
+    /// Returns the text, if this is a text part.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -119,7 +119,7 @@ impl Part {
         }
     }
 
-    /// The part's kind on the wire: `text`, `file`, `data`, or what the server wrote.
+    /// Returns the part's kind on the wire: `text`, `file`, `data`, or what the server wrote.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -131,7 +131,7 @@ impl Part {
     }
 }
 
-/// The text parts joined with a newline: they arrived together.
+/// Joins the text parts with newlines: they arrived together.
 pub(crate) fn joined_text<'a>(parts: impl IntoIterator<Item = &'a Part>) -> String {
     let mut text = String::new();
     for (index, part) in parts.into_iter().filter_map(Part::as_text).enumerate() {
@@ -279,7 +279,7 @@ impl PartFields<'_> {
         self.into_unknown()
     }
 
-    /// True for a part that is called so, or nothing, and holds that.
+    /// Returns true for a part of this kind: it holds the content, and names no other kind.
     fn is(&self, kind: &str, holds: bool) -> bool {
         holds
             && match &self.kind {

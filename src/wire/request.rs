@@ -1,11 +1,11 @@
-//! What the client sends: the parameters of `tasks/send` and its siblings.
+//! The parameters of the requests that the client sends.
 
 use serde::Serialize;
 
 use super::Metadata;
 use crate::ids::{SessionId, TaskId};
 
-/// Methods, as the request names them. The server routes by path.
+/// The method names in requests. The server routes by path.
 pub(crate) mod method {
     pub(crate) const SEND: &str = "tasks/send";
     pub(crate) const SEND_SUBSCRIBE: &str = "tasks/sendSubscribe";
@@ -25,7 +25,7 @@ pub(crate) struct SendParams<'a> {
     pub(crate) message: UserMessage<'a>,
 }
 
-/// What the user says.
+/// The message of the user.
 #[derive(Debug, Serialize)]
 pub(crate) struct UserMessage<'a> {
     pub(crate) role: &'static str,
@@ -34,7 +34,7 @@ pub(crate) struct UserMessage<'a> {
     pub(crate) parts: [UserText<'a>; 1],
 }
 
-/// The words of it.
+/// The text part of the message.
 #[derive(Debug, Serialize)]
 pub(crate) struct UserText<'a> {
     #[serde(rename = "type")]
@@ -49,7 +49,7 @@ pub(crate) struct UserText<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskParams<'a> {
     pub(crate) id: &'a TaskId,
-    /// How many messages of the history to send along.
+    /// The number of history messages to return.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) history_length: Option<u32>,
 }

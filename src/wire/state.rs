@@ -8,32 +8,34 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::lenient;
 
-/// Where a task stands.
+/// The state of a task.
 ///
-/// Read without regard to case, `-` and `_` alike, with or without a `TASK_STATE_` prefix. A state that
-/// this version does not know is kept as [`TaskState::Other`]. `Display` and [`as_str`](Self::as_str) use the
-/// specification's spelling (`input-required`); serde writes the platform's (`INPUT_REQUIRED`).
+/// States are read without regard to case, `-` and `_` alike, with or without a `TASK_STATE_` prefix.
+/// A state that this version does not know is kept as [`TaskState::Other`]. `Display` and
+/// [`as_str`](Self::as_str) use the specification's spelling (`input-required`); serde writes the
+/// platform's (`INPUT_REQUIRED`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskState {
-    /// Received, not begun.
+    /// The server has received the ask; the agent has not begun.
     Submitted,
-    /// The agent is at it.
+    /// The agent is working on the ask.
     Working,
-    /// The agent waits for an answer; see [`Reply::answer`](crate::Reply::answer). Ends a stream, not the task.
+    /// The agent waits for an answer; see [`Reply::answer`](crate::Reply::answer). Ends a stream, not
+    /// the task.
     InputRequired,
-    /// The agent waits for the user to authorise something elsewhere. Ends a stream, not the task.
+    /// The agent waits for the user to authorize something elsewhere. Ends a stream, not the task.
     AuthRequired,
-    /// The agent finished talking. **Not** a proof that a payment went through: it may be awaiting
-    /// approval, and the text says so.
+    /// The agent has finished its answer. **Not** a proof that a payment went through: it may be
+    /// awaiting approval, and the text says so.
     Completed,
-    /// Canceled before it was done.
+    /// The task was canceled before it was done.
     Canceled,
-    /// The agent gave up.
+    /// The task failed.
     Failed,
-    /// The agent would not do it.
+    /// The agent rejected the ask.
     Rejected,
-    /// The server does not know, or did not say.
+    /// The server does not know the state, or did not send it.
     #[default]
     Unknown,
     /// A state that this version of the SDK does not know, as the server wrote it.
@@ -54,7 +56,7 @@ static KNOWN: [(&str, TaskState); 10] = [
 ];
 
 impl TaskState {
-    /// The state in the specification's spelling: lower case, words joined with `-`.
+    /// Returns the state in the specification's spelling: lower case, words joined with `-`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -71,25 +73,25 @@ impl TaskState {
         }
     }
 
-    /// True when the task is over for good: completed, canceled, failed or rejected.
+    /// Returns true if the task has ended: completed, canceled, failed or rejected.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         matches!(self, Self::Completed | Self::Canceled | Self::Failed | Self::Rejected)
     }
 
-    /// True when the agent waits for the user: input or authorisation required.
+    /// Returns true if the agent waits for the user: input or authorization required.
     #[must_use]
     pub fn is_waiting_for_user(&self) -> bool {
         matches!(self, Self::InputRequired | Self::AuthRequired)
     }
 
-    /// True while the agent is still at it: submitted or working.
+    /// Returns true while the agent works on the task: submitted or working.
     #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Submitted | Self::Working)
     }
 
-    /// The state in the platform's spelling: upper case, words joined with `_`.
+    /// Returns the state in the platform's spelling: upper case, words joined with `_`.
     pub(crate) fn upper_case(&self) -> &str {
         match self {
             Self::Submitted => "SUBMITTED",
@@ -118,12 +120,12 @@ impl From<&str> for TaskState {
     }
 }
 
-#[inline(never)] // unrolled and twice in its caller, it would lie on three pages, cold at a stream's first event
+/// Finds the known state of a name.
 fn known(text: &str) -> Option<&'static TaskState> {
     KNOWN.iter().find(|(name, _)| same(text, name)).map(|(_, state)| state)
 }
 
-#[inline(never)]
+/// Compares without regard to case, `-` and `_` alike.
 fn same(text: &str, name: &str) -> bool {
     text.len() == name.len()
         && text

@@ -16,24 +16,24 @@ use super::timestamp::Timestamp;
 use super::{Metadata, lenient};
 use crate::ids::{SessionId, TaskId};
 
-/// What the agent does for one ask, as of now: its state, what it has made, and what was said.
+/// The agent's work on one ask, as of now: its state, its artifacts and its messages.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(remote = "Self", rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Task {
-    /// The task's id.
+    /// The id of the task.
     pub id: TaskId,
-    /// The conversation that it belongs to.
+    /// The session that the task belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_id: Option<SessionId>,
-    /// Where it stands.
+    /// The state, with its message and time.
     pub status: TaskStatus,
-    /// What the agent has made, in the server's order.
+    /// The results of the agent's work, in the server's order.
     pub artifacts: Vec<Artifact>,
-    /// The messages of the task, where the server keeps and sends them.
+    /// The messages of the task, if the server keeps and sends them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Message>,
-    /// What the server attached.
+    /// Data that the server attached.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
@@ -60,13 +60,13 @@ impl Task {
         }
     }
 
-    /// Where the task stands; short for `status.state`.
+    /// Returns the state of the task; short for `status.state`.
     #[must_use]
     pub fn state(&self) -> &TaskState {
         &self.status.state
     }
 
-    /// The words of all artifacts, a newline between two of them; without any, the status message.
+    /// Returns the text of all artifacts, joined with newlines; the status message if there is none.
     #[must_use]
     pub fn text(&self) -> String {
         text_of(&self.artifacts, &self.status)
@@ -84,6 +84,7 @@ impl Task {
 
 serde_as_json_in_binary!(Task, TaskStatus, StatusMessage, Message, Artifact);
 
+/// Returns the text of the artifacts; the status message if there is none.
 pub(crate) fn text_of(artifacts: &[Artifact], status: &TaskStatus) -> String {
     let text = words_of(artifacts);
     match &status.message {
@@ -92,7 +93,7 @@ pub(crate) fn text_of(artifacts: &[Artifact], status: &TaskStatus) -> String {
     }
 }
 
-/// The words of artifacts, a newline between two that have some.
+/// Joins the text of the artifacts that have some with newlines.
 pub(crate) fn words_of(artifacts: &[Artifact]) -> String {
     let mut text = String::new();
     for artifact in artifacts {
@@ -105,22 +106,22 @@ pub(crate) fn words_of(artifacts: &[Artifact]) -> String {
     text
 }
 
-/// A task's state, with what the server says of it and since when.
+/// The state of a task, with the agent's message and the time of the last change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct TaskStatus {
-    /// Where the task stands.
+    /// The state.
     #[serde(default)]
     pub state: TaskState,
-    /// What the agent says of it.
+    /// The agent's message about the state.
     #[serde(
         default,
         deserialize_with = "lenient::null_as_default",
         skip_serializing_if = "Option::is_none"
     )]
     pub message: Option<StatusMessage>,
-    /// When the task came to stand there.
+    /// The time at which the task entered the state.
     #[serde(default, deserialize_with = "lenient::id", skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
 }
@@ -133,20 +134,20 @@ impl TaskStatus {
     }
 }
 
-/// What a status says: the platform sends plain text, the specification a message.
+/// The message of a status: the platform sends plain text, the specification a message.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum StatusMessage {
     /// Plain text.
     Text(String),
-    /// A message with parts. In a box, so that the usual text costs no more room than it needs.
+    /// A message with parts. Boxed, so that a status with plain text stays small.
     Message(Box<Message>),
-    /// Anything else, as it came.
+    /// Any other JSON, as it was received.
     Other(Box<Value>),
 }
 
 impl StatusMessage {
-    /// The words, whichever way they came; empty where there are none.
+    /// Returns the text of either form; empty if there is none.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         match self {
@@ -170,7 +171,7 @@ impl StatusMessage {
     }
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Text is what the platform sends. A message is short; to read it by way of a value costs little.
+        // The platform sends text. A message is short, so the detour by a `Value` costs little.
         Ok(match <Loose<'_> as Deserialize>::deserialize(deserializer)? {
             Loose::Text(text) => Self::Text(text.into_owned()),
             Loose::Other(value) if value.get("parts").is_some() => {
@@ -184,13 +185,13 @@ impl StatusMessage {
     }
 }
 
-/// Who said a message.
+/// The sender of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// The one who asks.
+    /// The user.
     User,
-    /// The agent; `assistant` on the wire counts too.
+    /// The agent; also read from `assistant`.
     #[default]
     Agent,
     /// A role that this version does not know, as the server wrote it.
@@ -198,7 +199,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role as the specification writes it.
+    /// Returns the role in the specification's spelling.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -233,18 +234,18 @@ impl<'de> Deserialize<'de> for Role {
     }
 }
 
-/// One thing said in a task.
+/// A message of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct Message {
-    /// Who said it.
+    /// The sender.
     #[serde(default)]
     pub role: Role,
-    /// What was said.
+    /// The content.
     #[serde(default, deserialize_with = "lenient::null_as_default")]
     pub parts: Vec<Part>,
-    /// What the sender attached.
+    /// Data that the sender attached.
     #[serde(
         default,
         deserialize_with = "lenient::metadata",
@@ -260,34 +261,34 @@ impl Message {
         Self { role, parts: vec![Part::text(text)], metadata: Metadata::new() }
     }
 
-    /// The text parts, joined with a newline.
+    /// Returns the text parts, joined with newlines.
     #[must_use]
     pub fn text(&self) -> String {
         joined_text(&self.parts)
     }
 }
 
-/// Something that the agent made: usually the answer's text.
+/// A result of the agent's work: usually the text of the answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Artifact {
-    /// The artifact's id, in the newer dialect, which has ids instead of an index.
+    /// The id, which the newer dialect has instead of an index.
     pub id: Option<String>,
-    /// Its name, where the server gives one.
+    /// The name, if the server sends one.
     pub name: Option<String>,
-    /// What it is.
+    /// The description, if the server sends one.
     pub description: Option<String>,
-    /// What it consists of.
+    /// The content.
     pub parts: Vec<Part>,
-    /// Which of the task's artifacts it is, from 0.
+    /// The number of the artifact in its task, from 0.
     pub index: i64,
-    /// In a stream: whether the parts are added to what was there (true) or replace it.
+    /// In a stream: whether the parts are appended to the artifact (true) or replace its content.
     pub append: bool,
-    /// In a stream: whether this is the artifact's last chunk, where the server says so.
+    /// In a stream: whether this is the artifact's last chunk, if the server says so.
     pub last_chunk: Option<bool>,
-    /// When it was made, where the server says so.
+    /// The time of creation, if the server sends it.
     pub timestamp: Option<Timestamp>,
-    /// What the server attached.
+    /// Data that the server attached.
     pub metadata: Metadata,
 }
 
@@ -298,27 +299,27 @@ impl Artifact {
         Self { parts: vec![Part::text(text)], ..Self::default() }
     }
 
-    /// Its name; `artifact` where the server gives none.
+    /// Returns the name; `artifact` if the server sends none.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_deref().filter(|name| !name.is_empty()).unwrap_or("artifact")
     }
 
-    /// The text parts joined with a newline.
+    /// Returns the text parts, joined with newlines.
     #[must_use]
     pub fn content(&self) -> String {
         joined_text(&self.parts)
     }
 
-    /// The kind of its first part: `text`, `file`, `data`; `text` where there is none.
+    /// Returns the kind of the first part: `text`, `file`, `data`; `text` where there is none.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.parts.first().map_or("text", Part::kind)
     }
 
-    /// Takes in an update: adds the parts, or replaces the content.
+    /// Applies an update: appends its parts, or replaces the content.
     ///
-    /// Appended text extends the last text part, so that streamed words, put together, are the text.
+    /// Appended text extends the last text part, so that the streamed chunks, joined, are the text.
     pub(crate) fn merge(&mut self, update: &Self) {
         self.id = update.id.clone().or_else(|| self.id.take());
         self.name = update.name.clone().or_else(|| self.name.take());
@@ -372,8 +373,8 @@ impl Artifact {
     }
 }
 
-/// Both spellings have a field of their own: a server may send both, and serde calls an alias that
-/// comes twice an error.
+/// The fields of an artifact as servers write them. Each spelling has a field of its own: a server may
+/// send both, and serde rejects an alias that occurs twice.
 #[derive(Deserialize)]
 struct ArtifactFields {
     #[serde(default, rename = "artifactId", deserialize_with = "lenient::text")]

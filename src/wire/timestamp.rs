@@ -1,4 +1,4 @@
-//! Points in time as servers write them.
+//! Timestamps, kept as servers write them.
 
 use std::cmp::Ordering;
 use std::convert::Infallible;
@@ -26,17 +26,17 @@ use crate::inline_str::InlineStr;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Timestamp(InlineStr<LONGEST>);
 
-/// The length in bytes of one in UTC with nine digits, and a little more.
+/// The length in bytes up to which the text is held in place; nine digits with a zone fit.
 const LONGEST: usize = 32;
 
 impl Timestamp {
-    /// The text, exactly as it came.
+    /// Returns the text, unchanged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The point in time, where the text is an RFC 3339 one. Without a zone it is read as UTC.
+    /// Returns the point in time, if the text is an RFC 3339 timestamp. Without a zone it is read as UTC.
     #[must_use]
     pub fn to_system_time(&self) -> Option<SystemTime> {
         if let Ok(instant) = self.0.parse::<jiff::Timestamp>() {
@@ -68,7 +68,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// By the point in time; then, and for text that is no point in time, by the text.
+/// Ordered by the point in time, then by the text.
 impl Ord for Timestamp {
     fn cmp(&self, other: &Self) -> Ordering {
         let instants = self.to_system_time().cmp(&other.to_system_time());

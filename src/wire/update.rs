@@ -1,4 +1,4 @@
-//! The events of a stream.
+//! The updates that a stream carries.
 
 use serde::de;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,20 +12,20 @@ use super::state::TaskState;
 use super::task::{Artifact, Task, TaskStatus};
 use crate::ids::TaskId;
 
-/// A task came to stand elsewhere: the specification's `TaskStatusUpdateEvent`.
+/// A change of a task's status: the specification's `TaskStatusUpdateEvent`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct StatusUpdate {
-    /// The task.
+    /// The id of the task.
     #[serde(rename = "id")]
     pub task_id: TaskId,
-    /// Where it stands now.
+    /// The new status.
     pub status: TaskStatus,
-    /// True when the server says that the stream ends here.
+    /// Whether the server says that the stream ends here.
     #[serde(rename = "final")]
     pub is_final: bool,
-    /// What the server attached.
+    /// Data that the server attached.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
@@ -42,36 +42,36 @@ impl StatusUpdate {
         }
     }
 
-    /// Where the task stands now.
+    /// Returns the new state.
     #[must_use]
     pub fn state(&self) -> &TaskState {
         &self.status.state
     }
 
-    /// What the agent says of it; empty where it says nothing.
+    /// Returns the agent's message; empty if there is none.
     #[must_use]
     pub fn message(&self) -> std::borrow::Cow<'_, str> {
         self.status.message.as_ref().map_or("".into(), |message| message.text())
     }
 }
 
-/// A piece of an artifact: the specification's `TaskArtifactUpdateEvent`.
+/// A chunk of an artifact: the specification's `TaskArtifactUpdateEvent`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(remote = "Self")]
 #[non_exhaustive]
 pub struct ArtifactUpdate {
-    /// The task.
+    /// The id of the task.
     #[serde(rename = "id")]
     pub task_id: TaskId,
-    /// The piece; see [`Artifact::append`] for what it does to what was there.
+    /// The chunk; [`Artifact::append`] says whether it extends or replaces the artifact.
     pub artifact: Artifact,
-    /// The status, where the server sends one along with the artifact.
+    /// The status, if the server sends one along with the artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// True when the server says that the stream ends here.
+    /// Whether the server says that the stream ends here.
     #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
-    /// What the server attached.
+    /// Data that the server attached.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
@@ -89,7 +89,7 @@ impl ArtifactUpdate {
         }
     }
 
-    /// The words in this piece.
+    /// Returns the text of this chunk.
     #[must_use]
     pub fn text(&self) -> String {
         self.artifact.content()
@@ -116,7 +116,7 @@ impl ArtifactUpdate {
 
 serde_as_json_in_binary!(StatusUpdate, ArtifactUpdate);
 
-/// One decoded event, before anyone checked whose it is.
+/// One decoded event. Its task is not checked yet.
 #[derive(Debug)]
 pub(crate) enum Update {
     Status(StatusUpdate),

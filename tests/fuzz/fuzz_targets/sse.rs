@@ -27,9 +27,9 @@ fn source(bytes: &[u8], chunk: usize) -> impl Stream<Item = Result<Bytes, Infall
     stream::iter(bytes.chunks(chunk).map(|chunk| Ok(Bytes::copy_from_slice(chunk))))
 }
 
-fn run(frames: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<Bytes>, Option<ErrorKind>) {
+fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<Bytes>, Option<ErrorKind>) {
     let mut outcome = (Vec::new(), None);
-    for item in frames.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
+    for item in events.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
         assert_eq!(outcome.1, None, "something came after an error");
         match item {
             Ok(data) => outcome.0.push(data),
