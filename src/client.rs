@@ -14,11 +14,11 @@ use crate::ask::{Ask, AskContext};
 use crate::auth::connect::AuthCode;
 use crate::auth::manager::TokenManager;
 use crate::auth::token::{AccessToken, TokenInfo, TokenStatus};
-use crate::auth::{for_auth_code, for_credentials, for_token};
 use crate::config::Config;
 use crate::delivery::{ExpectedResponse, Platform, Response, TaskSnapshot};
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, Result};
+use crate::identity::{for_auth_code, for_credentials, for_token};
 use crate::ids::{SessionId, TaskId};
 use crate::journal::{self, Begun, ClientJournal, JournalWorker, KeyedCall};
 use crate::observe::{AskKind, AskObserver};
@@ -65,7 +65,8 @@ impl Client {
     /// use payman_sdk::{Client, Config};
     ///
     /// # fn main() -> payman_sdk::Result<()> {
-    /// let client = Client::with_credentials(Config::new("client-id").client_secret("client-secret"))?;
+    /// let config = Config::new("client-id").client_secret("client-secret");
+    /// let client = Client::with_credentials(config)?;
     /// # let _ = client;
     /// # Ok(())
     /// # }
@@ -131,7 +132,8 @@ impl Client {
     /// use payman_sdk::{Client, Config, TokenInfo};
     ///
     /// # fn main() -> payman_sdk::Result<()> {
-    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600)).refresh("refresh-token");
+    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600))
+    ///     .refresh("refresh-token");
     /// let client = Client::with_token(Config::new("client-id").client_secret("secret"), token)?;
     /// # let _ = client;
     /// # Ok(())
@@ -725,7 +727,8 @@ impl Client {
     /// use payman_sdk::{Client, Config, TokenInfo};
     ///
     /// # fn main() -> payman_sdk::Result<()> {
-    /// let client = Client::with_token(Config::new("id"), TokenInfo::refresh_only("refresh-token"))?;
+    /// let token = TokenInfo::refresh_only("refresh-token");
+    /// let client = Client::with_token(Config::new("id"), token)?;
     /// assert!(client.refresh_token().is_some());
     /// # Ok(())
     /// # }
@@ -815,7 +818,9 @@ impl Client {
     ///
     /// ```
     /// # use std::io::Result;
-    /// # async fn f(client: payman_sdk::Client, server: impl Future<Output = Result<()>>) -> Result<()> {
+    /// # async fn f(
+    /// #     client: payman_sdk::Client, server: impl Future<Output = Result<()>>,
+    /// # ) -> Result<()> {
     /// // axum: `axum::serve(listener, app).with_graceful_shutdown(signal)`
     /// // actix: `HttpServer::new(…).bind(…)?.run()`, which ends on Ctrl-C and SIGTERM
     /// server.await?;

@@ -4,17 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::auth::manager::BackgroundRefresh;
 use crate::auth::store::TokenStore;
 use crate::endpoint::{BaseUrl, Environment};
 use crate::error::{Error, Result};
 use crate::ids::SessionId;
 use crate::journal::Journal;
 use crate::observe::{AskHook, AskSummary};
-use crate::policy::{Limits, RetryPolicy};
+use crate::policy::{BackgroundRefresh, Limits, RetryPolicy};
 use crate::transport::{ConfigureHttp, Http};
 
 /// The settings of a client: the platform, the identity and the limits.
@@ -312,7 +312,8 @@ impl Config {
     /// ```
     /// use payman_sdk::{Config, MemoryTokenStore};
     ///
-    /// let config = Config::new("client-id").subject("user-17").token_store(MemoryTokenStore::new());
+    /// let store = MemoryTokenStore::new();
+    /// let config = Config::new("client-id").subject("user-17").token_store(store);
     /// ```
     pub fn token_store(mut self, store: impl TokenStore) -> Self {
         self.token_store = Some(Arc::new(store));
@@ -344,7 +345,7 @@ impl Config {
     /// ```
     pub fn configure_http(
         mut self,
-        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+        configure: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
     ) -> Self {
         self.configure_http = Some(Arc::new(configure));
         self

@@ -178,3 +178,11 @@ impl RetryPolicy {
         self
     }
 }
+
+/// Whether tokens are refreshed before they expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackgroundRefresh {
+    Enabled,
+    /// Tokens are refreshed when a caller needs one.
+    Disabled,
+}

@@ -4,15 +4,16 @@
 //!
 //! * **No connection**: nothing was sent. It is repeated with backoff.
 //! * **429, 503, `temporarily_unavailable`**: the server did not act. It is repeated after
-//!   `Retry-After` or with backoff, within limits; a refresh token is kept, an auth code is an error.
+//!   `Retry-After` or with backoff, within limits; a refresh token is kept, an auth code is an
+//! error.
 //! * **408, 500, 502, 504, `server_error`**: the same, but the server may have acted. A refresh
 //!   token counts as lost where [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh)
 //!   is false; with an auth code the user must connect again.
 //! * **Reply lost or unreadable** (reset, time limit, an error that broke off, no token in it):
 //!   client credentials are sent again with backoff. The same refresh token is sent once more,
 //!   unless `retry_lost_refresh` is false, because the server may or may not have rotated it; the
-//!   access token is used meanwhile. If that reply is lost too, callers get an error and the refresh
-//!   token is kept. With an auth code the user must connect again.
+//!   access token is used meanwhile. If that reply is lost too, callers get an error and the
+//! refresh   token is kept. With an auth code the user must connect again.
 //! * **`invalid_grant`**: the user must connect again. An app falls back to its credentials.
 //! * **`invalid_client` or another code, 3xx, another 4xx**: an error. The refresh token is kept,
 //!   because an answer that does not name the grant ends no sign-in. For an auth code and a 400
@@ -95,7 +96,7 @@ pub(crate) struct Granted {
 
 /// What a failure proves of the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum GrantFault {
     /// No byte left: the grant is unspent.
     NotSent,
     /// The server was too busy to act: the grant is unspent.
@@ -113,14 +114,14 @@ pub(crate) enum Fault {
 /// Why there is no token. The error is one of a kind that says that nothing of an ask was done.
 #[derive(Debug)]
 pub(crate) struct ExchangeError {
-    pub(crate) fault: Fault,
+    pub(crate) fault: GrantFault,
     pub(crate) error: Error,
     /// The answer has an error code of OAuth.
     pub(crate) names_reason: bool,
 }
 
 impl ExchangeError {
-    pub(crate) fn new(fault: Fault, kind: ErrorKind, message: &'static str) -> Self {
+    pub(crate) fn new(fault: GrantFault, kind: ErrorKind, message: &'static str) -> Self {
         Self { fault, error: Error::token_request(kind, message), names_reason: false }
     }
 
@@ -131,8 +132,8 @@ impl ExchangeError {
 
     /// An app's own credentials are no sign-in: no user can connect anew and mend it.
     fn of(mut self, grant: &Grant) -> Self {
-        if self.fault == Fault::GrantDead && matches!(grant, Grant::ClientCredentials) {
-            self.fault = Fault::Refused;
+        if self.fault == GrantFault::GrantDead && matches!(grant, Grant::ClientCredentials) {
+            self.fault = GrantFault::Refused;
             self.error = self.error.with_kind(ErrorKind::Auth);
         }
         self
@@ -140,7 +141,7 @@ impl ExchangeError {
 
     /// A reply that came and says nothing usable.
     pub(crate) fn garbled(message: &'static str) -> Self {
-        Self::new(Fault::Lost, ErrorKind::Protocol, message)
+        Self::new(GrantFault::Lost, ErrorKind::Protocol, message)
     }
 }
 
@@ -321,29 +322,29 @@ fn code_of(body: &[u8]) -> Option<String> {
 fn of_failure(failure: Failure) -> ExchangeError {
     match failure {
         Failure::NotConnected { source, .. } => ExchangeError::new(
-            Fault::NotSent,
+            GrantFault::NotSent,
             ErrorKind::Connect,
             "the token endpoint could not be reached",
         )
         .caused_by(source),
         Failure::NotSent(_) => ExchangeError::new(
-            Fault::NotSent,
+            GrantFault::NotSent,
             ErrorKind::Connect,
             "the token endpoint could not be reached",
         ),
         Failure::Lost(source) => ExchangeError::new(
-            Fault::Lost,
+            GrantFault::Lost,
             ErrorKind::Interrupted,
             "the token endpoint's reply was lost",
         )
         .caused_by(source),
         Failure::TimedOut => ExchangeError::new(
-            Fault::Lost,
+            GrantFault::Lost,
             ErrorKind::Timeout,
             "the token endpoint did not reply in time",
         ),
         Failure::TooLarge { .. } => ExchangeError::new(
-            Fault::Lost,
+            GrantFault::Lost,
             ErrorKind::TooLarge,
             "the token endpoint's reply is larger than any token's",
         ),
@@ -357,7 +358,7 @@ fn of_answer(
     secrets: &[SecretString],
 ) -> ExchangeError {
     let mut failed = of_answer_with(status, code_of(&body.bytes).as_deref());
-    if !body.is_whole && matches!(failed.fault, Fault::GrantDead | Fault::Refused) {
+    if !body.is_whole && matches!(failed.fault, GrantFault::GrantDead | GrantFault::Refused) {
         // The code that decides may have been in the rest: no reason to give a sign-in up.
         failed = ExchangeError::garbled("the token endpoint's error broke off");
     }
@@ -382,30 +383,32 @@ fn fault_of_answer(status: u16, code: Option<&str>) -> ExchangeError {
     use ErrorKind::{Auth, Http, RateLimited, ReauthorizationRequired};
     match (status, code) {
         (429 | 503, _) | (400..500, Some("temporarily_unavailable")) => {
-            ExchangeError::new(Fault::Busy, RateLimited, "the token endpoint is busy")
+            ExchangeError::new(GrantFault::Busy, RateLimited, "the token endpoint is busy")
         }
         (408 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => {
-            ExchangeError::new(Fault::Failed, Http, "the token endpoint failed")
+            ExchangeError::new(GrantFault::Failed, Http, "the token endpoint failed")
         }
         (_, Some("invalid_grant")) => ExchangeError::new(
-            Fault::GrantDead,
+            GrantFault::GrantDead,
             ReauthorizationRequired,
             "the token endpoint refused the grant",
         ),
         (400 | 401 | 403, _)
         | (_, Some("invalid_client" | "unauthorized_client" | "access_denied")) => {
             ExchangeError::new(
-                Fault::Refused,
+                GrantFault::Refused,
                 Auth,
                 "the token endpoint refused the request or the app's credentials",
             )
         }
         (300..400, _) => ExchangeError::new(
-            Fault::Refused,
+            GrantFault::Refused,
             Http,
             "the token endpoint redirects; tokens are asked for only where the base URL says",
         ),
-        _ => ExchangeError::new(Fault::Refused, Http, "the token endpoint refused the request"),
+        _ => {
+            ExchangeError::new(GrantFault::Refused, Http, "the token endpoint refused the request")
+        }
     }
 }
 
@@ -455,23 +458,23 @@ mod tests {
     #[test]
     fn answers_are_classified() {
         let cases = [
-            (429, "", Fault::Busy),
-            (503, "{}", Fault::Busy),
-            (500, "oops", Fault::Failed),
-            (502, "", Fault::Failed),
-            (504, "", Fault::Failed),
-            (408, "", Fault::Failed),
-            (400, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
-            (401, r#"{"error":"invalid_grant"}"#, Fault::GrantDead),
-            (400, "no JSON", Fault::Refused),
-            (400, r#"{"error":"Bad Request","status":400}"#, Fault::Refused),
-            (400, r#"{"error":"invalid_client"}"#, Fault::Refused),
-            (400, r#"{"error":"invalid_request"}"#, Fault::Refused),
-            (400, r#"{"error":"temporarily_unavailable"}"#, Fault::Busy),
-            (401, "", Fault::Refused),
-            (403, "", Fault::Refused),
-            (404, "", Fault::Refused),
-            (307, "", Fault::Refused),
+            (429, "", GrantFault::Busy),
+            (503, "{}", GrantFault::Busy),
+            (500, "oops", GrantFault::Failed),
+            (502, "", GrantFault::Failed),
+            (504, "", GrantFault::Failed),
+            (408, "", GrantFault::Failed),
+            (400, r#"{"error":"invalid_grant"}"#, GrantFault::GrantDead),
+            (401, r#"{"error":"invalid_grant"}"#, GrantFault::GrantDead),
+            (400, "no JSON", GrantFault::Refused),
+            (400, r#"{"error":"Bad Request","status":400}"#, GrantFault::Refused),
+            (400, r#"{"error":"invalid_client"}"#, GrantFault::Refused),
+            (400, r#"{"error":"invalid_request"}"#, GrantFault::Refused),
+            (400, r#"{"error":"temporarily_unavailable"}"#, GrantFault::Busy),
+            (401, "", GrantFault::Refused),
+            (403, "", GrantFault::Refused),
+            (404, "", GrantFault::Refused),
+            (307, "", GrantFault::Refused),
         ];
         for (status, body, fault) in cases {
             let bytes = Bytes::copy_from_slice(body.as_bytes());
@@ -481,7 +484,7 @@ mod tests {
             assert!(error.error.is_safe_to_ask_again());
             let cut = of_answer(status, &ErrorBody { bytes, is_whole: false }, None, &[]);
             assert!(
-                matches!(cut.fault, Fault::Lost | Fault::Busy | Fault::Failed),
+                matches!(cut.fault, GrantFault::Lost | GrantFault::Busy | GrantFault::Failed),
                 "{status} {body}: {:?}",
                 cut.fault
             );
@@ -494,10 +497,10 @@ mod tests {
             ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#]
         {
             let error = read_reply(body.as_bytes(), &[]).err().unwrap();
-            assert_eq!(error.fault, Fault::Lost, "{body}");
+            assert_eq!(error.fault, GrantFault::Lost, "{body}");
             assert!(!format!("{error:?}").contains("hush"));
         }
         let error = read_reply(br#"{"error":"invalid_grant"}"#, &[]).err().unwrap();
-        assert_eq!(error.fault, Fault::GrantDead);
+        assert_eq!(error.fault, GrantFault::GrantDead);
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::clock::{Moment, wall_now};
-use super::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
+use super::grant::{Exchange, ExchangeError, Grant, GrantFault, Granted};
 use super::manager::refresh::token_of;
 use super::manager::store_calls::CheckedStore;
 use super::manager::{Options, TokenManager, events, next_sign_in};
@@ -20,13 +20,13 @@ use crate::transport::backoff::Backoff;
 const TRIES: u32 = 3;
 
 /// A sign-in to be made, and where it is stored.
-pub(super) struct SignIn {
-    pub(super) options: Options,
-    pub(super) exchange: Arc<dyn Exchange>,
-    pub(super) store: Arc<dyn TokenStore>,
-    pub(super) client_id: String,
-    pub(super) base_url: String,
-    pub(super) subject: Option<String>,
+pub(crate) struct CodeSignIn {
+    pub(crate) options: Options,
+    pub(crate) exchange: Arc<dyn Exchange>,
+    pub(crate) store: Arc<dyn TokenStore>,
+    pub(crate) client_id: String,
+    pub(crate) base_url: String,
+    pub(crate) subject: Option<String>,
 }
 
 /// A grant, and when it was asked for.
@@ -35,10 +35,10 @@ struct Exchanged {
     asked: Moment,
 }
 
-impl SignIn {
+impl CodeSignIn {
     /// Exchanges the code, in a task of its own: a caller who leaves does not drop the only copy of
     /// a token.
-    pub(super) async fn run(self, code: SecretString) -> Result<TokenManager> {
+    pub(crate) async fn run(self, code: SecretString) -> Result<TokenManager> {
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let task = runtime.spawn(async move {
             let grant = Grant::AuthCode(code);
@@ -58,7 +58,7 @@ impl SignIn {
                 Ok(granted) => return Ok(Exchanged { granted, asked }),
                 Err(failed) => {
                     events::failed(grant, 0, &failed, asked.monotonic);
-                    if failed.fault != Fault::NotSent || tries == TRIES {
+                    if failed.fault != GrantFault::NotSent || tries == TRIES {
                         return Err(failed);
                     }
                     sleep(backoff.next_wait()).await;
@@ -97,10 +97,10 @@ impl SignIn {
 /// a new one helps.
 fn code_spent(failed: ExchangeError) -> Error {
     let is_spent = match failed.fault {
-        Fault::Lost | Fault::Failed => true,
+        GrantFault::Lost | GrantFault::Failed => true,
         // A refusal that names another reason than the code is about the app.
-        Fault::Refused => failed.error.status() == Some(400) && !failed.names_reason,
-        Fault::NotSent | Fault::Busy | Fault::GrantDead => false,
+        GrantFault::Refused => failed.error.status() == Some(400) && !failed.names_reason,
+        GrantFault::NotSent | GrantFault::Busy | GrantFault::GrantDead => false,
     };
     if !is_spent {
         return failed.error;

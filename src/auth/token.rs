@@ -65,7 +65,8 @@ impl TokenInfo {
     /// use std::time::{Duration, SystemTime};
     /// use payman_sdk::TokenInfo;
     ///
-    /// let token = TokenInfo::access_until("access-token", SystemTime::now() + Duration::from_secs(3600));
+    /// let until = SystemTime::now() + Duration::from_secs(3600);
+    /// let token = TokenInfo::access_until("access-token", until);
     /// ```
     pub fn access_until(token: impl Into<String>, until: SystemTime) -> Self {
         let issued = Moment::now();
@@ -109,7 +110,8 @@ impl TokenInfo {
     /// use std::time::Duration;
     /// use payman_sdk::TokenInfo;
     ///
-    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600)).refresh("refresh-token");
+    /// let token = TokenInfo::access("access-token", Duration::from_secs(3600))
+    ///     .refresh("refresh-token");
     /// ```
     pub fn refresh(mut self, token: impl Into<String>) -> Self {
         self.refresh = Some(SecretString::from(token.into()));

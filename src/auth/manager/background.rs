@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::single_flight::{RefreshHandle, STALL};
-use super::{BackgroundRefresh, LATE, ManagerInner};
+use super::{LATE, ManagerInner};
+use crate::policy::BackgroundRefresh;
 
 /// Timers do not run while the machine sleeps: the wall clock is looked at now and then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5 * 60);

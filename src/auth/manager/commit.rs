@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::refresh::SpendOutcome;
 use super::{ManagedToken, ManagerInner, events};
 use crate::auth::clock::{Moment, wall_now};
 use crate::auth::store::{
@@ -48,6 +47,13 @@ enum CommitKind {
 pub(super) enum Committer {
     Idle,
     Running,
+}
+
+/// The result of spending a grant.
+pub(super) enum SpendOutcome {
+    Renewed,
+    /// There is another way to try.
+    TryAgain,
 }
 
 /// What comparing with the store found.

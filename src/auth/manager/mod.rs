@@ -26,11 +26,13 @@ use super::store::{Claim, Owner, TokenKey, TokenStore, Version};
 pub(crate) use super::token::RequestToken;
 use super::token::{Access, AccessToken, LONGEST, Lifetime, Token, TokenFailure, TokenStatus};
 use crate::error::{Error, Result};
+use crate::policy::BackgroundRefresh;
 
 mod background;
 mod close;
 mod commit;
 pub(super) mod events;
+mod join;
 mod published;
 mod rate_limit;
 pub(super) mod refresh;
@@ -65,14 +67,6 @@ pub(crate) struct Options {
     /// How often a refresh token whose reply was lost is tried again.
     pub(crate) lost_refresh_retries: u32,
     pub(crate) background: BackgroundRefresh,
-}
-
-/// Whether tokens are refreshed before they expire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BackgroundRefresh {
-    Enabled,
-    /// Tokens are refreshed when a caller needs one.
-    Disabled,
 }
 
 struct ManagerInner {

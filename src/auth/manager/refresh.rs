@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::commit::CommitOutcome;
+use super::commit::{CommitOutcome, SpendOutcome};
 use super::single_flight::{RefreshGuard, RefreshPhase, RefreshResult};
 use super::{Lease, ManagerInner, UnknownSpends, events};
 use crate::auth::clock::{Deadline, Moment};
-use crate::auth::grant::{EXCHANGE_LIMIT, ExchangeError, Fault, Grant, Granted};
+use crate::auth::grant::{EXCHANGE_LIMIT, ExchangeError, Grant, GrantFault, Granted};
 use crate::auth::store::{
     Claim, Claimed, Committed, Owner, StoreError, StoredToken, Version, fingerprint, remember,
 };
@@ -56,13 +56,6 @@ enum ClaimOutcome {
     CaughtUp,
     /// The store fails, and the app's own credentials need no claim.
     NotNeeded,
-}
-
-/// The result of spending a grant.
-pub(super) enum SpendOutcome {
-    Renewed,
-    /// There is another way to try.
-    TryAgain,
 }
 
 /// Whether a grant may be sent.
@@ -299,7 +292,7 @@ impl<'a> Renewal<'a> {
                     return match obtained.unusable_access {
                         None => Ok(SpendOutcome::Renewed),
                         Some(failed) => {
-                            self.note_outcome(&grant, version, Fault::Refused);
+                            self.note_outcome(&grant, version, GrantFault::Refused);
                             Err(failed.error)
                         }
                     };
@@ -310,11 +303,11 @@ impl<'a> Renewal<'a> {
             self.note_outcome(&grant, version, failed.fault);
             let is_refresh = grant.is_refresh();
             let wait = match failed.fault {
-                Fault::GrantDead if is_refresh => {
+                GrantFault::GrantDead if is_refresh => {
                     return self.manager.give_up(claim, failed.error).await;
                 }
                 // An app that may not refresh has its credentials, and is the same app.
-                Fault::Refused if is_refresh && self.manager.options.owner == Owner::App => {
+                GrantFault::Refused if is_refresh && self.manager.options.owner == Owner::App => {
                     return self.manager.give_up(claim, failed.error).await;
                 }
                 fault if is_refresh && self.counts_as_lost(fault) => {
@@ -322,7 +315,9 @@ impl<'a> Renewal<'a> {
                     sleep(backoff.next_wait().max(self.time_to_spare())).await;
                     continue;
                 }
-                Fault::NotSent | Fault::Busy | Fault::Failed | Fault::Lost if tries < TRIES => {
+                GrantFault::NotSent | GrantFault::Busy | GrantFault::Failed | GrantFault::Lost
+                    if tries < TRIES =>
+                {
                     failed.error.retry_after().unwrap_or_else(|| backoff.next_wait())
                 }
                 _ => Duration::MAX,
@@ -337,9 +332,9 @@ impl<'a> Renewal<'a> {
 
     /// A server that failed may have rotated the refresh token. Where lost refreshes are not
     /// repeated, this is one.
-    fn counts_as_lost(&self, fault: Fault) -> bool {
-        fault == Fault::Lost
-            || (fault == Fault::Failed && self.manager.options.lost_refresh_retries == 0)
+    fn counts_as_lost(&self, fault: GrantFault) -> bool {
+        fault == GrantFault::Lost
+            || (fault == GrantFault::Failed && self.manager.options.lost_refresh_retries == 0)
     }
 
     /// Returns how long the second try of a lost refresh may wait without making a caller wait.
@@ -369,7 +364,7 @@ impl<'a> Renewal<'a> {
         MaySpend::Yes
     }
 
-    fn note_outcome(&self, grant: &Grant, version: Version, fault: Fault) {
+    fn note_outcome(&self, grant: &Grant, version: Version, fault: GrantFault) {
         if grant.is_refresh() && !self.counts_as_lost(fault) {
             let mut state = self.manager.write();
             let count = state.unknown_spends.of(version).saturating_sub(1);

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::Shared;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::Instrument;
 
-use super::refresh::Renewal;
-use super::{ManagerInner, events};
+use super::ManagerInner;
 use crate::auth::grant::EXCHANGE_LIMIT;
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
@@ -148,7 +145,7 @@ impl RefreshGuard {
         }
     }
 
-    fn complete(mut self, result: RefreshResult) {
+    pub(super) fn complete(mut self, result: RefreshResult) {
         {
             let mut state = self.manager.write();
             let next = match &result {
@@ -196,46 +193,46 @@ impl RetrySchedule {
     }
 }
 
+/// The refresh that a caller waits for.
+pub(super) enum Flight {
+    /// It was in progress.
+    Joined(JoinedRefresh),
+    /// The caller is the first: the guard is for the task that refreshes.
+    Started(JoinedRefresh, RefreshGuard),
+}
+
 impl ManagerInner {
-    /// Joins the refresh in progress, or starts one on this runtime; an error while the server is
-    /// to be left alone.
-    pub(super) fn join_refresh(self: &Arc<Self>) -> Result<JoinedRefresh> {
-        let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
+    /// Joins the refresh in progress, or registers a new one; an error while the server is to be left
+    /// alone.
+    pub(super) fn join_or_start(self: &Arc<Self>) -> Result<Flight> {
         let now = Instant::now();
-        let (handle, guard) = {
-            let mut state = self.write();
-            if let Some(joined) = state.refresh.join(now) {
-                return Ok(joined);
-            }
-            if let RefreshState::Paused { until, error } = &state.refresh
-                && now < *until
-            {
-                return Err(error.clone());
-            }
-            state.refreshes += 1;
-            let number = state.refreshes;
-            let (sender, receiver) = oneshot::channel();
-            let handle = receiver.shared();
-            state.refresh = RefreshState::Running(Refresh {
-                number,
-                handle: handle.clone(),
-                heartbeat: now,
-                suspected_since: None,
-                phase: RefreshPhase::Working,
-            });
-            (handle, RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) })
-        };
-        // Outside the lock: a runtime that is shutting down drops the task, and with it the guard,
-        // at once.
-        let span = events::span();
-        runtime.spawn(async move {
-            let manager = Arc::clone(&guard.manager);
-            let started = Instant::now();
-            let result = Renewal::new(&manager, &guard).run().instrument(span.clone()).await;
-            events::refresh_completed(span, manager.read().token.generation, &result, started);
-            guard.complete(result);
-            manager.keep_committing().await;
+        let mut state = self.write();
+        if let Some(joined) = state.refresh.join(now) {
+            return Ok(Flight::Joined(joined));
+        }
+        if let RefreshState::Paused { until, error } = &state.refresh
+            && now < *until
+        {
+            return Err(error.clone());
+        }
+        state.refreshes += 1;
+        let number = state.refreshes;
+        let (sender, receiver) = oneshot::channel();
+        let handle = receiver.shared();
+        state.refresh = RefreshState::Running(Refresh {
+            number,
+            handle: handle.clone(),
+            heartbeat: now,
+            suspected_since: None,
+            phase: RefreshPhase::Working,
         });
-        Ok(JoinedRefresh { handle, patience: STALL })
+        let guard = RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) };
+        Ok(Flight::Started(JoinedRefresh { handle, patience: STALL }, guard))
+    }
+}
+
+impl RefreshGuard {
+    pub(super) fn manager(&self) -> Arc<ManagerInner> {
+        Arc::clone(&self.manager)
     }
 }

@@ -172,7 +172,7 @@ struct Connection {
 
 /// What an error says about the connection that it came by.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+enum RedisFault {
     /// The connection is broken, or leads to a server that cannot serve: another one may work.
     Connection,
     /// The server is part of a cluster.
@@ -233,17 +233,17 @@ impl RedisTokenStore {
                 Err(error) => error,
             };
             let fault = fault_of(&error);
-            if fault != Fault::Call {
+            if fault != RedisFault::Call {
                 self.0.close(number);
             }
             match fault {
-                Fault::Call => return Err(error.into()),
-                Fault::Cluster if is_last => {
+                RedisFault::Call => return Err(error.into()),
+                RedisFault::Cluster if is_last => {
                     let message = "the Redis server is part of a cluster, which is not supported";
                     return Err(format!("{message}: {error}").into());
                 }
-                Fault::Connection if is_last => return Err(error.into()),
-                Fault::Cluster | Fault::Connection => is_last = true,
+                RedisFault::Connection if is_last => return Err(error.into()),
+                RedisFault::Cluster | RedisFault::Connection => is_last = true,
             }
         }
     }
@@ -313,24 +313,24 @@ impl Connecting {
 }
 
 /// Classifies an error. Within a script, older servers put the code into the text.
-fn fault_of(error: &RedisError) -> Fault {
+fn fault_of(error: &RedisError) -> RedisFault {
     const WRONG_SERVER: [&str; 7] =
         ["READONLY", "LOADING", "MASTERDOWN", "NOAUTH", "WRONGPASS", "NOREPLICAS", "TRYAGAIN"];
     const CLUSTER: [&str; 4] = ["MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT"];
 
     let Some(code) = error.code() else {
-        return Fault::Connection;
+        return RedisFault::Connection;
     };
     let detail = error.detail().unwrap_or_default();
     let says = |known: &&str| {
         code == *known || detail.split([' ', ':']).any(|word| word.trim_matches('-') == *known)
     };
     if CLUSTER.iter().any(&says) {
-        Fault::Cluster
+        RedisFault::Cluster
     } else if WRONG_SERVER.iter().any(says) {
-        Fault::Connection
+        RedisFault::Connection
     } else {
-        Fault::Call
+        RedisFault::Call
     }
 }
 
@@ -438,18 +438,18 @@ mod tests {
             redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err()
         };
         for (text, fault) in [
-            ("-READONLY You can't write against a read only replica.\r\n", Fault::Connection),
-            ("-LOADING Redis is loading the dataset in memory\r\n", Fault::Connection),
-            ("-MASTERDOWN Link with MASTER is down\r\n", Fault::Connection),
-            ("-NOAUTH Authentication required.\r\n", Fault::Connection),
-            ("-CLUSTERDOWN The cluster is down\r\n", Fault::Cluster),
-            ("-MOVED 3999 127.0.0.1:6381\r\n", Fault::Cluster),
+            ("-READONLY You can't write against a read only replica.\r\n", RedisFault::Connection),
+            ("-LOADING Redis is loading the dataset in memory\r\n", RedisFault::Connection),
+            ("-MASTERDOWN Link with MASTER is down\r\n", RedisFault::Connection),
+            ("-NOAUTH Authentication required.\r\n", RedisFault::Connection),
+            ("-CLUSTERDOWN The cluster is down\r\n", RedisFault::Cluster),
+            ("-MOVED 3999 127.0.0.1:6381\r\n", RedisFault::Cluster),
             (
                 "-ERR Error running script: @user_script: 1: -READONLY You can't\r\n",
-                Fault::Connection,
+                RedisFault::Connection,
             ),
-            ("-ERR unknown command\r\n", Fault::Call),
-            ("-OOM command not allowed\r\n", Fault::Call),
+            ("-ERR unknown command\r\n", RedisFault::Call),
+            ("-OOM command not allowed\r\n", RedisFault::Call),
         ] {
             assert_eq!(fault_of(&parse(text)), fault, "{text}");
         }

@@ -137,9 +137,10 @@ fn a_lease_runs_out_and_the_successor_is_told() {
     let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
     let (mut slot, key) = (Slot::default(), key("alice"));
     let first = granted(slot.claim(&key, 0, 1000).answer);
-    assert!(
-        matches!(slot.claim(&key, 0, 1000 + lease - 1).answer, Claimed::Held(left) if left == Duration::from_millis(1))
-    );
+    assert!(matches!(
+        slot.claim(&key, 0, 1000 + lease - 1).answer,
+        Claimed::Held(left) if left == Duration::from_millis(1)
+    ));
     let second = granted(slot.claim(&key, 0, 1000 + lease).answer);
     assert_eq!((first.abandoned(), second.abandoned()), (0, 1));
     let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).answer);

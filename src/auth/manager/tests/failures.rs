@@ -1,11 +1,11 @@
 use super::*;
-use crate::auth::sign_in::SignIn;
+use crate::auth::sign_in::CodeSignIn;
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_lives() {
     let script = Script::at_once(|number| match number {
         1 => Ok(granted(number, 1000, None)),
-        _ => fault(Fault::NotSent),
+        _ => fault(GrantFault::NotSent),
     });
     let manager = app(&script);
     obtained(&manager).await;
@@ -26,7 +26,7 @@ async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_liv
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_is_made_good_later() {
     let script = Script::at_once(|number| match number {
-        2..=9 => fault(Fault::Busy),
+        2..=9 => fault(GrantFault::Busy),
         _ => Ok(granted(number, 600, None)),
     });
     let manager = app(&script);
@@ -38,7 +38,7 @@ async fn a_failed_refresh_is_made_good_later() {
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_is_sent_again() {
     let script = Script::at_once(|number| match number {
-        1 | 2 => fault(Fault::NotSent),
+        1 | 2 => fault(GrantFault::NotSent),
         _ => rotated(number, 3600),
     });
     let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
@@ -49,7 +49,7 @@ async fn what_was_never_sent_is_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_flight_ends_after_three_tries_and_the_next_caller_starts_another() {
     let script = Script::at_once(|number| match number {
-        1..=3 => fault(Fault::NotSent),
+        1..=3 => fault(GrantFault::NotSent),
         _ => rotated(number, 3600),
     });
     let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
@@ -81,7 +81,7 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
 #[tokio::test(start_paused = true)]
 async fn lost_replies_to_credentials_are_asked_for_again() {
     let script = Script::at_once(|number| match number {
-        1 | 2 => fault(Fault::Lost),
+        1 | 2 => fault(GrantFault::Lost),
         _ => Ok(granted(number, 3600, None)),
     });
     assert_eq!(obtained(&app(&script)).await, "access-3");
@@ -92,7 +92,7 @@ async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_
     let script = Script::new(|number, _| {
         Box::pin(async move {
             match number {
-                1 => fault(Fault::Lost),
+                1 => fault(GrantFault::Lost),
                 2 => {
                     sleep(20 * SECOND).await;
                     rotated(number, 1000)
@@ -115,8 +115,9 @@ async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_again() {
-    let script =
-        Script::at_once(|number| fault(if number == 1 { Fault::Lost } else { Fault::GrantDead }));
+    let script = Script::at_once(|number| {
+        fault(if number == 1 { GrantFault::Lost } else { GrantFault::GrantDead })
+    });
     let manager = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
     obtained(&manager).await;
     sleep(990 * SECOND).await;
@@ -132,7 +133,7 @@ async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_ag
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_forbid_the_second_try() {
-    let script = Script::at_once(|_| fault(Fault::Lost));
+    let script = Script::at_once(|_| fault(GrantFault::Lost));
     let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
     let manager = manager(&script, MemoryTokenStore::new(), Owner::User, token, false);
     let error = refused(&manager).await;
@@ -147,7 +148,7 @@ async fn a_caller_may_forbid_the_second_try() {
 async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
     let script =
         Script::at_once(
-            |number| if number < 5 { fault(Fault::Lost) } else { rotated(number, 3600) },
+            |number| if number < 5 { fault(GrantFault::Lost) } else { rotated(number, 3600) },
         );
     let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
     for go in 1..=2 {
@@ -163,10 +164,9 @@ async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_may_allow_more_tries() {
     for (retries, saved) in [(4, false), (5, true)] {
-        let script =
-            Script::at_once(
-                |number| if number < 6 { fault(Fault::Lost) } else { rotated(number, 3600) },
-            );
+        let script = Script::at_once(|number| {
+            if number < 6 { fault(GrantFault::Lost) } else { rotated(number, 3600) }
+        });
         let options = options(Owner::User, retries);
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
@@ -184,7 +184,7 @@ async fn a_caller_may_allow_more_tries() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
-    let script = Script::at_once(|_| fault(Fault::Refused));
+    let script = Script::at_once(|_| fault(GrantFault::Refused));
     let manager = app(&script);
     for _ in 0..1000 {
         let error = refused(&manager).await;
@@ -205,9 +205,9 @@ async fn a_token_that_no_header_can_carry_is_a_garbled_reply() {
     assert_eq!(obtained(&app(&script)).await, "access-2");
 }
 
-fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> SignIn {
+fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {
     let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    SignIn {
+    CodeSignIn {
         options: options(Owner::User, 1),
         exchange,
         store: Arc::new(store),
@@ -220,10 +220,10 @@ fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> SignIn {
 #[tokio::test(start_paused = true)]
 async fn an_auth_code_is_never_sent_twice() {
     for (failure, reauthorization) in [
-        (Fault::Lost, true),
-        (Fault::GrantDead, true),
-        (Fault::Busy, false),
-        (Fault::Refused, false),
+        (GrantFault::Lost, true),
+        (GrantFault::GrantDead, true),
+        (GrantFault::Busy, false),
+        (GrantFault::Refused, false),
     ] {
         let script = Script::at_once(move |_| fault(failure));
         let error = sign_in(&script, MemoryTokenStore::new())
@@ -234,10 +234,9 @@ async fn an_auth_code_is_never_sent_twice() {
         sleep(600 * SECOND).await;
         assert_eq!(script.count(), 1, "{failure:?}");
     }
-    let script =
-        Script::at_once(
-            |number| if number < 3 { fault(Fault::NotSent) } else { rotated(number, 3600) },
-        );
+    let script = Script::at_once(|number| {
+        if number < 3 { fault(GrantFault::NotSent) } else { rotated(number, 3600) }
+    });
     let manager =
         sign_in(&script, MemoryTokenStore::new()).run("code".to_owned().into()).await.unwrap();
     assert_eq!(obtained(&manager).await, "access-3");
@@ -248,10 +247,9 @@ async fn an_auth_code_is_never_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_caller() {
     let store = Flaky::default();
-    let old =
-        Script::at_once(
-            |number| if number == 1 { rotated(number, 3600) } else { fault(Fault::GrantDead) },
-        );
+    let old = Script::at_once(|number| {
+        if number == 1 { rotated(number, 3600) } else { fault(GrantFault::GrantDead) }
+    });
     let before = user_on(&old, store.clone(), TokenInfo::refresh_only("old"));
     let generation = before.request_token().await.unwrap().generation;
     before.refuse(generation);

@@ -17,7 +17,7 @@ async fn a_users_token_without_refresh_token_is_never_replaced() {
 
 #[tokio::test(start_paused = true)]
 async fn a_users_refused_refresh_token_is_never_replaced_by_the_apps_credentials() {
-    let script = Script::at_once(|_| fault(Fault::GrantDead));
+    let script = Script::at_once(|_| fault(GrantFault::GrantDead));
     let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
     for _ in 0..10 {
         assert!(refused(&manager).await.is_reauthorization_required());
@@ -32,10 +32,9 @@ async fn a_users_refused_refresh_token_is_never_replaced_by_the_apps_credentials
 
 #[tokio::test(start_paused = true)]
 async fn refused_app_credentials_do_not_end_a_users_sign_in() {
-    let script =
-        Script::at_once(
-            |number| if number == 1 { fault(Fault::Refused) } else { rotated(number, 3600) },
-        );
+    let script = Script::at_once(|number| {
+        if number == 1 { fault(GrantFault::Refused) } else { rotated(number, 3600) }
+    });
     let manager = user(&script, TokenInfo::refresh_only("refresh-0"));
     let error = refused(&manager).await;
     assert!(error.is_auth() && !error.is_reauthorization_required());
@@ -46,7 +45,7 @@ async fn refused_app_credentials_do_not_end_a_users_sign_in() {
 
 #[tokio::test(start_paused = true)]
 async fn an_app_renews_by_refresh_token_and_falls_back_to_its_credentials() {
-    for refusal in [Fault::GrantDead, Fault::Refused] {
+    for refusal in [GrantFault::GrantDead, GrantFault::Refused] {
         let script = Script::at_once(move |number| match number {
             1 => Ok(granted(1, 3600, Some("app-refresh"))),
             2 => fault(refusal),

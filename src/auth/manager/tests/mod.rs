@@ -9,14 +9,15 @@ use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
-use super::{BackgroundRefresh, Options, TokenManager};
-use crate::auth::grant::{Exchange, ExchangeError, Fault, Grant, Granted};
+use super::{Options, TokenManager};
+use crate::auth::grant::{Exchange, ExchangeError, Grant, GrantFault, Granted};
 use crate::auth::store::memory::MemoryTokenStore;
 use crate::auth::store::{
     Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore,
 };
 use crate::auth::token::{Token, TokenInfo, TokenSource};
 use crate::error::{Error, ErrorKind, Result};
+use crate::policy::BackgroundRefresh;
 
 mod failures;
 mod freshness;
@@ -28,8 +29,8 @@ mod sign_out;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-type Reply = Result<Granted, ExchangeError>;
-type Answer = dyn Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync;
+type ExchangeReply = Result<Granted, ExchangeError>;
+type ScriptedAnswer = dyn Fn(usize, Grant) -> BoxFuture<'static, ExchangeReply> + Send + Sync;
 
 /// One exchange that was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,19 +42,19 @@ struct Asked {
 
 /// A token endpoint that answers by a script, and records what it was asked.
 struct Script {
-    answer: Box<Answer>,
+    answer: Box<ScriptedAnswer>,
     asked: Mutex<Vec<Asked>>,
 }
 
 impl Script {
     fn new(
-        answer: impl Fn(usize, Grant) -> BoxFuture<'static, Reply> + Send + Sync + 'static,
+        answer: impl Fn(usize, Grant) -> BoxFuture<'static, ExchangeReply> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { answer: Box::new(answer), asked: Mutex::default() })
     }
 
     /// Creates an endpoint that answers at once.
-    fn at_once(answer: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+    fn at_once(answer: impl Fn(usize) -> ExchangeReply + Send + Sync + 'static) -> Arc<Self> {
         Self::new(move |number, _| Box::pin(std::future::ready(answer(number))))
     }
 
@@ -71,7 +72,7 @@ impl Script {
 }
 
 impl Exchange for Script {
-    fn exchange(&self, grant: Grant) -> BoxFuture<'static, Reply> {
+    fn exchange(&self, grant: Grant) -> BoxFuture<'static, ExchangeReply> {
         let secret = match &grant {
             Grant::ClientCredentials => None,
             Grant::AuthCode(secret) | Grant::Refresh(secret) => {
@@ -97,24 +98,24 @@ fn granted(number: usize, expires_in: i64, refresh: Option<&str>) -> Granted {
 }
 
 /// Grants access token `access-n` and the rotated refresh token `refresh-n`.
-fn rotated(number: usize, expires_in: i64) -> Reply {
+fn rotated(number: usize, expires_in: i64) -> ExchangeReply {
     Ok(granted(number, expires_in, Some(&format!("refresh-{number}"))))
 }
 
-fn fault(fault: Fault) -> Reply {
+fn fault(fault: GrantFault) -> ExchangeReply {
     let kind = match fault {
-        Fault::NotSent => ErrorKind::Connect,
-        Fault::Busy => ErrorKind::RateLimited,
-        Fault::Failed => ErrorKind::Http,
-        Fault::Lost => ErrorKind::Interrupted,
-        Fault::Refused => ErrorKind::Auth,
-        Fault::GrantDead => ErrorKind::ReauthorizationRequired,
+        GrantFault::NotSent => ErrorKind::Connect,
+        GrantFault::Busy => ErrorKind::RateLimited,
+        GrantFault::Failed => ErrorKind::Http,
+        GrantFault::Lost => ErrorKind::Interrupted,
+        GrantFault::Refused => ErrorKind::Auth,
+        GrantFault::GrantDead => ErrorKind::ReauthorizationRequired,
     };
     Err(ExchangeError::new(fault, kind, "as the script says"))
 }
 
-fn busy_for(wait: Duration) -> Reply {
-    let mut error = ExchangeError::new(Fault::Busy, ErrorKind::RateLimited, "busy");
+fn busy_for(wait: Duration) -> ExchangeReply {
+    let mut error = ExchangeError::new(GrantFault::Busy, ErrorKind::RateLimited, "busy");
     error.error = error.error.with_retry_after(Some(wait));
     Err(error)
 }

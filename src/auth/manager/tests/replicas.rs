@@ -57,7 +57,7 @@ async fn eight_holders_spend_each_refresh_token_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_finds_anothers_claim_waits_for_its_commit() {
+async fn a_holder_waits_for_the_commit_of_another() {
     let store = MemoryTokenStore::new();
     let script = rotating();
     let Claimed::Granted(claim) = store.claim(&key(Owner::User), 0).await.unwrap() else {
@@ -112,7 +112,7 @@ async fn the_lease_outlives_the_exchange() {
                 assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0, "two spend at once");
                 sleep(30 * SECOND).await;
                 under_way.fetch_sub(1, Ordering::SeqCst);
-                if number < 2 { fault(Fault::Lost) } else { rotated(number, 1000) }
+                if number < 2 { fault(GrantFault::Lost) } else { rotated(number, 1000) }
             })
         })
     };
@@ -129,7 +129,7 @@ async fn the_lease_outlives_the_exchange() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_refresh_token_is_not_spent_by_the_other_holders() {
     let store = MemoryTokenStore::new();
-    let script = Script::at_once(|_| fault(Fault::GrantDead));
+    let script = Script::at_once(|_| fault(GrantFault::GrantDead));
     for _ in 0..8 {
         let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
         assert!(refused(&manager).await.is_reauthorization_required());
@@ -232,7 +232,7 @@ async fn an_app_does_without_its_store() {
 #[tokio::test(start_paused = true)]
 async fn a_claim_whose_token_was_not_spent_is_given_back() {
     let store = MemoryTokenStore::new();
-    let down = Script::at_once(|_| fault(Fault::NotSent));
+    let down = Script::at_once(|_| fault(GrantFault::NotSent));
     let manager = user_on(&down, store.clone(), TokenInfo::refresh_only("refresh-0"));
     assert!(refused(&manager).await.is_connect());
     let other = user_on(&rotating(), store, TokenInfo::refresh_only("refresh-0"));

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::auth::clock::test_clock;
-use crate::auth::sign_in::SignIn;
+use crate::auth::sign_in::CodeSignIn;
 
-fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> SignIn {
+fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {
     let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    SignIn {
+    CodeSignIn {
         options: options(Owner::User, 1),
         exchange,
         store: Arc::new(store),
@@ -131,7 +131,7 @@ async fn an_odd_access_token_does_not_cost_the_refresh_token() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_server_counts_as_a_lost_reply_where_none_is_sent_twice() {
-    let script = Script::at_once(|_| fault(Fault::Failed));
+    let script = Script::at_once(|_| fault(GrantFault::Failed));
     let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
     let once = manager(&script, MemoryTokenStore::new(), Owner::User, token, false);
     assert!(refused(&once).await.is_reauthorization_required());
@@ -152,7 +152,9 @@ async fn a_stray_refusal_does_not_end_a_token_that_nothing_can_replace() {
 
 #[tokio::test(start_paused = true)]
 async fn token_requests_are_limited_whatever_fails() {
-    for failing in [None, Some(Fault::NotSent), Some(Fault::Refused), Some(Fault::Lost)] {
+    for failing in
+        [None, Some(GrantFault::NotSent), Some(GrantFault::Refused), Some(GrantFault::Lost)]
+    {
         let script = Script::at_once(move |number| match failing {
             Some(failing) => fault(failing),
             None => rotated(number, 3600),
@@ -307,7 +309,7 @@ async fn lookups_and_refusals_do_not_fill_the_store() {
         assert!(store.load(&user_key(n)).await.unwrap().is_none());
     }
     assert_eq!(store.len(), 0);
-    let script = Script::at_once(|_| fault(Fault::GrantDead));
+    let script = Script::at_once(|_| fault(GrantFault::GrantDead));
     for n in 0..400 {
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
         let token = TokenInfo::refresh_only(format!("bad {n}")).into_token().unwrap();

@@ -62,7 +62,7 @@ struct FileStoreInner {
 /// The requests of this process. All that wait are served together, with one lock and one write.
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Request>,
+    waiting: Vec<FileRequest>,
     worker: WorkerState,
 }
 
@@ -74,7 +74,7 @@ enum WorkerState {
     Busy,
 }
 
-enum Request {
+enum FileRequest {
     Claim(TokenKey, u64, oneshot::Sender<Result<Claimed, StoreError>>),
     Commit(Claim, StoredToken, oneshot::Sender<Result<Committed, StoreError>>),
     Release(Claim, oneshot::Sender<Result<(), StoreError>>),
@@ -171,7 +171,7 @@ impl FileTokenStore {
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> FileRequest,
     ) -> Result<T, StoreError> {
         let runtime = Handle::try_current()?;
         let (sender, answer) = oneshot::channel();
@@ -235,7 +235,7 @@ impl Drop for Worker {
 
 /// Serves requests under the lock. Returns what is to be undone: claims granted to callers that are
 /// gone.
-fn serve(store: &FileStoreInner, waiting: Vec<Request>) -> Vec<Request> {
+fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> {
     let mut answers = Vec::with_capacity(waiting.len());
     let mut requests = waiting.into_iter();
     let done = resolve(&store.path).and_then(|path| {
@@ -278,18 +278,18 @@ fn serve(store: &FileStoreInner, waiting: Vec<Request>) -> Vec<Request> {
     }
 }
 
-fn apply(book: &mut Book, request: &Request, now: u64) -> Result<Decision<Answer>, StoreError> {
+fn apply(book: &mut Book, request: &FileRequest, now: u64) -> Result<Decision<Answer>, StoreError> {
     let key = match request {
-        Request::Claim(key, ..) => key,
-        Request::Commit(claim, ..) | Request::Release(claim, ..) => claim.key(),
+        FileRequest::Claim(key, ..) => key,
+        FileRequest::Commit(claim, ..) | FileRequest::Release(claim, ..) => claim.key(),
     };
     let mut slot = book.slot(key)?;
     let decision = match request {
-        Request::Claim(key, generation, _) => {
+        FileRequest::Claim(key, generation, _) => {
             slot.claim(key, *generation, now).map(Answer::Claimed)
         }
-        Request::Commit(claim, token, _) => slot.commit(claim, token).map(Answer::Committed),
-        Request::Release(claim, _) => slot.release(claim).map(|()| Answer::Released),
+        FileRequest::Commit(claim, token, _) => slot.commit(claim, token).map(Answer::Committed),
+        FileRequest::Release(claim, _) => slot.release(claim).map(|()| Answer::Released),
     };
     if decision.changed {
         book.set(key, &slot)?;
@@ -298,21 +298,21 @@ fn apply(book: &mut Book, request: &Request, now: u64) -> Result<Decision<Answer
 }
 
 /// Sends an answer. Returns the request that undoes a claim whose caller is gone.
-fn tell(request: Request, answer: Answer) -> Option<Request> {
+fn tell(request: FileRequest, answer: Answer) -> Option<FileRequest> {
     match (request, answer) {
-        (Request::Claim(_, _, sender), Answer::Claimed(claimed)) => {
+        (FileRequest::Claim(_, _, sender), Answer::Claimed(claimed)) => {
             match sender.send(Ok(claimed)) {
                 Err(Ok(Claimed::Granted(claim))) => {
-                    Some(Request::Release(claim, oneshot::channel().0))
+                    Some(FileRequest::Release(claim, oneshot::channel().0))
                 }
                 _ => None,
             }
         }
-        (Request::Commit(_, _, sender), Answer::Committed(committed)) => {
+        (FileRequest::Commit(_, _, sender), Answer::Committed(committed)) => {
             let _ = sender.send(Ok(committed));
             None
         }
-        (Request::Release(_, sender), _) => {
+        (FileRequest::Release(_, sender), _) => {
             let _ = sender.send(Ok(()));
             None
         }
@@ -320,7 +320,7 @@ fn tell(request: Request, answer: Answer) -> Option<Request> {
     }
 }
 
-impl Request {
+impl FileRequest {
     fn fail(self, why: &str) {
         match self {
             Self::Claim(_, _, sender) => drop(sender.send(Err(why.into()))),
@@ -356,7 +356,7 @@ impl TokenStore for FileTokenStore {
         generation: u64,
     ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
         let key = key.clone();
-        Box::pin(self.ask(move |answer| Request::Claim(key, generation, answer)))
+        Box::pin(self.ask(move |answer| FileRequest::Claim(key, generation, answer)))
     }
 
     fn commit<'a>(
@@ -365,11 +365,11 @@ impl TokenStore for FileTokenStore {
         token: &'a StoredToken,
     ) -> BoxFuture<'a, Result<Committed, StoreError>> {
         let (claim, token) = (claim.clone(), token.clone());
-        Box::pin(self.ask(move |answer| Request::Commit(claim, token, answer)))
+        Box::pin(self.ask(move |answer| FileRequest::Commit(claim, token, answer)))
     }
 
     fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
         let claim = claim.clone();
-        Box::pin(self.ask(move |answer| Request::Release(claim, answer)))
+        Box::pin(self.ask(move |answer| FileRequest::Release(claim, answer)))
     }
 }
