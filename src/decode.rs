@@ -12,8 +12,8 @@ use crate::error::{Error, Result, Source};
 use crate::event::Event;
 use crate::ids::TaskId;
 use crate::transport::sse::{SseError, SseEvent, SseParser};
+use crate::wire::message::{DecodeError, MessageContent, decode_message};
 use crate::wire::task::Task;
-use crate::wire::update::{DecodeError, MessageContent, decode_message};
 
 /// Decodes bytes into typed events. After an error, nothing more comes.
 pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
@@ -68,8 +68,8 @@ pub fn response(body: &[u8]) -> Result<Task> {
     }
 }
 
-/// Obtains a token as an ask does: the header that carries it, and the generation to name if the server
-/// refuses it.
+/// Obtains a token as an ask does: the header that carries it, and the generation to name if the
+/// server refuses it.
 pub fn request_token(
     client: &Client,
     deadline: Instant,

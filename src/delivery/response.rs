@@ -16,8 +16,8 @@ use crate::transport::{
 };
 use crate::wire::json;
 use crate::wire::jsonrpc::RpcError;
+use crate::wire::message::{MessageContent, decode_message};
 use crate::wire::task::Task;
-use crate::wire::update::{MessageContent, decode_message};
 
 /// The answer to a request that was received.
 pub(crate) enum Response {

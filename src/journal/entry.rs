@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
 use crate::reply::Reply;
 use crate::stored_ask::StoredAsk;
+use crate::wire::message::{MessageContent, decode_message};
 use crate::wire::state::TaskState;
 use crate::wire::task::Task;
-use crate::wire::update::{MessageContent, decode_message};
 
 /// The state of an entry; the [module's table](crate::journal#states) lists the transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -23,8 +23,8 @@ use crate::observe::AskObserver;
 use crate::reply::Reply;
 use crate::time::instant_after;
 use crate::transport::sse::{SseError, SseEvent, SseParser};
+use crate::wire::message::{MessageContent, decode_message};
 use crate::wire::state::TaskState;
-use crate::wire::update::{MessageContent, decode_message};
 
 /// One event, with the bytes that it was read from.
 pub(super) struct Delivery {

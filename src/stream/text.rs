@@ -17,8 +17,8 @@ use crate::wire::task::Artifact;
 
 /// The text of an answer, chunk by chunk; see [`AskStream::text`].
 ///
-/// Chunks cannot be taken back. If the answer was rewritten, or was cut and its end does not start with
-/// the chunks already yielded, the stream ends in an error of kind
+/// Chunks cannot be taken back. If the answer was rewritten, or was cut and its end does not start
+/// with the chunks already yielded, the stream ends in an error of kind
 /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol).
 #[must_use = "a stream does nothing unless it is read"]
 pub struct TextStream {
@@ -38,7 +38,8 @@ impl TextStream {
         Self { events, text: TextProgress::default(), state: TextState::Reading }
     }
 
-    /// Returns the answer so far as a reply: after the last chunk, its state says how the task ended.
+    /// Returns the answer so far as a reply: after the last chunk, its state says how the task
+    /// ended.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -122,8 +123,8 @@ impl fmt::Debug for TextStream {
 
 /// The text of the artifacts so far, and how much of it was yielded.
 ///
-/// Each event costs time in proportion to its own size, not to that of the answer: an appended chunk is
-/// added to the text of its artifact, and the position in the open artifact moves on.
+/// Each event costs time in proportion to its own size, not to that of the answer: an appended
+/// chunk is added to the text of its artifact, and the position in the open artifact moves on.
 #[derive(Default)]
 struct TextProgress {
     artifacts: Vec<ArtifactText>,
@@ -135,7 +136,8 @@ struct TextProgress {
     yielded_of_open: usize,
     /// All that was yielded.
     yielded: String,
-    /// What was yielded is not the start of the text any more. Whether it fits again is decided at the end.
+    /// What was yielded is not the start of the text any more. Whether it fits again is decided at
+    /// the end.
     is_rewritten: bool,
 }
 
@@ -250,8 +252,8 @@ impl TextProgress {
         self.is_rewritten = !left.is_empty();
     }
 
-    /// Returns the text that became certain: the rest of the open artifact, and, where it is complete, of
-    /// the next ones.
+    /// Returns the text that became certain: the rest of the open artifact, and, where it is
+    /// complete, of the next ones.
     fn advance(&mut self) -> String {
         let mut chunk = String::new();
         while let Some(artifact) = self.artifacts.get(self.open) {
@@ -281,8 +283,8 @@ impl ArtifactText {
         artifact
     }
 
-    /// Appends parts as [`Artifact::merge`] does: text extends a last part that is text, and other parts
-    /// with text begin on a new line.
+    /// Appends parts as [`Artifact::merge`] does: text extends a last part that is text, and other
+    /// parts with text begin on a new line.
     fn append(&mut self, parts: &[Part]) {
         for (position, part) in parts.iter().enumerate() {
             let Some(text) = part.as_text() else {

@@ -212,7 +212,7 @@ impl<'a> ArtifactData<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::update::{MessageContent, decode_message};
+    use crate::wire::message::{MessageContent, decode_message};
     use serde_json::{Value, json};
 
     fn event(json: &str) -> Event {

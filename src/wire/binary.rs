@@ -1,7 +1,7 @@
 //! Output types in formats that are not human-readable.
 //!
-//! Tasks hold JSON values of any shape, and leave unset fields out. Formats such as postcard can represent
-//! neither, so there the types travel as one string: their JSON.
+//! Tasks hold JSON values of any shape, and leave unset fields out. Formats such as postcard can
+//! represent neither, so there the types travel as one string: their JSON.
 
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{self, Serialize, Serializer};
@@ -21,13 +21,16 @@ pub(crate) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
     serde_json::from_str(&json).map_err(de::Error::custom)
 }
 
-/// Implements `Serialize` and `Deserialize` for a type with inherent functions of these names, which
-/// are used in human-readable formats; in others it is written as its JSON.
+/// Implements `Serialize` and `Deserialize` for a type with inherent functions of these names,
+/// which are used in human-readable formats; in others it is written as its JSON.
 macro_rules! serde_as_json_in_binary {
     ($($name:ty),+) => {
         $(
             impl serde::Serialize for $name {
-                fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
+                where
+                    S: serde::Serializer,
+                {
                     if serializer.is_human_readable() {
                         return <$name>::serialize(self, serializer);
                     }
@@ -36,7 +39,10 @@ macro_rules! serde_as_json_in_binary {
             }
 
             impl<'de> serde::Deserialize<'de> for $name {
-                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
+                where
+                    D: serde::Deserializer<'de>,
+                {
                     if deserializer.is_human_readable() {
                         return <$name>::deserialize(deserializer);
                     }

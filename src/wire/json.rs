@@ -19,8 +19,8 @@ pub(crate) fn from_body<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<
     })
 }
 
-/// Replaces the escapes of lone surrogates, which are no Unicode text, by U+FFFD. Returns `None` where
-/// there are none.
+/// Replaces the escapes of lone surrogates, which are no Unicode text, by U+FFFD. Returns `None`
+/// where there are none.
 ///
 /// Servers that cut text in the middle of an emoji send them (RFC 8259, section 8.2).
 pub(crate) fn replace_lone_surrogates(text: &str) -> Option<String> {

@@ -1,8 +1,8 @@
 //! Readers that accept what servers really send: nulls, numbers for text, odd metadata.
 //!
-//! All of them read through one visitor, [`Loose`], which works with any number representation: with
-//! the feature `arbitrary_precision` of `serde_json`, which any crate of a program can turn on, numbers
-//! reach a visitor as maps.
+//! All of them read through one visitor, [`Loose`], which works with any number representation:
+//! with the feature `arbitrary_precision` of `serde_json`, which any crate of a program can turn
+//! on, numbers reach a visitor as maps.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -115,8 +115,8 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 }
 
-/// Returns true for the one field of the map as which `serde_json` hands out a number where it was built
-/// with `arbitrary_precision`.
+/// Returns true for the one field of the map as which `serde_json` hands out a number where it was
+/// built with `arbitrary_precision`.
 pub(super) fn is_number_field(name: &str) -> bool {
     name == "$serde_json::private::Number"
 }
@@ -162,8 +162,8 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     })
 }
 
-/// Reads an integer, also written as text or with a fraction, which is cut off. A number that does not
-/// fit saturates; anything else is absent.
+/// Reads an integer, also written as text or with a fraction, which is cut off. A number that does
+/// not fit saturates; anything else is absent.
 pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(match Loose::deserialize(deserializer)? {
         Loose::Text(text) => parse_integer(text.trim()),
@@ -194,7 +194,8 @@ pub(super) fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Met
     })
 }
 
-/// An optional field that is read by [`id`], [`flag`] or [`metadata`], for visitors written by hand.
+/// An optional field that is read by [`id`], [`flag`] or [`metadata`], for visitors written by
+/// hand.
 pub(super) struct LooseId<T>(pub(super) Option<T>);
 pub(super) struct LooseFlag(pub(super) Option<bool>);
 pub(super) struct LooseObject(pub(super) Metadata);

@@ -84,7 +84,8 @@ impl DecodeError {
     }
 }
 
-/// Returns true where the text has NaN or Infinity at the place of the error, as some writers write it.
+/// Returns true where the text has NaN or Infinity at the place of the error, as some writers write
+/// it.
 fn is_not_finite(text: &str, line: usize, column: usize) -> bool {
     let Some(line) = text.split('\n').nth(line.saturating_sub(1)) else { return false };
     let start = column.saturating_sub(2);
@@ -95,8 +96,8 @@ fn is_not_finite(text: &str, line: usize, column: usize) -> bool {
 
 /// Decodes one message: the data of an event, or the body of a reply.
 ///
-/// A result of an unknown shape is kept as it is; one of a known shape that cannot be decoded is an error,
-/// since an answer that lost a piece must not look complete.
+/// A result of an unknown shape is kept as it is; one of a known shape that cannot be decoded is an
+/// error, since an answer that lost a piece must not look complete.
 pub(crate) fn decode_message(data: &[u8]) -> Result<MessageContent<'_>, DecodeError> {
     // Validated once as a whole: faster than string by string.
     let text = std::str::from_utf8(data).map_err(|_| DecodeError::Utf8)?;
@@ -114,7 +115,7 @@ pub(crate) fn decode_message(data: &[u8]) -> Result<MessageContent<'_>, DecodeEr
 }
 
 fn decode_text(text: &str) -> Result<MessageContent<'_>, DecodeError> {
-    let envelope: Envelope<'_> =
+    let envelope: ResponseEnvelope<'_> =
         serde_json::from_str(text).map_err(|error| DecodeError::new(text, &error))?;
     match envelope.into_content() {
         MessageContent::Unknown(_) => result_of(text).map(MessageContent::Unknown),
@@ -131,12 +132,47 @@ pub(crate) fn decode_payload(value: &Value) -> Result<Payload<'_>, serde_json::E
     }
 }
 
+impl Task {
+    /// Deserializes a task that was serialized before.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let payload = decode_payload(&value).map_err(de::Error::custom)?;
+        let task = payload.into_task(&TaskId::from(""));
+        task.ok_or_else(|| de::Error::missing_field("status"))
+    }
+}
+
+impl Update {
+    /// Deserializes an event that was serialized before; `None` for JSON of another shape.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Self>, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Self::from_value(&value).map_err(de::Error::custom)
+    }
+
+    /// Reads an event from its JSON; `None` for JSON of another shape.
+    pub(crate) fn from_value(value: &Value) -> Result<Option<Self>, serde_json::Error> {
+        if !value.is_object() {
+            return Ok(None);
+        }
+        let payload = decode_payload(value)?;
+        if !payload.is_known() {
+            return Ok(None);
+        }
+        let update = payload.into_update(&TaskId::from(""));
+        update.map(Some).ok_or_else(|| de::Error::missing_field("status"))
+    }
+}
+
 fn result_of(text: &str) -> Result<Value, DecodeError> {
     #[derive(serde::Deserialize)]
-    struct ResultField {
+    struct UnknownResult {
         result: Value,
     }
-    let envelope: ResultField =
+    let envelope: UnknownResult =
         serde_json::from_str(text).map_err(|error| DecodeError::new(text, &error))?;
     Ok(envelope.result)
 }
@@ -217,8 +253,8 @@ impl<'de> Payload<'de> {
         self.is_final.unwrap_or(false)
     }
 
-    /// Returns true where the field `artifacts` is there and not null: a task without it is one whose
-    /// artifacts were left out.
+    /// Returns true where the field `artifacts` is there and not null: a task without it is one
+    /// whose artifacts were left out.
     pub(crate) fn includes_artifacts(&self) -> bool {
         self.artifacts.is_some()
     }
@@ -237,8 +273,8 @@ impl<'de> Payload<'de> {
         })
     }
 
-    /// Converts into an event of a stream. Returns `None` for a task without status: what it holds cannot
-    /// be placed, and must not be skipped as if it were nothing.
+    /// Converts into an event of a stream. Returns `None` for a task without status: what it holds
+    /// cannot be placed, and must not be skipped as if it were nothing.
     ///
     /// An event without a task id belongs to the stream's own task.
     pub(crate) fn into_update(self, stream_of: &TaskId) -> Option<Update> {
@@ -266,8 +302,8 @@ impl<'de> Payload<'de> {
         }))
     }
 
-    /// Reads the value of one field. A part of the answer may come once: of two, one would be lost. Of the
-    /// two spellings of another field, the first with a value counts.
+    /// Reads the value of one field. A part of the answer may come once: of two, one would be lost.
+    /// Of the two spellings of another field, the first with a value counts.
     fn read<A: MapAccess<'de>>(&mut self, field: &Field, map: &mut A) -> Result<(), A::Error> {
         match field {
             Field::Id => self.id = id_of(map.next_value()?).or(self.id.take()),
@@ -382,7 +418,7 @@ impl Visitor<'_> for FieldVisitor {
 
 /// The fields of a JSON-RPC response, and those of an event without its envelope.
 #[derive(Default)]
-struct Envelope<'de> {
+struct ResponseEnvelope<'de> {
     /// The request's id in an envelope, the task's in a bare event: copied only for the latter.
     id: Option<Loose<'de>>,
     error: Option<RpcError>,
@@ -414,7 +450,7 @@ enum Notice {
     WithTask,
 }
 
-impl<'de> Envelope<'de> {
+impl<'de> ResponseEnvelope<'de> {
     /// An unknown result comes without its JSON: see [`decode_message`].
     fn into_content(self) -> MessageContent<'de> {
         match (self.result_kind, self.error) {
@@ -483,23 +519,23 @@ fn holds_task(params: &Value) -> bool {
     has_status || PARTS.iter().any(|part| params.get(part).is_some_and(|value| !value.is_null()))
 }
 
-impl<'de> Deserialize<'de> for Envelope<'de> {
+impl<'de> Deserialize<'de> for ResponseEnvelope<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EnvelopeVisitor)
+        deserializer.deserialize_map(ResponseEnvelopeVisitor)
     }
 }
 
-struct EnvelopeVisitor;
+struct ResponseEnvelopeVisitor;
 
-impl<'de> Visitor<'de> for EnvelopeVisitor {
-    type Value = Envelope<'de>;
+impl<'de> Visitor<'de> for ResponseEnvelopeVisitor {
+    type Value = ResponseEnvelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON-RPC response or an event: an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
-        let mut envelope = Envelope::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ResponseEnvelope<'de>, A::Error> {
+        let mut envelope = ResponseEnvelope::default();
         while let Some(field) = map.next_key::<Field>()? {
             match field {
                 Field::Id => envelope.id = Some(map.next_value()?),
@@ -723,9 +759,10 @@ mod tests {
                 "result": 2, "status": {"state": null, "message": null, "timestamp": null, "new": 1}, "kind": "status-update"}});
         let payload = read(&value);
         assert_eq!(payload.status, Some(TaskStatus::default()));
-        assert!(
-            matches!(payload.into_update(&"x".into()), Some(Update::Status(update)) if update.task_id == "t")
-        );
+        assert!(matches!(
+            payload.into_update(&"x".into()),
+            Some(Update::Status(update)) if update.task_id == "t"
+        ));
     }
 
     #[test]

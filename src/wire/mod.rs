@@ -10,11 +10,11 @@
 //! | `/api/a2a/tasks/resubscribe` | the same | server-sent events |
 //! | `/api/oauth2/token?grant_type=…` | empty | [`oauth::TokenReply`] |
 //!
-//! All but the last are JSON-RPC: the body is the `params` of a [`jsonrpc::Request`], and the reply, or
-//! each event, the `result` of a response.
+//! All but the last are JSON-RPC: the body is the `params` of a [`jsonrpc::Request`], and the
+//! reply, or each event, the `result` of a response.
 //!
-//! Requests carry `content-type: application/json` and the header [`ACCESS_TOKEN_HEADER`]. Unset fields
-//! are left out: some servers answer 500 to a null.
+//! Requests carry `content-type: application/json` and the header [`ACCESS_TOKEN_HEADER`]. Unset
+//! fields are left out: some servers answer 500 to a null.
 
 pub(crate) mod binary;
 pub(crate) mod json;
@@ -29,10 +29,11 @@ pub(crate) mod task;
 pub(crate) mod timestamp;
 pub(crate) mod update;
 
-/// A JSON object that the caller or the server attached to a task, a message, a part or an artifact.
+/// A JSON object that the caller or the server attached to a task, a message, a part or an
+/// artifact.
 ///
-/// Integers from -2^63 to 2^64-1 are exact, other numbers to 15 significant digits. Write an amount of
-/// money as text, or as an integer in the smallest unit.
+/// Integers from -2^63 to 2^64-1 are exact, other numbers to 15 significant digits. Write an amount
+/// of money as text, or as an integer in the smallest unit.
 /// [`Client::ask_raw`](crate::Client::ask_raw) keeps every digit that the server wrote.
 pub type Metadata = serde_json::Map<String, serde_json::Value>;
 

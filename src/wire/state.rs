@@ -10,8 +10,8 @@ use super::lenient;
 
 /// The state of a task.
 ///
-/// States are read without regard to case, `-` and `_` alike, with or without a `TASK_STATE_` prefix.
-/// A state that this version does not know is kept as [`TaskState::Other`]. `Display` and
+/// States are read without regard to case, `-` and `_` alike, with or without a `TASK_STATE_`
+/// prefix. A state that this version does not know is kept as [`TaskState::Other`]. `Display` and
 /// [`as_str`](Self::as_str) use the specification's spelling (`input-required`); serde writes the
 /// platform's (`INPUT_REQUIRED`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,8 +21,8 @@ pub enum TaskState {
     Submitted,
     /// The agent is working on the ask.
     Working,
-    /// The agent waits for an answer; see [`Reply::answer`](crate::Reply::answer). Ends a stream, not
-    /// the task.
+    /// The agent waits for an answer; see [`Reply::answer`](crate::Reply::answer). Ends a stream,
+    /// not the task.
     InputRequired,
     /// The agent waits for the user to authorize something elsewhere. Ends a stream, not the task.
     AuthRequired,

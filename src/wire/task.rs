@@ -2,14 +2,12 @@
 
 use std::borrow::Cow;
 
-use serde::de;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::binary::serde_as_json_in_binary;
 use super::lenient::Loose;
-use super::message::decode_payload;
 use super::part::{Part, joined_text};
 use super::state::TaskState;
 use super::timestamp::Timestamp;
@@ -66,19 +64,11 @@ impl Task {
         &self.status.state
     }
 
-    /// Returns the text of all artifacts, joined with newlines; the status message if there is none.
+    /// Returns the text of all artifacts, joined with newlines; the status message if there is
+    /// none.
     #[must_use]
     pub fn text(&self) -> String {
         text_of(&self.artifacts, &self.status)
-    }
-}
-
-impl Task {
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let payload = decode_payload(&value).map_err(de::Error::custom)?;
-        let task = payload.into_task(&TaskId::from(""));
-        task.ok_or_else(|| de::Error::missing_field("status"))
     }
 }
 
@@ -373,8 +363,8 @@ impl Artifact {
     }
 }
 
-/// The fields of an artifact as servers write them. Each spelling has a field of its own: a server may
-/// send both, and serde rejects an alias that occurs twice.
+/// The fields of an artifact as servers write them. Each spelling has a field of its own: a server
+/// may send both, and serde rejects an alias that occurs twice.
 #[derive(Deserialize)]
 struct ArtifactFields {
     #[serde(default, rename = "artifactId", deserialize_with = "lenient::text")]

@@ -36,7 +36,8 @@ impl Timestamp {
         &self.0
     }
 
-    /// Returns the point in time, if the text is an RFC 3339 timestamp. Without a zone it is read as UTC.
+    /// Returns the point in time, if the text is an RFC 3339 timestamp. Without a zone it is read
+    /// as UTC.
     #[must_use]
     pub fn to_system_time(&self) -> Option<SystemTime> {
         if let Ok(instant) = self.0.parse::<jiff::Timestamp>() {

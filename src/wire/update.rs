@@ -1,13 +1,10 @@
 //! The updates that a stream carries.
 
 use serde::de;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserializer, Serialize};
 
 use super::Metadata;
 use super::binary::serde_as_json_in_binary;
-use super::message::decode_payload;
-pub(crate) use super::message::{DecodeError, MessageContent, decode_message};
 use super::state::TaskState;
 use super::task::{Artifact, Task, TaskStatus};
 use crate::ids::TaskId;
@@ -122,25 +119,4 @@ pub(crate) enum Update {
     Status(StatusUpdate),
     Artifact(ArtifactUpdate),
     Task(Task),
-}
-
-impl Update {
-    /// Deserializes an event that was serialized before; `None` for JSON of another shape.
-    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        Self::from_value(&value).map_err(de::Error::custom)
-    }
-
-    /// Reads an event from its JSON; `None` for JSON of another shape.
-    pub(crate) fn from_value(value: &Value) -> Result<Option<Self>, serde_json::Error> {
-        if !value.is_object() {
-            return Ok(None);
-        }
-        let payload = decode_payload(value)?;
-        if !payload.is_known() {
-            return Ok(None);
-        }
-        let update = payload.into_update(&TaskId::from(""));
-        update.map(Some).ok_or_else(|| de::Error::missing_field("status"))
-    }
 }
