@@ -267,7 +267,7 @@ impl Ask {
     /// ```
     /// use payman_sdk::Ask;
     ///
-    /// let ask = Ask::new("Pay Tyllen $50").metadata("source", "mobile-app").metadata("userId", 17);
+    /// let ask = Ask::new("Pay Tyllen $50").metadata("source", "app").metadata("userId", 17);
     /// ```
     pub fn metadata(mut self, key: impl Into<String>, value: impl Serialize) -> Self {
         attach(&mut self.metadata, key.into(), value, &mut self.problem);

@@ -12,8 +12,8 @@ use crate::wire::update::{ArtifactUpdate, StatusUpdate, Update};
 
 /// One event of a stream.
 ///
-/// Serializes to the JSON of the wire: a `TaskStatusUpdateEvent`, a `TaskArtifactUpdateEvent`, a `Task`,
-/// or the JSON that the server sent.
+/// Serializes to the JSON of the wire: a `TaskStatusUpdateEvent`, a `TaskArtifactUpdateEvent`, a
+/// `Task`, or the JSON that the server sent.
 ///
 /// ```
 /// use payman_sdk::Event;

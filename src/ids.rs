@@ -197,8 +197,9 @@ macro_rules! id {
 id! {
     /// The id of a task: the agent's work on one ask, and on its continuations.
     ///
-    /// An [`Ask`](crate::Ask) has it before anything is sent, so that a program that lost the answer,
-    /// or crashed, can look for it later with [`Client::get_task`](crate::Client::get_task).
+    /// An [`Ask`](crate::Ask) has it before anything is sent, so that a program that lost the
+    /// answer, or crashed, can look for it later with
+    /// [`Client::get_task`](crate::Client::get_task).
     TaskId, "tsk-", TaskIdVisitor
 }
 

@@ -20,13 +20,14 @@ use crate::wire::{Metadata, binary};
 
 /// The agent's full answer to an ask.
 ///
-/// `Display` prints the text for a person. Serialized, it is the formatted reply of the platform's own
-/// SDKs, in camel case: `taskId`, `requestId`, `sessionId`, `status`, `statusMessage`, `timestamp`,
+/// `Display` prints the text for a person. Serialized, it is the formatted reply of the platform's
+/// own SDKs, in camel case: `taskId`, `requestId`, `sessionId`, `status`, `statusMessage`,
+/// `timestamp`,
 /// `artifacts` (`name`, `description`, `content`, `type`, `timestamp`, `metadata`) and `metadata`.
 ///
 /// A task that failed is a reply too: check [`state`](Self::state), or turn it into an error with
-/// [`into_completed`](Self::into_completed). `Completed` means that the agent finished its answer, not
-/// that a payment went through: it may be awaiting approval, and the text says so.
+/// [`into_completed`](Self::into_completed). `Completed` means that the agent finished its answer,
+/// not that a payment went through: it may be awaiting approval, and the text says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     task: Task,
@@ -40,7 +41,8 @@ impl Reply {
         Self { request_id: Some(request.id()), ..Self::from(task) }
     }
 
-    /// Returns the text for a person: that of the artifacts, or the status message if there is none.
+    /// Returns the text for a person: that of the artifacts, or the status message if there is
+    /// none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -74,8 +76,8 @@ impl Reply {
         self.task.state()
     }
 
-    /// Returns the session, to [resume](crate::Client::with_session) it later. `None` only for a task
-    /// that was looked up on a server that does not send it.
+    /// Returns the session, to [resume](crate::Client::with_session) it later. `None` only for a
+    /// task that was looked up on a server that does not send it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -248,7 +250,8 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TaskNotCompleted`] with the task's id, and the reply's text as [`Error::body`]. Its
+    /// [`ErrorKind::TaskNotCompleted`] with the task's id, and the reply's text as [`Error::body`].
+    /// Its
     /// [outcome is unknown](Error::is_outcome_unknown) where the task has not ended.
     pub fn into_completed(self) -> Result<Self> {
         let state = self.state();
@@ -270,7 +273,8 @@ impl Reply {
     /// # async fn main() -> payman_sdk::Result<()> {
     /// # let payman = payman_sdk::Emulator::start().await?;
     /// # let client = payman.client();
-    /// let question = client.ask("Pay Nobody $5").await?; // the agent asks whether to create the payee
+    /// // The agent asks whether to create the payee.
+    /// let question = client.ask("Pay Nobody $5").await?;
     /// let reply = client.ask(question.answer("no")).await?;
     /// assert_eq!(reply.task_id(), question.task_id());
     /// # Ok(())
@@ -304,8 +308,8 @@ impl fmt::Display for Reply {
     }
 }
 
-/// Writes the formatted reply; in formats that are not human-readable, the whole task and the request
-/// id.
+/// Writes the formatted reply; in formats that are not human-readable, the whole task and the
+/// request id.
 impl Serialize for Reply {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if !serializer.is_human_readable() {

@@ -1,6 +1,7 @@
 //! The user guide, one page per subject, in the order in which people need them.
 //!
-//! Every example is compiled, and most run against the [emulator](crate::emulator) when the tests run.
+//! Every example is compiled, and most run against the [emulator](crate::emulator) when the tests
+//! run.
 //!
 //! | page | answers |
 //! |---|---|
