@@ -6,8 +6,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use payman_sdk::emulator::{Fault, Operation};
-use payman_sdk::{Ask, Client, Error, Reply};
+use payman_sdk::{Ask, Client, Error, Reply, RetryPolicy};
 
 /// Handles a result as a program that moves money should.
 fn handle(result: Result<Reply, Error>) {
@@ -55,11 +57,14 @@ async fn main() -> Result<(), Error> {
     // The lookups fail too. With the task id, it can be looked up later.
     emulator.faults([
         Fault::close().on(Operation::Send).after_acting(),
-        Fault::close().on(Operation::Get).times(5),
+        Fault::close().on(Operation::Get).always(),
     ]);
+    let policy = RetryPolicy::default().recovery_timeout(Duration::from_secs(1));
+    let client = Client::with_credentials(payman.config()?.retry(policy))?;
     let ask = Ask::new("Pay Tyllen $60");
     let task_id = ask.task_id().clone(); // save it before you ask
     handle(client.ask(ask).await);
+    emulator.clear_faults();
     handle(client.get_task(&task_id).await.map(Reply::from));
 
     let user =

@@ -22,7 +22,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match event? {
             Event::Status(update) => println!("[{}]", update.state()),
             Event::Artifact(update) => println!("  {:?}", update.text()),
-            Event::Task(task) => println!("as of now: {}", task.text()), // a snapshot after a cut: redraw
+            // A snapshot after a cut: it replaces what was shown.
+            Event::Task(task) => println!("as of now: {}", task.text()),
             _ => {}
         }
     }

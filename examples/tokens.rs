@@ -52,7 +52,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("renewed: {}", user.ask("How much money do I have in my wallet?").await?);
     println!("generation {}", user.token_status().generation());
 
-    // Before a process ends: waits for a refresh in progress and for tokens that are not stored yet.
+    // Before a process ends: waits for a refresh in progress and for tokens that are not stored
+    // yet.
     user.close().await;
     client.close().await;
     Ok(())

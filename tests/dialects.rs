@@ -1,5 +1,5 @@
-//! Bytes that servers send in other forms: byte-order marks, halves of surrogate pairs, pings with data,
-//! and the newer dialect, wherever JSON is read.
+//! Bytes that servers send in other forms: byte-order marks, halves of surrogate pairs, pings with
+//! data, and the newer dialect, wherever JSON is read.
 
 #![cfg(test)]
 

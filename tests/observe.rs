@@ -84,6 +84,13 @@ impl Spans {
     }
 }
 
+/// Keeps the tests of this file apart: which spans are enabled is cached for the whole process, and
+/// another test's subscriber would change it in the middle of one.
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 fn record() -> (Spans, tracing::subscriber::DefaultGuard) {
     let spans = Spans::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone().with_filter(
@@ -125,6 +132,7 @@ async fn server() -> common::raw::RawServer {
 
 #[tokio::test]
 async fn each_asks_span_ends_with_the_ask() {
+    let _alone = alone().await;
     let server = server().await;
     let client = client_with(config(&server.url));
 
@@ -168,6 +176,7 @@ async fn each_asks_span_ends_with_the_ask() {
 
 #[tokio::test]
 async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
+    let _alone = alone().await;
     let server = server().await;
     let client = client_with(config(&server.url));
     let mine = || {
@@ -205,6 +214,7 @@ async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
 
 #[tokio::test]
 async fn the_hook_is_told_of_each_ask_once() {
+    let _alone = alone().await;
     let server = server().await;
     let told: Arc<Mutex<Vec<AskSummary>>> = Arc::default();
     let tell = Arc::clone(&told);
@@ -248,6 +258,7 @@ async fn the_hook_is_told_of_each_ask_once() {
 
 #[tokio::test]
 async fn clones_of_one_ask_are_sent_once() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     let client = common::client(&server);
@@ -272,6 +283,7 @@ async fn clones_of_one_ask_are_sent_once() {
 
 #[tokio::test]
 async fn an_ask_that_was_surely_not_done_may_be_sent_again() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     common::first(&server, SEND, 1, ResponseTemplate::new(403)).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
@@ -295,6 +307,7 @@ async fn an_ask_that_was_surely_not_done_may_be_sent_again() {
 
 #[tokio::test]
 async fn a_chosen_id_is_the_tasks_id() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     let client = common::client(&server);
@@ -315,6 +328,7 @@ async fn a_chosen_id_is_the_tasks_id() {
 
 #[tokio::test]
 async fn headers_go_along_with_an_ask_and_its_lookups() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(502)).await;
     on(&server, STREAM, ResponseTemplate::new(502)).await;
@@ -355,6 +369,7 @@ async fn headers_go_along_with_an_ask_and_its_lookups() {
 
 #[tokio::test]
 async fn an_invalid_header_is_refused_before_any_network() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     let client = common::client(&server);
     for (name, value) in
@@ -369,6 +384,7 @@ async fn an_invalid_header_is_refused_before_any_network() {
 
 #[tokio::test]
 async fn a_task_is_followed_by_its_id() {
+    let _alone = alone().await;
     let server = MockServer::start().await;
     let first = Mock::given(path(GET)).respond_with(task_reply("WORKING", "half"));
     first.up_to_n_times(2).mount(&server).await;
@@ -401,6 +417,7 @@ async fn a_task_is_followed_by_its_id() {
 /// A caller who left before anything was sent has not used the ask up.
 #[tokio::test]
 async fn an_ask_that_waited_for_a_token_in_vain_was_not_sent() {
+    let _alone = alone().await;
     let stalled = serve(|_| vec![Step::Stall]).await;
     let client =
         Client::with_credentials(config(&stalled.url).client_secret("client-secret")).unwrap();

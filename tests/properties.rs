@@ -98,7 +98,8 @@ fn reply() -> impl Strategy<Value = Value> {
         "new-state",
     ]);
     let id = prop_oneof![Just(json!("req-1")), Just(json!(7)), Just(Value::Null)];
-    (id, state, prop::option::of(text()), prop::collection::vec(artifact, 0..4), any::<bool>()).prop_map(
+    let artifacts = prop::collection::vec(artifact, 0..4);
+    (id, state, prop::option::of(text()), artifacts, any::<bool>()).prop_map(
         |(id, state, message, artifacts, wrapped)| {
             let task = json!({
                 "id": "tsk-1", "sessionId": "ses-1", "artifacts": artifacts, "metadata": {"agentId": "ai-1"},

@@ -83,7 +83,7 @@ fn comments_without_end_or_pause_yield_to_the_caller() {
 #[test]
 fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
     let event = "data: {\"a\":1}\n\n";
-    let befores = [
+    let prefixes = [
         "",
         "\u{feff}",
         ": a comment",
@@ -110,7 +110,7 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
         "\n\n",
         "data: \u{e9}\n\n",
     ];
-    for before in befores {
+    for before in prefixes {
         for event in events {
             let chunks =
                 [before, event, event].map(|chunk| Bytes::copy_from_slice(chunk.as_bytes()));

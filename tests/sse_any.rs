@@ -124,7 +124,7 @@ fn any_bytes_in_any_chunks_give_what_they_give_at_once() {
 }
 
 #[test]
-fn the_plain_way_and_the_librarys_agree() {
+fn the_fast_path_and_the_library_agree() {
     check(
         2000,
         (bytes(), cuts(), prop::sample::select(vec![5, 20, 100, 1 << 20])),
@@ -216,7 +216,10 @@ fn json() -> impl Strategy<Value = Value> {
         prop_oneof![
             1 => prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
             4 => prop::collection::vec((name.clone(), inner), 0..6)
-                .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Value>()),
+                .prop_map(|fields| {
+                    let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+                    fields.into_iter().map(named).collect::<Value>()
+                }),
         ]
     })
 }

@@ -214,7 +214,7 @@ async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
 }
 
 #[tokio::test]
-async fn streamed_words_put_together_are_the_replys_text() {
+async fn streamed_chunks_put_together_are_the_text_of_the_reply() {
     let streams: [fn(&str) -> String; 5] = [
         |id| words(id, 0, "Hel", false) + &words(id, 0, "lo ", true) + &words(id, 0, "you", true),
         |id| {

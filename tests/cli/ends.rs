@@ -61,7 +61,7 @@ fn three_for_a_task_that_failed() {
 }
 
 #[test]
-fn five_where_not_authorised() {
+fn five_where_not_authorized() {
     let server = Server::start(&["--credentials", "an-app:another-secret"]);
     let ran = server.run(&["ask", BALANCE]);
     assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");

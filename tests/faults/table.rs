@@ -51,7 +51,8 @@ impl Table {
         });
         println!(
             "whole: the reply came as if nothing had happened; found: by looking the task up; again: the request was one \
-             that may be made again;\nrefused: an error, surely not done; unknown: an error, it may have been done"
+             that may be made again;\n\
+             refused: an error, surely not done; unknown: an error, it may have been done"
         );
     }
 }

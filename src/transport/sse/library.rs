@@ -1,4 +1,5 @@
-//! Assembles events with several `data` lines after other fields by `eventsource-stream`, fed whole lines.
+//! Assembles events with several `data` lines after other fields by `eventsource-stream`, fed whole
+//! lines.
 
 use std::convert::Infallible;
 use std::fmt;

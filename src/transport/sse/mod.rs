@@ -8,10 +8,10 @@
 //! | several `data` lines after other fields | assembled by `eventsource-stream` |
 //! | no `data` line, empty data, `{}`, or the name of a ping | skipped |
 //!
-//! `eventsource-stream` is fed whole lines that were validated and counted before. So it is linear, and
-//! never sees invalid UTF-8 or a byte-order mark. It reads one character at a time, at a fifth of the speed
-//! of the other paths, so the common shapes do not go through it. A property test checks that all paths
-//! agree.
+//! `eventsource-stream` is fed whole lines that were validated and counted before. So it is linear,
+//! and never sees invalid UTF-8 or a byte-order mark. It reads one character at a time, at a fifth
+//! of the speed of the other paths, so the common shapes do not go through it. A property test
+//! checks that all paths agree.
 
 mod library;
 mod parser;
@@ -26,12 +26,12 @@ use futures::{Stream, TryStream, TryStreamExt};
 
 use parser::{LineBuffer, is_keep_alive, whole_event};
 
-/// Ready chunks are collected up to this many bytes and then searched together, which halves the cost of
-/// tiny chunks. A complete event never waits for more.
+/// Ready chunks are collected up to this many bytes and then searched together, which halves the
+/// cost of tiny chunks. A complete event never waits for more.
 const BATCH_BYTES: usize = 4 * 1024;
 
-/// A poll returns after this many batches, so that a source which sends comments without end cannot keep
-/// its caller from checking the time.
+/// A poll returns after this many batches, so that a source which sends comments without end cannot
+/// keep its caller from checking the time.
 const MAX_BATCHES_PER_POLL: usize = 1 << 14;
 
 /// The data of one event.
@@ -97,7 +97,8 @@ impl<S> SseParser<S>
 where
     S: TryStream<Ok = Bytes> + Unpin,
 {
-    /// Creates a parser. The lines of an event, without comments, may have `max_event_bytes` together.
+    /// Creates a parser. The lines of an event, without comments, may have `max_event_bytes`
+    /// together.
     pub(crate) fn new(source: S, max_event_bytes: usize) -> Self {
         Self {
             source: Some(source),
@@ -108,7 +109,8 @@ where
         }
     }
 
-    /// Creates a parser that assembles every event by `eventsource-stream`, to compare with in tests.
+    /// Creates a parser that assembles every event by `eventsource-stream`, to compare with in
+    /// tests.
     pub(crate) fn by_library(source: S, max_event_bytes: usize) -> Self {
         let reading = Reading { parser: LineBuffer::by_library(max_event_bytes), failure: None };
         Self { reading: Some(Box::new(reading)), ..Self::new(source, max_event_bytes) }

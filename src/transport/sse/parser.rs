@@ -48,7 +48,7 @@ enum OpenData {
     Many(Box<Assembly>),
 }
 
-type Event = Result<Bytes, EventError>;
+type ParsedEvent = Result<Bytes, EventError>;
 
 impl LineBuffer {
     pub(super) fn new(limit: usize) -> Self {
@@ -79,8 +79,8 @@ impl LineBuffer {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// Moves the unread bytes to the front if nobody holds the events in front of them any more, so that
-    /// the buffer does not take twice the memory that it needs.
+    /// Moves the unread bytes to the front if nobody holds the events in front of them any more, so
+    /// that the buffer does not take twice the memory that it needs.
     fn reclaim(&mut self) {
         let all = self.passed + self.buffer.capacity();
         // If somebody still holds them, the buffer is left as it is.
@@ -117,7 +117,7 @@ impl LineBuffer {
     }
 
     /// Returns the next event's data; `None` where more bytes are needed.
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub(super) fn next_event(&mut self) -> Option<ParsedEvent> {
         while self.settle() {
             let rest = self.buffer.get(self.searched..)?;
             let Some(found) = memchr2(b'\n', b'\r', rest) else {
@@ -260,7 +260,8 @@ impl LineBuffer {
         }
     }
 
-    /// Gives a line to the library, after the first one, which was kept in case it stayed the only one.
+    /// Gives a line to the library, after the first one, which was kept in case it stayed the only
+    /// one.
     fn add_line(&mut self, end: usize) {
         if !matches!(self.data, OpenData::Many(_)) {
             let mut assembly = Box::new(Assembly::new());
@@ -293,8 +294,8 @@ impl LineBuffer {
     }
 }
 
-/// Returns the data of a chunk that is exactly one event with one data line, without a copy. Returns any
-/// other chunk as the error.
+/// Returns the data of a chunk that is exactly one event with one data line, without a copy.
+/// Returns any other chunk as the error.
 pub(super) fn whole_event(mut chunk: Bytes, limit: usize) -> Result<Bytes, Bytes> {
     let end = chunk.len().saturating_sub(2);
     let is_plain = chunk.starts_with(b"data:") && chunk.ends_with(b"\n\n") && end <= limit;

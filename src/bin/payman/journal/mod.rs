@@ -264,7 +264,8 @@ mod tests {
         assert_eq!(time_of(time), "2026-01-31T00:00:00Z");
         assert_eq!(parse_time("2026-01-31T00:00:00Z"), Ok(time));
         let day = Duration::from_secs(24 * 60 * 60);
-        let ago = SystemTime::now().duration_since(parse_time("90d").unwrap()).unwrap();
+        let time = parse_time("90d").unwrap();
+        let ago = SystemTime::now().duration_since(time).unwrap();
         assert!(ago >= 90 * day && ago < 91 * day);
         for text in ["", "yesterday", "-1d", "2026-13-01"] {
             assert!(parse_time(text).is_err(), "{text}");
