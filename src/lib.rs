@@ -14,8 +14,8 @@
 //! ```
 //!
 //! * [`Client`] asks: [`ask`](Client::ask) returns the full [`Reply`],
-//!   [`ask_stream`](Client::ask_stream) a stream of [`Event`]s. It is cheap to clone, and one
-//! client   serves a whole backend.
+//!   [`ask_stream`](Client::ask_stream) a stream of [`Event`]s. It is cheap to clone,
+//!   and one client serves a whole backend.
 //! * [`Config`] sets it up, [`Ask`] adds metadata, limits and an
 //!   [idempotency key](Ask::idempotency_key) to what is asked.
 //! * [`Error`] says whether an ask may have been done. Read

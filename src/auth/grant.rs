@@ -5,7 +5,7 @@
 //! * **No connection**: nothing was sent. It is repeated with backoff.
 //! * **429, 503, `temporarily_unavailable`**: the server did not act. It is repeated after
 //!   `Retry-After` or with backoff, within limits; a refresh token is kept, an auth code is an
-//! error.
+//!   error.
 //! * **408, 500, 502, 504, `server_error`**: the same, but the server may have acted. A refresh
 //!   token counts as lost where [`Config::retry_lost_refresh`](crate::Config::retry_lost_refresh)
 //!   is false; with an auth code the user must connect again.
@@ -13,7 +13,7 @@
 //!   client credentials are sent again with backoff. The same refresh token is sent once more,
 //!   unless `retry_lost_refresh` is false, because the server may or may not have rotated it; the
 //!   access token is used meanwhile. If that reply is lost too, callers get an error and the
-//! refresh   token is kept. With an auth code the user must connect again.
+//!   refresh token is kept. With an auth code the user must connect again.
 //! * **`invalid_grant`**: the user must connect again. An app falls back to its credentials.
 //! * **`invalid_client` or another code, 3xx, another 4xx**: an error. The refresh token is kept,
 //!   because an answer that does not name the grant ends no sign-in. For an auth code and a 400

@@ -93,9 +93,10 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
 
 #[tokio::test]
 async fn where_nobody_listens_nothing_was_done() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Bound without listening: connections are refused, and nobody else gets the port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
     let client = client(&url);
     for error in [client.ask("hi").await.unwrap_err(), client.ask_stream("hi").await.err().unwrap()]
     {

@@ -202,8 +202,8 @@ pub(super) enum Flight {
 }
 
 impl ManagerInner {
-    /// Joins the refresh in progress, or registers a new one; an error while the server is to be left
-    /// alone.
+    /// Joins the refresh in progress, or registers a new one; an error while the server is to be
+    /// left alone.
     pub(super) fn join_or_start(self: &Arc<Self>) -> Result<Flight> {
         let now = Instant::now();
         let mut state = self.write();
