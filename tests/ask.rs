@@ -112,7 +112,9 @@ async fn a_reply_in_any_dialect_is_read() {
 
 #[tokio::test]
 async fn a_raw_reply_is_the_servers_own_bytes() {
-    let text = "{\"z\":1.10, \"result\": {\"status\":{\"state\":\"COMPLETED\"},\"n\":123456789012345678901234567890, \"id\":\"t\"},\n \"jsonrpc\":\"2.0\",\"a\":\"\\u00e9\"}";
+    let text = "{\"z\":1.10, \"result\": {\"status\":{\"state\":\"COMPLETED\"},\
+        \"n\":123456789012345678901234567890, \"id\":\"t\"},\n \
+        \"jsonrpc\":\"2.0\",\"a\":\"\\u00e9\"}";
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(200).set_body_raw(text, "application/json")).await;
     let raw = client(&server).ask_raw("hi").await.unwrap();

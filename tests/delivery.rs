@@ -167,8 +167,7 @@ async fn lookups_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_waited_for_then_looked_up_then_sent_to_again_if_it_does_not_know_the_task()
- {
+async fn after_a_busy_answer_a_task_that_the_server_does_not_know_is_sent_again() {
     let server = MockServer::start().await;
     first(&server, SEND, 1, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "second")).mount(&server).await;

@@ -23,7 +23,13 @@ fn answer(status: &str, body: &str) -> Vec<Step> {
 /// The JSON of a completed task with this text, which is written as it is.
 fn task(id: &str, text: &str) -> String {
     format!(
-        r#"{{"jsonrpc":"2.0","id":"r","result":{{"id":"{id}","status":{{"state":"COMPLETED"}},"artifacts":[{{"parts":[{{"type":"text","text":"{text}"}}],"index":0}}]}}}}"#
+        concat!(
+            r#"{{"jsonrpc":"2.0","id":"r","#,
+            r#""result":{{"id":"{id}","status":{{"state":"COMPLETED"}},"#,
+            r#""artifacts":[{{"parts":[{{"type":"text","text":"{text}"}}],"index":0}}]}}}}"#
+        ),
+        id = id,
+        text = text
     )
 }
 
@@ -102,7 +108,10 @@ async fn a_token_reply_with_a_byte_order_mark_is_read() {
 #[tokio::test]
 async fn an_error_body_is_read_whatever_stands_around_its_text() {
     let bodies = [
-        r#"{"status":400,"timestamp":"2025-06-27","errorCode":"insufficient_funds","message":"Too little"}"#,
+        concat!(
+            r#"{"status":400,"timestamp":"2025-06-27","#,
+            r#""errorCode":"insufficient_funds","message":"Too little"}"#
+        ),
         "\u{feff}{\"errorCode\":\"insufficient_funds\",\"message\":\"Too little\"}",
         r#"{"errorCode":"insufficient_funds","message":"Too little","detail":"\ud83d"}"#,
     ];
@@ -203,17 +212,27 @@ async fn an_error_says_that_json_has_nan_or_is_nested_too_deeply() {
 
 #[tokio::test]
 async fn the_newer_dialect_is_read_and_another_tasks_text_is_never_shown() {
-    let server = streaming_after(": begun", concat!(
-        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","append":false,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":"One"}]}}}"#,
-        "\n\n",
-        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","append":true,"lastChunk":true,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":" more"}]}}}"#,
-        "\n\n",
-        r#"data: {"result":{"kind":"artifact-update","taskId":"other","append":true,"artifact":{"artifactId":"a","parts":[{"kind":"text","text":"secret"}]}}}"#,
-        "\n\n",
-        r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","artifact":{"artifactId":"b","parts":[{"kind":"text","text":"Two"}]}}}"#,
-        "\n\n",
-        r#"data: {"result":{"kind":"status-update","taskId":"$ID","contextId":"ctx-1","status":{"state":"input-required"},"final":false}}"#,
-    ))
+    let server = streaming_after(
+        ": begun",
+        concat!(
+            r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","#,
+            r#""append":false,"#,
+            r#""artifact":{"artifactId":"a","parts":[{"kind":"text","text":"One"}]}}}"#,
+            "\n\n",
+            r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","#,
+            r#""append":true,"lastChunk":true,"#,
+            r#""artifact":{"artifactId":"a","parts":[{"kind":"text","text":" more"}]}}}"#,
+            "\n\n",
+            r#"data: {"result":{"kind":"artifact-update","taskId":"other","append":true,"#,
+            r#""artifact":{"artifactId":"a","parts":[{"kind":"text","text":"secret"}]}}}"#,
+            "\n\n",
+            r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","#,
+            r#""artifact":{"artifactId":"b","parts":[{"kind":"text","text":"Two"}]}}}"#,
+            "\n\n",
+            r#"data: {"result":{"kind":"status-update","taskId":"$ID","contextId":"ctx-1","#,
+            r#""status":{"state":"input-required"},"final":false}}"#,
+        ),
+    )
     .await;
     let client = client_with(config(&server.url));
     let reply = client.ask_stream("…").await.unwrap().into_reply().await.unwrap();

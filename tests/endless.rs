@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 const MIB: usize = 1024 * 1024;
-/// What the sockets' buffers and the one who writes ahead may hold, on top of a limit.
+/// The bytes that socket buffers and a server that writes ahead may hold, on top of a limit.
 const IN_FLIGHT: usize = 16 * MIB;
 const DEADLINE: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(20);
@@ -102,7 +102,7 @@ fn client(url: &str) -> Client {
         .unwrap()
 }
 
-/// What is read of a stream until it ends.
+/// Reads a stream until it fails, and returns the error.
 async fn read(client: &Client) -> Error {
     match client.ask_stream("hi").await {
         Ok(mut stream) => loop {
@@ -115,10 +115,10 @@ async fn read(client: &Client) -> Error {
     }
 }
 
-/// How it has to end: with this kind, and whether by a limit of size (else by one of time).
+/// The expected end: the kind of error, and whether a limit of size causes it (else one of time).
 struct Ends(ErrorKind, bool);
 
-fn judge(what: &str, error: &Error, ends: &Ends, took: Duration, sent: usize) {
+fn check_end(what: &str, error: &Error, ends: &Ends, took: Duration, sent: usize) {
     println!("{what}: {:?} after {took:.1?} and {:.1} MiB", error.kind(), sent as f64 / MIB as f64);
     assert_eq!(error.kind(), ends.0, "{what}: {error:?}");
     assert!(took < DEADLINE + SLACK, "{what} took {took:?}");
@@ -195,7 +195,7 @@ async fn whole_replies() {
         let started = Instant::now();
         let error = client(&server.url).ask("hi").await.unwrap_err();
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        judge(
+        check_end(
             &format!("a reply, {what}"),
             &error,
             &ends,
@@ -206,7 +206,7 @@ async fn whole_replies() {
     let server = endless(common::GET, json, " ".to_owned()).await;
     let started = Instant::now();
     let error = client(&server.url).get_task("tsk-1").await.unwrap_err();
-    judge(
+    check_end(
         "a lookup",
         &error,
         &Ends(TooLarge, true),
@@ -260,7 +260,7 @@ async fn streams() {
         let started = Instant::now();
         let error = read(&client(&server.url)).await;
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        judge(
+        check_end(
             &format!("a stream, {what}"),
             &error,
             &ends,
@@ -298,6 +298,6 @@ async fn tokens() {
             matches!(error.kind(), TooLarge | ErrorKind::Http | Interrupted),
             "{what}: {error:?}"
         );
-        judge(&format!("a token, {what}"), &error, &ends, started.elapsed(), sent);
+        check_end(&format!("a token, {what}"), &error, &ends, started.elapsed(), sent);
     }
 }

@@ -24,7 +24,7 @@ use faults::group::{Column, Group, Ran, Target, Way};
 use faults::table::Table;
 use futures::StreamExt;
 
-/// How many cases are under way at once.
+/// The number of cases in progress at once.
 const AT_ONCE: usize = 64;
 
 fn full() -> bool {

@@ -297,7 +297,7 @@ async fn a_resubscribed_stream_that_pings_causes_at_most_one_lookup_a_second() {
 #[tokio::test]
 async fn a_task_that_stands_still_is_followed_for_the_idle_limit() {
     let stands = |asked: &Asked| result(&task(asked.task_id(), "WORKING", "half"));
-    // What else a server attaches changes all the time; it is no progress.
+    // Other attachments of a server change all the time; they are no progress.
     let counter = AtomicUsize::new(0);
     let server = scripted(stands, move |_, _, id| {
         let mut task = task(id, "WORKING", "half");

@@ -1,5 +1,5 @@
-//! What proves that an ask was not sent, and what an answer proves: connections that never come
-//! about, time limits, statuses, media types and error bodies.
+//! Tests which failures prove that an ask was not sent, and what an answer proves: connections
+//! that are never established, time limits, statuses, media types and error bodies.
 
 #![cfg(test)]
 

@@ -27,7 +27,7 @@ fn status(id: &str, state: &str, last: bool) -> String {
     wrapped(json!({"id": id, "status": {"state": state}, "final": last}))
 }
 
-fn words(id: &str, index: i64, text: &str, append: bool) -> String {
+fn text_event(id: &str, index: i64, text: &str, append: bool) -> String {
     wrapped(
         json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}], "index": index,
             "append": append}}),
@@ -71,8 +71,8 @@ async fn events_are_typed_and_put_together_are_the_reply() {
     let server = plain(|id| {
         [
             status(id, "WORKING", false),
-            words(id, 0, "Hel", false),
-            words(id, 0, "lo", true),
+            text_event(id, 0, "Hel", false),
+            text_event(id, 0, "lo", true),
             wrapped(json!({"novelty": 1})),
             status(id, "COMPLETED", true),
         ]
@@ -90,7 +90,8 @@ async fn events_are_typed_and_put_together_are_the_reply() {
         matches!(events.next().await, Some(Ok(Event::Artifact(update))) if update.artifact.append)
     );
     assert!(matches!(events.next().await,
-            Some(Ok(Event::Unknown(value))) if value["result"]["novelty"] == 1 || value["novelty"] == 1));
+            Some(Ok(Event::Unknown(value)))
+                if value["result"]["novelty"] == 1 || value["novelty"] == 1));
     assert!(matches!(events.next().await, Some(Ok(Event::Status(update))) if update.is_final));
     assert!(events.next().await.is_none());
     assert!(events.next().await.is_none());
@@ -121,7 +122,7 @@ async fn every_spelling_of_an_end_is_an_end() {
         },
     ];
     for (number, end) in ends.into_iter().enumerate() {
-        let server = plain(move |id| words(id, 0, "hi", false) + &end(id)).await;
+        let server = plain(move |id| text_event(id, 0, "hi", false) + &end(id)).await;
         let (events, error) = all(stream(&server).await).await;
         assert!(error.is_none(), "case {number}: {error:?}");
         assert_eq!(events.len(), 2, "case {number}");
@@ -130,7 +131,8 @@ async fn every_spelling_of_an_end_is_an_end() {
 
 #[tokio::test]
 async fn what_comes_after_the_final_event_is_not_delivered() {
-    let server = plain(|id| status(id, "COMPLETED", true) + &words(id, 0, "late", false)).await;
+    let server =
+        plain(|id| status(id, "COMPLETED", true) + &text_event(id, 0, "late", false)).await;
     let (events, error) = all(stream(&server).await).await;
     assert_eq!((events.len(), error.is_none()), (1, true));
 }
@@ -140,7 +142,7 @@ async fn a_stream_without_an_end_was_cut_however_cleanly_it_closed() {
     let cuts: [fn(&str) -> String; 6] = [
         |_| String::new(),
         |id| status(id, "WORKING", false),
-        |id| words(id, 0, "hi", false),
+        |id| text_event(id, 0, "hi", false),
         |id| status(id, "COMPLETED", true).trim_end().to_owned(),
         |id| status(id, "COMPLETED", true).chars().take(40).collect(),
         |id| status(id, "BRAND_NEW", false),
@@ -154,8 +156,8 @@ async fn a_stream_without_an_end_was_cut_however_cleanly_it_closed() {
             "case {number}: {error:?}"
         );
         assert!(stream(&server).await.into_reply().await.is_err(), "case {number}");
-        let words: Vec<_> = stream(&server).await.text().collect().await;
-        assert!(words.last().unwrap().is_err(), "case {number}");
+        let pieces: Vec<_> = stream(&server).await.text().collect().await;
+        assert!(pieces.last().unwrap().is_err(), "case {number}");
     }
 }
 
@@ -170,9 +172,10 @@ async fn garbled_events_are_typed_errors() {
     ];
     for bytes in odd {
         let text = bytes.clone();
-        let server =
-            plain(move |id| words(id, 0, "hi", false) + &text + &status(id, "COMPLETED", true))
-                .await;
+        let server = plain(move |id| {
+            text_event(id, 0, "hi", false) + &text + &status(id, "COMPLETED", true)
+        })
+        .await;
         let (events, error) = all(stream(&server).await).await;
         assert_eq!(events.len(), 1, "{bytes}");
         assert_eq!(error.unwrap().kind(), ErrorKind::Protocol, "{bytes}");
@@ -182,9 +185,9 @@ async fn garbled_events_are_typed_errors() {
 #[tokio::test]
 async fn another_tasks_events_are_not_this_streams() {
     let server = plain(|id| {
-        words("tsk-other", 0, "not mine", false)
+        text_event("tsk-other", 0, "not mine", false)
             + &status("tsk-other", "COMPLETED", true)
-            + &words(id, 0, "mine", false)
+            + &text_event(id, 0, "mine", false)
             + &status(id, "COMPLETED", true)
     })
     .await;
@@ -195,12 +198,12 @@ async fn another_tasks_events_are_not_this_streams() {
 async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
     let server = plain(|id| {
         [
-            words(id, 0, "draft", false),
-            words(id, 7, "B1", true),
-            words(id, 0, "A1", false),
+            text_event(id, 0, "draft", false),
+            text_event(id, 7, "B1", true),
+            text_event(id, 0, "A1", false),
             wrapped(json!({"id": id, "artifact": {"parts": [{"text": "A2"}, {"data": {"n": 1}},
                 {"text": "A3"}], "append": true, "last_chunk": true}})),
-            words(id, 7, "B2", true),
+            text_event(id, 7, "B2", true),
             status(id, "COMPLETED", true),
         ]
         .concat()
@@ -216,29 +219,33 @@ async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
 #[tokio::test]
 async fn streamed_chunks_put_together_are_the_text_of_the_reply() {
     let streams: [fn(&str) -> String; 5] = [
-        |id| words(id, 0, "Hel", false) + &words(id, 0, "lo ", true) + &words(id, 0, "you", true),
         |id| {
-            words(id, 0, "a", false)
-                + &words(id, 1, "X", false)
-                + &words(id, 0, "b", true)
-                + &words(id, 1, "Y", true)
+            text_event(id, 0, "Hel", false)
+                + &text_event(id, 0, "lo ", true)
+                + &text_event(id, 0, "you", true)
+        },
+        |id| {
+            text_event(id, 0, "a", false)
+                + &text_event(id, 1, "X", false)
+                + &text_event(id, 0, "b", true)
+                + &text_event(id, 1, "Y", true)
         },
         |id| {
             wrapped(json!({"id": id, "artifact": {"parts": [{"text": "one"}, {"text": "two"}],
                     "lastChunk": true}}))
-                + &words(id, 1, "three", false)
+                + &text_event(id, 1, "three", false)
         },
         |id| {
             wrapped(json!({"id": id, "artifact": {"parts": [{"data": [1]}]}}))
-                + &words(id, 1, "w", false)
-                + &words(id, 1, "x", true)
+                + &text_event(id, 1, "w", false)
+                + &text_event(id, 1, "x", true)
         },
-        |id| words(id, 0, "same", false) + &words(id, 0, "same and more", false),
+        |id| text_event(id, 0, "same", false) + &text_event(id, 0, "same and more", false),
     ];
     for (number, bytes) in streams.into_iter().enumerate() {
         let server = plain(move |id| bytes(id) + &status(id, "COMPLETED", true)).await;
         let pieces: Vec<String> =
-            stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+            stream(&server).await.text().map(|text| text.unwrap()).collect().await;
         let reply = stream(&server).await.into_reply().await.unwrap();
         assert_eq!(pieces.concat(), reply.text(), "case {number}");
         assert!(pieces.len() > 1, "case {number}: {pieces:?}");
@@ -246,9 +253,11 @@ async fn streamed_chunks_put_together_are_the_text_of_the_reply() {
 }
 
 #[tokio::test]
-async fn words_that_were_given_and_then_rewritten_are_an_error() {
+async fn text_that_was_given_and_then_rewritten_is_an_error() {
     let server = plain(|id| {
-        words(id, 0, "yes", false) + &words(id, 0, "no", false) + &status(id, "COMPLETED", true)
+        text_event(id, 0, "yes", false)
+            + &text_event(id, 0, "no", false)
+            + &status(id, "COMPLETED", true)
     })
     .await;
     let pieces: Vec<_> = stream(&server).await.text().collect().await;
@@ -257,7 +266,7 @@ async fn words_that_were_given_and_then_rewritten_are_an_error() {
 }
 
 #[tokio::test]
-async fn without_artifacts_the_words_are_the_status_message() {
+async fn without_artifacts_the_text_is_the_status_message() {
     let server = plain(|id| {
         status(id, "WORKING", false)
             + &wrapped(json!({"id": id, "status": {"state": "input-required",
@@ -266,20 +275,23 @@ async fn without_artifacts_the_words_are_the_status_message() {
     })
     .await;
     let pieces: Vec<String> =
-        stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+        stream(&server).await.text().map(|text| text.unwrap()).collect().await;
     assert_eq!(pieces, ["which one?"]);
-    let mut words = stream(&server).await.text();
-    while let Some(word) = words.next().await {
-        word.unwrap();
+    let mut text = stream(&server).await.text();
+    while let Some(piece) = text.next().await {
+        piece.unwrap();
     }
-    assert_eq!(words.reply_so_far().state(), &TaskState::InputRequired, "how it ended is known");
-    assert!(words.next().await.is_none());
+    assert_eq!(text.reply_so_far().state(), &TaskState::InputRequired, "how it ended is known");
+    assert!(text.next().await.is_none());
 }
 
 #[tokio::test]
 async fn raw_events_are_the_servers_own_bytes() {
     let server = plain(|id| {
-        format!("event: x\nid: 1\ndata: {{\"result\": {{\"id\":\"{id}\", \"n\": 1.10,\"status\":{{\"state\":\"working\"}}}} }}\n\n") + &status(id, "COMPLETED", true)
+        format!(
+            "event: x\nid: 1\ndata: {{\"result\": {{\"id\":\"{id}\", \"n\": 1.10,\
+             \"status\":{{\"state\":\"working\"}}}} }}\n\n"
+        ) + &status(id, "COMPLETED", true)
     })
     .await;
     let events: Vec<_> = client(&server).ask_stream_raw("hi").await.unwrap().collect().await;
@@ -292,12 +304,28 @@ async fn raw_events_are_the_servers_own_bytes() {
 #[tokio::test]
 async fn an_error_at_set_up_is_the_err_of_the_future() {
     let answers: [(&'static [u8], Option<u16>, Option<i64>); 4] = [
-        (b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno", Some(400),
-            None),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\nconnection: close\r\n\r\n{\"error\":{\"code\":-32602,\"message\":\"bad\"}}", None, Some(-32602)),
-        (b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n{\"error\":{\"code\":-32603,\"message\":\"bad\"}}", Some(500), Some(-32603)),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>", None,
-            None),
+        (
+            b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno",
+            Some(400),
+            None,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\
+            connection: close\r\n\r\n{\"error\":{\"code\":-32602,\"message\":\"bad\"}}",
+            None,
+            Some(-32602),
+        ),
+        (
+            b"HTTP/1.1 500 Oops\r\nconnection: close\r\n\r\n\
+            {\"error\":{\"code\":-32603,\"message\":\"bad\"}}",
+            Some(500),
+            Some(-32603),
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n<html>",
+            None,
+            None,
+        ),
     ];
     for (bytes, http, rpc) in answers {
         let server = serve(move |asked| match asked.path.as_str() {
@@ -349,7 +377,7 @@ async fn cut_then_found(
             STREAM => {
                 let mut steps = vec![
                     events_head_of(100_000),
-                    Step::Say(words(&id, 0, "Hel", false).into_bytes()),
+                    Step::Say(text_event(&id, 0, "Hel", false).into_bytes()),
                 ];
                 steps.extend(ending());
                 steps
@@ -365,7 +393,7 @@ async fn cut_then_found(
             _ if resubscribe => {
                 vec![
                     events_head(),
-                    Step::Say(words(&id, 0, "never to be appended", true).into_bytes()),
+                    Step::Say(text_event(&id, 0, "never to be appended", true).into_bytes()),
                 ]
             }
             _ => not_found(),
@@ -389,10 +417,10 @@ async fn after_a_cut_come_only_whole_snapshots_up_to_the_last() {
 }
 
 #[tokio::test]
-async fn after_a_cut_the_words_go_on_only_where_they_fit() {
+async fn after_a_cut_the_text_goes_on_only_where_it_fits() {
     let server = cut_then_found("Hello", false, Vec::new).await;
     let pieces: Vec<String> =
-        stream(&server).await.text().map(|words| words.unwrap()).collect().await;
+        stream(&server).await.text().map(|text| text.unwrap()).collect().await;
     assert_eq!(pieces, ["Hel", "lo"]);
     let server = cut_then_found("Goodbye", false, Vec::new).await;
     let pieces: Vec<_> = stream(&server).await.text().collect().await;
@@ -467,9 +495,9 @@ async fn a_whole_reply_instead_of_events_is_a_stream_of_one() {
 }
 
 #[tokio::test]
-async fn what_a_stream_gathers_is_bounded() {
+async fn what_a_stream_accumulates_is_bounded() {
     let server = plain(|id| {
-        words(id, 0, &"x".repeat(1000), true).repeat(100) + &status(id, "COMPLETED", true)
+        text_event(id, 0, &"x".repeat(1000), true).repeat(100) + &status(id, "COMPLETED", true)
     })
     .await;
     let client = client(&server);
@@ -481,7 +509,7 @@ async fn what_a_stream_gathers_is_bounded() {
 
     // An artifact that is replaced time and again costs what it holds, not what it held.
     let server = plain(|id| {
-        words(id, 0, &"x".repeat(1000), false).repeat(100) + &status(id, "COMPLETED", true)
+        text_event(id, 0, &"x".repeat(1000), false).repeat(100) + &status(id, "COMPLETED", true)
     })
     .await;
     let stream = client_with(config(&server.url))

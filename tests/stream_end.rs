@@ -1,5 +1,5 @@
-//! How a stream ends, and what it says: states without a final event, snapshots without artifacts,
-//! slow readers, odd media types.
+//! Tests the end of a stream and the reply it leaves: states without a final event, snapshots
+//! without artifacts, slow readers, odd media types.
 
 #![cfg(test)]
 
@@ -132,7 +132,7 @@ async fn a_task_without_artifacts_takes_no_text_back() {
         let client = client_with(config(&server.url));
         let events: Vec<Event> =
             client.ask_stream("hi").await.unwrap().map(|event| event.unwrap()).collect().await;
-        // Whoever redraws at a whole task loses nothing either.
+        // A reader that redraws at a whole task loses nothing either.
         assert!(matches!(&events[2], Event::Task(task) if task.text() == text), "{last}");
         let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
         assert_eq!(reply.text(), text, "{last}");
@@ -214,7 +214,7 @@ async fn a_final_event_of_a_task_that_is_still_running_is_no_good_end() {
     let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
     assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
 
-    // Where it cannot be followed, it is an error.
+    // If the task cannot be followed, it is an error.
     let server = streaming(move |id| vec![Step::Say(working(id))], |_| None).await;
     let client = client_with(config(&server.url));
     let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();

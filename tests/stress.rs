@@ -98,7 +98,7 @@ impl Director for Arc<Chance> {
     }
 }
 
-/// What came of one ask.
+/// The outcome of one ask.
 enum Came {
     Done(String),
     Failed {
@@ -117,9 +117,9 @@ async fn ask(client: Client, ask: Ask, number: i64) -> Result<(String, Option<Ta
             Ok((reply.text(), Some(reply.state().clone())))
         }
         _ => {
-            let words: Vec<Result<String, Error>> =
+            let pieces: Vec<Result<String, Error>> =
                 client.ask_stream(ask).await?.text().collect().await;
-            words.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
+            pieces.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
         }
     }
 }

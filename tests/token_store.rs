@@ -45,7 +45,7 @@ async fn processes_share_a_file(lost: Lost) {
         futures::future::join_all(processes.into_iter().map(report_of)),
     )
     .await;
-    server.judge(&reports.expect("a holder does not come to its end"));
+    server.check_reports(&reports.expect("a holder does not come to its end"));
 }
 
 /// In memory where that can be had: 100 writes a second, each flushed to the disk, are more than

@@ -42,5 +42,5 @@ async fn clients_share_a_server(lost: Lost) {
     for holder in holders {
         reports.push(holder.await.unwrap());
     }
-    server.judge(&reports);
+    server.check_reports(&reports);
 }

@@ -67,5 +67,5 @@ async fn clients_share_a_database(lost: Lost, url: &str) {
     for holder in holders {
         reports.push(holder.await.unwrap());
     }
-    server.judge(&reports);
+    server.check_reports(&reports);
 }

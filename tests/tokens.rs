@@ -87,7 +87,9 @@ async fn a_second_refusal_is_an_error() {
 #[tokio::test]
 async fn a_token_request_is_as_the_platform_expects_it() {
     let server = MockServer::start().await;
-    let granted = serde_json::json!({"accessToken": "a", "tokenType": "Bearer", "expiresIn": 600, "scope": "read_balance"});
+    let granted = serde_json::json!({
+        "accessToken": "a", "tokenType": "Bearer", "expiresIn": 600, "scope": "read_balance"
+    });
     common::on(&server, common::TOKEN, common::json_answer(granted)).await;
     let config = Config::new("client-id").client_secret("client-secret").base_url(server.uri());
     let client = Client::with_credentials(config).unwrap();

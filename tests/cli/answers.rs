@@ -1,4 +1,4 @@
-//! What the program prints to stdout and to stderr.
+//! Checks the output of the program on stdout and stderr.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -64,11 +64,11 @@ fn each_output_can_be_read_by_a_program() {
     assert_eq!(responses.last().unwrap()["result"]["final"], true);
 
     let events = lines(&server.run(&["ask", BALANCE, "--output", "events"]).out);
-    let words: String = events
+    let text: String = events
         .iter()
         .filter_map(|event| event.pointer("/artifact/parts/0/text")?.as_str())
         .collect();
-    assert_eq!(words, ANSWER.trim_end());
+    assert_eq!(text, ANSWER.trim_end());
     assert!(
         events.iter().filter(|event| event.get("artifact").is_some()).count() > 1,
         "it came in pieces"

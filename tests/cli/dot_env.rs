@@ -1,4 +1,4 @@
-//! What is taken from a file `.env` in the current folder.
+//! Checks which settings the program takes from a file `.env` in the current folder.
 
 use std::net::TcpListener;
 

@@ -83,9 +83,9 @@ fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
     assert_eq!((ran.status, ran.out.as_str()), (Some(6), ""), "{ran:?}");
     let id = server.state()["tasks"][1]["id"].as_str().unwrap().to_owned();
     assert!(ran.err.contains("MAY HAVE BEEN DONE"), "{ran:?}");
-    let look =
+    let command =
         ran.err.lines().find_map(|line| line.trim().strip_prefix("payman ")).expect(&ran.err);
-    assert_eq!(look, format!("task get {id}"));
+    assert_eq!(command, format!("task get {id}"));
 
     // It was paid once. While the platform fails, the lookup is an ordinary error.
     let state = server.state();
@@ -93,7 +93,7 @@ fn six_where_it_may_have_been_done_and_the_printed_command_looks() {
         (state["payments"].as_array().unwrap().len(), state["sends"][&id].as_u64()),
         (1, Some(1))
     );
-    let args: Vec<_> = look.split(' ').chain(["--timeout", "1s"]).collect();
+    let args: Vec<_> = command.split(' ').chain(["--timeout", "1s"]).collect();
     assert_eq!(server.run(&args).status, Some(1));
 }
 
@@ -147,8 +147,8 @@ fn a_signal_during_an_ask_prints_how_to_look_it_up() {
             let command = format!("payman task get {id} --base-url {}", server.base_url);
             assert!(ran.err.contains(&command), "{name} {ran:?}");
 
-            let looked = server.run(&["task", "get", &id]);
-            assert_eq!(looked.status, Some(6), "it still runs: {looked:?}");
+            let lookup = server.run(&["task", "get", &id]);
+            assert_eq!(lookup.status, Some(6), "it still runs: {lookup:?}");
         }
     }
 }
@@ -319,9 +319,9 @@ fn a_task_is_looked_at_and_canceled() {
     assert_eq!(server.state()["tasks"][0]["status"]["state"], "CANCELED");
     assert_eq!(end_of(asking).status, Some(3), "the one who asked hears of it");
 
-    let looked = server.run(&["task", "get", &id, "--output", "json"]);
-    assert_eq!(looked.status, Some(3), "{looked:?}");
-    let reply: serde_json::Value = serde_json::from_str(&looked.out).unwrap();
+    let lookup = server.run(&["task", "get", &id, "--output", "json"]);
+    assert_eq!(lookup.status, Some(3), "{lookup:?}");
+    let reply: serde_json::Value = serde_json::from_str(&lookup.out).unwrap();
     assert_eq!(
         (reply["taskId"].as_str(), reply["status"].as_str()),
         (Some(id.as_str()), Some("CANCELED"))

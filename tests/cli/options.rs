@@ -116,9 +116,9 @@ fn the_emulators_settings_are_kept() {
     server.run(&["ask", "Create payee Tyllen"]);
     let ran = server.run(&["ask", "Pay Tyllen $50"]);
     assert!(ran.status == Some(0) && ran.out.contains("approval"), "{ran:?}");
-    let looked = server.run(&["task", "get", "tsk-any"]);
-    assert_eq!(looked.status, Some(1), "{looked:?}");
-    assert!(looked.err.contains("transactions"), "{looked:?}");
+    let ran = server.run(&["task", "get", "tsk-any"]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.err.contains("transactions"), "{ran:?}");
 
     let server = Server::start(&["--scopes", "read_balance"]);
     assert_eq!(server.run(&["ask", "Create payee Tyllen"]).status, Some(3));

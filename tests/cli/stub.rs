@@ -55,7 +55,7 @@ impl Stub {
     pub fn answer_events(&self, events: Vec<Value>) {
         self.answer("/api/a2a/tasks/sendSubscribe", move |request| {
             let body: Value = request.body_json().unwrap();
-            let frames: String = events
+            let body: String = events
                 .iter()
                 .map(|event| {
                     let mut event = event.clone();
@@ -64,7 +64,7 @@ impl Stub {
                     format!("data: {message}\n\n")
                 })
                 .collect();
-            ResponseTemplate::new(200).set_body_raw(frames, "text/event-stream")
+            ResponseTemplate::new(200).set_body_raw(body, "text/event-stream")
         });
     }
 

@@ -187,10 +187,10 @@ pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, St
 }
 
 /// Polls for up to 30 seconds.
-pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = condition() {
             return Some(found);
         }
         if Instant::now() > end {

@@ -1,4 +1,4 @@
-//! What the program shows at a terminal, in a real pseudo-terminal.
+//! Checks the output of the program at a terminal, in a real pseudo-terminal.
 
 use std::process::{Command, Stdio};
 

@@ -45,7 +45,7 @@ fn json_escapes_control_characters_and_keeps_its_meaning() {
     let reply: Value =
         serde_json::from_str(&stub.run(&["ask", BALANCE, "--output", "json"]).out).unwrap();
     assert_eq!(reply["artifacts"][0]["content"], HOSTILE);
-    // What is piped to a program is the text as it came.
+    // Output that is piped to a program is the text as it was received.
     assert_eq!(stub.run(&["ask", BALANCE]).out, format!("{HOSTILE}\n"));
 }
 

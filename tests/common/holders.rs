@@ -55,17 +55,17 @@ impl Size {
     }
 }
 
-/// What a holder needs to know.
+/// The settings of a holder.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub base_url: String,
     pub refresh_tokens: Vec<String>,
     pub seconds: u64,
-    /// How long to go on once nothing is lost any more: longer than a token lives.
+    /// The time to go on once nothing is lost any more, in seconds: longer than a token lives.
     pub calm_seconds: u64,
 }
 
-/// How a sign-in ended, for one holder.
+/// The end of a sign-in, for one holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     Saved,
@@ -74,7 +74,7 @@ pub enum Ended {
     Wrong(String),
 }
 
-/// What one holder saw: how each sign-in ended, and what should never have happened on the way.
+/// The observations of one holder: the end of each sign-in, and anything that should never happen.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     pub ended: Vec<Ended>,
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// Judges what the holders saw.
-    pub fn judge(&self, reports: &[Report]) {
+    pub fn check_reports(&self, reports: &[Report]) {
         let state = self.payman.state();
         let (sign_ins, holders) = (self.size.sign_ins, self.size.holders);
         assert_eq!(reports.len(), holders);

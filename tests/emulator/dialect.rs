@@ -23,14 +23,14 @@ async fn line_ends() {
     for (line_end, end) in [(LineEnd::Lf, "\n"), (LineEnd::CrLf, "\r\n"), (LineEnd::Cr, "\r")] {
         let body = body(|dialect| dialect.line_end = line_end).await;
         assert!(body.ends_with(&format!("{end}{end}")));
-        let frames: Vec<_> = body.split_terminator(&format!("{end}{end}")).collect();
-        assert!(frames.len() > 3);
-        for frame in frames {
+        let events: Vec<_> = body.split_terminator(&format!("{end}{end}")).collect();
+        assert!(events.len() > 3);
+        for event in events {
             assert!(
-                frame.starts_with("data: {")
-                    && frame.ends_with('}')
-                    && !frame.contains(['\r', '\n']),
-                "{frame:?}"
+                event.starts_with("data: {")
+                    && event.ends_with('}')
+                    && !event.contains(['\r', '\n']),
+                "{event:?}"
             );
         }
     }

@@ -140,7 +140,7 @@ pub async fn read(response: Response) -> (StatusCode, Value) {
 /// Returns the JSON-RPC results in a body with LF line ends and one data line per event.
 pub fn events(body: &str) -> Vec<Value> {
     body.split("\n\n")
-        .filter_map(|frame| frame.strip_prefix("data: "))
+        .filter_map(|event| event.strip_prefix("data: "))
         .map(|data| serde_json::from_str::<Value>(data).unwrap()["result"].clone())
         .collect()
 }

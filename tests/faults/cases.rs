@@ -12,13 +12,14 @@ use crate::common::replies::{self, Body};
 pub struct Maker<'a> {
     pub target: Target,
     pub can_look_up: bool,
-    /// How many bytes apart replies are broken; with 1, the request is broken at every 16th.
+    /// The distance in bytes between the places where replies are broken; with 1, the request is
+    /// broken at every 16th.
     pub stride: usize,
     pub every_status: bool,
     pub reference: &'a Reference,
 }
 
-/// What happened to the request, as the server sees it.
+/// The fate of the request, as the server sees it.
 #[derive(Clone, Copy, PartialEq)]
 enum Was {
     /// It was acted on, and the answer was lost.
@@ -455,7 +456,7 @@ impl Maker<'_> {
             .then(|| self.after("error cut", name, script, expect))
     }
 
-    /// What an answer of this kind comes to.
+    /// Returns the expected outcome of an answer of this kind.
     fn answered(&self, status: u16, body: Body, was: Was) -> Expect {
         let code = if let Body::Rpc(code) = body { Some(code) } else { None };
         match self.target {

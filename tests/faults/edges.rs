@@ -136,7 +136,7 @@ async fn where_nothing_would_come_of_it_a_busy_server_is_not_waited_for() {
     assert!(started.elapsed() < Duration::from_secs(20), "an error at once");
 }
 
-/// What was sent again because the caller opted in is not forgotten when the next try is refused.
+/// A second send that the caller opted into still counts when the next attempt is refused.
 #[tokio::test]
 async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
     for second in [400, 401, 429] {
@@ -161,7 +161,7 @@ async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
 
 /// A lookup proves nothing of the ask whose task it is about.
 #[tokio::test]
-async fn no_look_and_no_cancel_calls_an_ask_safe() {
+async fn no_lookup_and_no_cancel_calls_an_ask_safe() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())

@@ -33,7 +33,7 @@ pub enum Target {
     Lookup,
 }
 
-/// How a stream is read.
+/// The way a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     Events,
@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    /// What carries the payment out.
+    /// Returns the path of the request that carries out the payment.
     fn sends(self) -> &'static str {
         if matches!(self, Self::Stream(_)) { STREAM } else { SEND }
     }
@@ -123,7 +123,7 @@ pub struct Ran {
     took: Duration,
 }
 
-/// What a clean exchange looks like on the wire.
+/// A clean exchange as it is on the wire.
 pub struct Reference {
     pub request_bytes: usize,
     pub reply: Vec<u8>,
@@ -429,8 +429,8 @@ async fn read(stream: AskStream, way: Way) -> Result<(String, Option<TaskState>)
             stream.into_reply().await.map(|reply| (reply.text(), Some(reply.state().clone())))
         }
         Way::Text => {
-            let words: Vec<Result<String, Error>> = stream.text().collect().await;
-            words.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
+            let pieces: Vec<Result<String, Error>> = stream.text().collect().await;
+            pieces.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
         }
         Way::Events => read_events(stream).await,
     }
@@ -457,7 +457,7 @@ async fn read_events(mut stream: AskStream) -> Result<(String, Option<TaskState>
             other => panic!("an event that nobody sent: {other:?}"),
         }
     }
-    assert_eq!(stream.reply_so_far().text(), text, "the events and what was gathered differ");
+    assert_eq!(stream.reply_so_far().text(), text, "the events and the accumulated text differ");
     assert!(stream.next().await.is_none(), "a stream that is over is over");
     Ok((text, state))
 }

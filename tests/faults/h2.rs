@@ -25,7 +25,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// What the server does with a request.
+/// The server's reaction to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     Answer,
@@ -49,13 +49,13 @@ enum Does {
 
 struct Server {
     url: String,
-    /// What each request said.
+    /// The body of each request.
     asked: Arc<Mutex<Vec<Value>>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// How often this was sent.
+    /// Counts the requests that sent this text.
     fn sends_of(&self, text: &str) -> usize {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|body| body["params"]["message"]["parts"][0]["text"] == text).count()

@@ -115,7 +115,7 @@ fn faults(random: &mut fastrand::Rng) -> Vec<Fault> {
     faults
 }
 
-/// How often each order was paid.
+/// Counts the payments of each order.
 fn paid(payman: &Emulator, orders: u32) -> BTreeMap<u32, usize> {
     let mut paid = BTreeMap::new();
     for payment in payman.state().payments {
@@ -194,7 +194,7 @@ async fn chaos(
             continue;
         }
         let place: u32 = entry.key().strip_prefix("order-").unwrap().parse().unwrap();
-        // A caller with the key looks it up, and never sends; so that it may take a worker's turn.
+        // A caller with the key looks the task up and never sends, so it may take a worker's turn.
         let limit = Instant::now() + Duration::from_secs(60);
         loop {
             match client.ask(order(place).deadline(Duration::from_secs(20))).await {
@@ -263,9 +263,9 @@ async fn chaos_on_postgres() {
     let control = std::env::var("PAYMAN_TEST_POSTGRES_CTL").ok();
     let restart = |mode: &str| {
         let Some(control) = &control else { return };
-        let mut words = control.split(' ');
-        let done = Command::new(words.next().unwrap())
-            .args(words)
+        let mut arguments = control.split(' ');
+        let done = Command::new(arguments.next().unwrap())
+            .args(arguments)
             .args(["-m", mode, "restart"])
             .current_dir("/")
             .stdout(Stdio::null())

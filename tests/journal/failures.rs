@@ -12,7 +12,7 @@ use payman_sdk::{
 
 use crate::support::*;
 
-/// What goes wrong with a write.
+/// The failure of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
     /// It fails, and nothing is stored.

@@ -138,7 +138,7 @@ async fn a_question_is_stored_and_its_answer_found() {
         let paid = client.ask(answer()).await.unwrap();
         assert_eq!(paid.state(), &TaskState::Completed);
         assert_eq!(client.ask(answer()).await.unwrap(), paid);
-        // Whoever asks with the first key again does not see the old question.
+        // A caller that uses the first key again does not see the old question.
         assert_eq!(client.ask(ask()).await.unwrap().state(), &TaskState::Completed);
         assert_eq!(entry(&kept.journal, "a").await.state(), JournalState::Settled);
         assert_eq!(payman.state().payments.len(), 1);

@@ -79,7 +79,7 @@ pub fn pay(key: &str) -> Ask {
     Ask::new(PAY).idempotency_key(key)
 }
 
-/// How many payments there are; no task was ever sent twice.
+/// Counts the payments, and asserts that no task was ever sent twice.
 pub fn payments(payman: &Emulator) -> usize {
     let state = payman.state();
     assert!(state.sends.values().all(|sends| *sends == 1), "{:?}", state.sends);

@@ -65,10 +65,10 @@ async fn an_ask_has_its_answer_as_text_and_as_structured_content() {
         let begin = lines.iter().position(|line| line.starts_with("--- begin ")).unwrap();
         let mark = lines[begin].trim_start_matches("--- begin ");
         assert_eq!(lines.last().unwrap(), &format!("--- end {mark}"));
-        // It can be looked up.
-        let looked = host.call("get_task", json!({"task_id": content["taskId"]})).await;
-        assert!(!is_error(&looked), "{looked}");
-        assert_eq!(looked["structuredContent"]["text"], content["text"]);
+        // It can be lookup up.
+        let lookup = host.call("get_task", json!({"task_id": content["taskId"]})).await;
+        assert!(!is_error(&lookup), "{lookup}");
+        assert_eq!(lookup["structuredContent"]["text"], content["text"]);
     }
 }
 
@@ -159,8 +159,8 @@ async fn a_running_task_is_canceled_by_its_tool() {
     let ask = host.begin("ask_payman", json!({"text": PAY})).await;
     until("the ask", || payman.state().tasks.len() > before).await;
     let task = payman.state().tasks.last().unwrap().id.clone();
-    let looked = host.call("get_task", json!({"task_id": task})).await;
-    assert_eq!(looked["structuredContent"]["outcomeUnknown"], true, "{looked}");
+    let lookup = host.call("get_task", json!({"task_id": task})).await;
+    assert_eq!(lookup["structuredContent"]["outcomeUnknown"], true, "{lookup}");
     let canceled = host.call("cancel_task", json!({"task_id": task})).await;
     assert_eq!(canceled["structuredContent"]["state"], "canceled", "{canceled}");
     let response = host.response(&ask).await;

@@ -39,7 +39,7 @@ pub async fn emulator(builder: EmulatorBuilder) -> Emulator {
     emulator
 }
 
-/// How a host talks.
+/// The version of the protocol that a host uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// With a handshake; questions to the user are requests.
@@ -160,13 +160,13 @@ pub struct Host {
     dialect: Dialect,
     capabilities: Value,
     next_id: i64,
-    /// What the user answers to the next questions; then they accept.
+    /// The answers of the user to the next questions; later questions are accepted.
     pub answers: VecDeque<Value>,
     results: HashMap<String, Value>,
-    /// What the user was asked.
+    /// The questions that the user was asked.
     pub questions: Vec<String>,
     pub progress: Vec<Value>,
-    /// How many questions the server withdrew.
+    /// The number of questions that the server withdrew.
     pub withdrawn: usize,
 }
 
