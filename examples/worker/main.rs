@@ -67,6 +67,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .await?;
     // Asks in progress end first; what does not is looked up after the next start.
     working.await??;
+    client.close().await; // no token is lost
     Ok(())
 }
 
