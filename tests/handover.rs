@@ -171,7 +171,9 @@ async fn asks_without_time_for_a_retry_cost_no_retry_budget() {
 #[tokio::test]
 async fn what_a_status_proves() {
     for at in [SEND, STREAM] {
-        for (status, not_done) in [(501, true), (406, false), (409, true), (408, false)] {
+        let statuses =
+            [(501, true), (406, false), (409, true), (408, false), (460, false), (499, false)];
+        for (status, not_done) in statuses {
             let server = MockServer::start().await;
             on(&server, at, ResponseTemplate::new(status)).await;
             let client = common::client(&server);

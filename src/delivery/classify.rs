@@ -81,10 +81,10 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
 /// Statuses by which a server says that it did not act on the request.
 ///
 /// Not among them are 406, which servers of this kind answer when they fail *after* acting and may
-/// not write their error as JSON, and 408, which gateways answer for a request that is still under
-/// way.
+/// not write their error as JSON, and 408, 460 and 499, which gateways answer for a request that is
+/// still under way or was canceled: the server behind them may have acted.
 fn is_refused_status(status: u16) -> bool {
-    matches!(status, 400..=405 | 407 | 409..=499 | 501)
+    matches!(status, 400..=405 | 407 | 409..=459 | 461..=498 | 501)
 }
 
 /// Codes by which a server says that it did not act on the request.
