@@ -662,6 +662,12 @@ impl Error {
         Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
     }
 
+    /// The task is in another state than completed.
+    pub(crate) fn task_not_completed(state: &TaskState, outcome: Outcome) -> Self {
+        let message = format!("the task did not complete: its state is {state}");
+        Self::new(ErrorKind::TaskNotCompleted, outcome, message)
+    }
+
     /// The task has ended, but its streamed answer was cut and cannot be had again.
     pub(crate) fn answer_not_whole(state: &TaskState) -> Self {
         let message =

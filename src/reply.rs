@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
 use crate::ask::Ask;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, Outcome, Result};
 use crate::ids::{MintedRequest, RequestId, SessionId, TaskId};
 use crate::wire::part::Part;
 use crate::wire::state::TaskState;
@@ -250,7 +250,7 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TaskNotCompleted`] with the task's id, and the reply's text as [`Error::body`].
+    /// [`ErrorKind::TaskNotCompleted`](crate::ErrorKind::TaskNotCompleted) with the task's id, and the reply's text as [`Error::body`].
     /// Its
     /// [outcome is unknown](Error::is_outcome_unknown) where the task has not ended.
     pub fn into_completed(self) -> Result<Self> {
@@ -260,8 +260,7 @@ impl Reply {
         }
         let settled = state.is_terminal() || state.is_waiting_for_user();
         let outcome = if settled { Outcome::Settled } else { Outcome::Unknown };
-        let message = format!("the task did not complete: its state is {state}");
-        Err(Error::new(ErrorKind::TaskNotCompleted, outcome, message)
+        Err(Error::task_not_completed(state, outcome)
             .with_task_id(self.task_id())
             .with_body(Bytes::from(self.text())))
     }
