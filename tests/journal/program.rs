@@ -123,7 +123,7 @@ async fn the_journal_is_shown_released_and_forgotten() {
     assert_eq!(released.status, Some(0), "{released:?}");
     assert_eq!(program.run(&ask).await.status, Some(0));
     let shown = run(&["show", "order-1"]).await;
-    for says in ["settled", PAY, "Paid $50.00 to Tyllen", "not in the wallet", "attempts:  2"] {
+    for says in ["settled", PAY, "Paid $50.00 to Tyllen", "not in the wallet", "attempts:   2"] {
         assert!(shown.out.contains(says), "{says}: {shown:?}");
     }
     assert_eq!(run(&["show", "order-2"]).await.status, Some(1));
@@ -132,6 +132,22 @@ async fn the_journal_is_shown_released_and_forgotten() {
     assert_eq!(run(&["forget", "--before", "0s"]).await.status, Some(0));
     assert_eq!(run(&["show", "order-1"]).await.status, Some(1));
     assert_eq!(payments(&program.payman), 1);
+}
+
+#[tokio::test]
+async fn the_release_of_a_completed_ask_warns_that_it_is_done_again() {
+    let program = Program::new().await;
+    let url = format!("sqlite://{}", program.path("j.db").display());
+    let ask = ["ask", "--journal", &url, "--idempotency-key", "order-1", PAY];
+    assert_eq!(program.run(&ask).await.status, Some(0));
+    let shown = program.run(&["journal", "--journal", &url, "show", "order-1"]).await;
+    assert!(shown.out.contains("task state: completed"), "{shown:?}");
+    let release = ["journal", "--journal", &url, "release", "order-1", "--reason", "no payment"];
+    let released = program.run(&release).await;
+    assert_eq!(released.status, Some(0), "{released:?}");
+    for says in ["HAD COMPLETED", "Paid $50.00 to Tyllen"] {
+        assert!(released.err.contains(says), "{says}: {released:?}");
+    }
 }
 
 #[tokio::test]

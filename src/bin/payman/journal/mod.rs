@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use payman_sdk::{
-    Error, Journal, JournalEntry, JournalFilter, JournalState, MemoryJournal, Reply, Timestamp,
+    Error, Journal, JournalEntry, JournalFilter, JournalState, MemoryJournal, Reply, TaskState,
+    Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::command_failure::{CommandFailure, CommandResult};
 use crate::exit_status::ExitStatus;
 use crate::options::{GlobalOptions, parse_duration};
-use crate::output::{note, print_json, print_line};
+use crate::output::{note, note_lines, print_json, print_line};
 pub(crate) use store::{JournalOption, open};
 
 /// Show and maintain the journal of idempotency keys
@@ -60,9 +61,9 @@ enum JournalAction {
     },
     /// Decide that a key may be asked again; the reason is recorded
     ///
-    /// For an ask whose outcome stays unknown. LOOK AT THE WALLET'S TRANSACTIONS FIRST: if it was
-    /// done after all, asking again does it twice. Release no key that another process is still
-    /// asking.
+    /// For an ask whose outcome stays unknown, or that was surely not done. LOOK AT THE WALLET'S
+    /// TRANSACTIONS FIRST: if it was done after all, asking again does it twice; that holds for a
+    /// settled key too. Release no key that another process is still asking.
     Release {
         /// The idempotency key
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -141,6 +142,10 @@ pub(crate) async fn run(args: JournalArgs) -> CommandResult {
                 before.state(),
                 before.task_id()
             ));
+            if before.task_state() == Some(TaskState::Completed) {
+                note("ITS TASK HAD COMPLETED: to ask again does it again. What was answered:");
+                note_lines(&before.reply().map(|reply| reply.text()).unwrap_or_default());
+            }
         }
         JournalAction::Forget { before } => {
             let forgotten = journal.forget_before(before).await.map_err(failure)?;
@@ -173,7 +178,7 @@ fn one_line(entry: &JournalEntry) -> String {
 
 fn described(entry: &JournalEntry) -> String {
     let mut text = format!(
-        "key:       {}\nstate:     {}\nasked:     {}\ntask:      {}\nattempts:  {}\n",
+        "key:        {}\nstate:      {}\nasked:      {}\ntask:       {}\nattempts:   {}\n",
         entry.key(),
         entry.state(),
         entry.text(),
@@ -181,7 +186,7 @@ fn described(entry: &JournalEntry) -> String {
         entry.attempts()
     );
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<11}{value}");
+        let _ = writeln!(text, "{name:<12}{value}");
     };
     line("created:", &time_of(entry.created_at()));
     if let Some(at) = entry.started_at() {
