@@ -183,9 +183,15 @@ fn help_shows_only_what_has_an_effect() {
     for (command, useless) in [
         ("emulator", &["--client-secret", "--refresh-token", "--timeout", "--as-app"][..]),
         ("completions", &["--client-secret", "--base-url", "--token-file"]),
+        ("journal", &["--client-secret", "--base-url", "--timeout"]),
+        ("journal list", &["--client-secret", "--base-url", "--timeout"]),
+        ("journal show", &["--client-secret", "--emulator", "--token-file"]),
+        ("journal release", &["--client-secret", "--environment", "--as-app"]),
+        ("journal forget", &["--client-secret", "--access-token", "--expires-in"]),
     ] {
         for flag in ["--help", "-h"] {
-            let help = place.run(&[command, flag]).out;
+            let args: Vec<_> = command.split(' ').chain([flag]).collect();
+            let help = place.run(&args).out;
             for option in useless {
                 assert!(!help.contains(option), "{command} {flag}: {help}");
             }
@@ -203,7 +209,12 @@ fn help_warns_of_double_quotes_and_tells_where_test_money_comes_from() {
         let help = place.run(&["ask", flag]).out;
         assert!(help.contains("SINGLE quotes") && help.contains("$250"), "{help}");
     }
-    assert!(place.run(&["--help"]).out.contains("pm-test-"));
+    for flag in ["-h", "--help"] {
+        let help = place.run(&[flag]).out;
+        assert!(help.contains("pm-test-") && help.contains("double quotes"), "{help}");
+        let help = place.run(&["batch", flag]).out;
+        assert!(help.contains("SINGLE quotes") && help.contains("$250"), "{help}");
+    }
 }
 
 #[test]

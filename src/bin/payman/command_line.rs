@@ -20,36 +20,45 @@ struct CommandLine {
 }
 
 const AFTER_HELP: &str = "\
-Without an account:  payman ask --emulator \"How much money do I have in my wallet?\"
-Each option can also be given by the environment variable shown with it, or in a .env file here.";
+Without an account:
+  payman ask --emulator 'How much money do I have in my wallet?'
+Each option can also be given by the environment variable shown with it, or in a
+.env file here.
+
+Put what you ask in SINGLE quotes: in double quotes a shell turns $250 into 50.
+Credentials of the form pm-test-… use test money, also on the live servers.";
 
 const AFTER_LONG_HELP: &str = "\
 Start without an account:
-  payman ask --emulator \"How much money do I have in my wallet?\"
+  payman ask --emulator 'How much money do I have in my wallet?'
   payman chat --emulator
 
-With one (https://app.paymanai.com): set PAYMAN_CLIENT_ID and PAYMAN_CLIENT_SECRET in the
-environment, or in a file named .env in the current folder, then
+With one (https://app.paymanai.com): set PAYMAN_CLIENT_ID and
+PAYMAN_CLIENT_SECRET in the environment, or in a file named .env in the current
+folder, then
   payman whoami
   payman ask 'List all payees'
 
-Whether money is real depends on the credentials: those of the form pm-test-… use test money, also
-on the live servers.
+Whether money is real depends on the credentials: those of the form pm-test-…
+use test money, also on the live servers.
 
-From a .env file only names that begin with PAYMAN_ are used. A server that it names is used only
-with credentials from the same file.
+From a .env file only names that begin with PAYMAN_ are used. A server that it
+names is used only with credentials from the same file.
 
 Exit status:
   0  the task completed (a payment may still await approval: the text says so)
   1  any other error
-  2  usage: an option, a variable or a text that cannot be used, or credentials that are missing
+  2  usage: an option, a variable or a text that cannot be used, or credentials
+     that are missing
   3  the task failed, was canceled or rejected
   4  the agent asks back: answer in the same task
-  5  not authorized: the credentials or the token are not accepted, or the user has to connect again
-  6  the outcome is unknown: IT MAY HAVE BEEN DONE. Look before you ask again; the command that
-     looks is printed
+  5  not authorized: the credentials or the token are not accepted, or the user
+     has to connect again
+  6  the outcome is unknown: IT MAY HAVE BEEN DONE. Look before you ask again;
+     the command that looks is printed
 
-Quote what you say in single quotes: in double quotes a shell reads $50 as something else.";
+Quote what you say in single quotes: in double quotes a shell reads $50 as
+something else.";
 
 /// Returns the command and its options. Help, the version and usage errors end the program here.
 pub(crate) fn parse() -> Result<(Command, GlobalOptions), CommandFailure> {
@@ -78,14 +87,19 @@ pub(crate) fn build() -> clap::Command {
     // Hands the global options down to the commands.
     command.build();
     for name in ["emulator", "completions", "journal"] {
-        command = command.mut_subcommand(name, |command| {
-            command.mut_args(|arg| {
-                let is_useless = ACCOUNT_OPTIONS.contains(&arg.get_id().as_str());
-                if is_useless { arg.hide(true) } else { arg }
-            })
-        });
+        command = command.mut_subcommand(name, without_account_options);
     }
     command
+}
+
+/// Hides the options that have no effect in a command, and in the commands below it.
+fn without_account_options(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let is_useless = ACCOUNT_OPTIONS.contains(&arg.get_id().as_str());
+            if is_useless { arg.hide(true) } else { arg }
+        })
+        .mut_subcommands(without_account_options)
 }
 
 /// Adds what clap does not tell.

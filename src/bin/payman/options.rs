@@ -76,7 +76,8 @@ pub(crate) struct GlobalOptions {
         value_parser = BoolishValueParser::new())]
     pub(crate) as_app: bool,
 
-    /// The time limit of the whole command: 45, 30s, 2m [default: 6m; none for a stream]
+    /// The time limit of the whole command: 45, 30s, 2m [default: none; 6m for each ask
+    /// that is not streamed]
     #[arg(long, global = true, env = "PAYMAN_TIMEOUT", value_name = "TIME",
         value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,

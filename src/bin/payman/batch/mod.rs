@@ -45,11 +45,15 @@ const PROBLEMS_SHOWN: usize = 20;
 #[command(after_help = "\
 Examples:
   payman batch payouts.csv --dry-run
-  payman batch payouts.csv --template 'Pay {payee} {amount} {currency}' --results results.csv
+  payman batch payouts.csv --template 'Pay {payee} {amount} {currency}'
+  payman batch payouts.csv --results results.csv
   payman batch payouts.csv --concurrency 8 --per-minute 60 --output jsonl
 
-COMPLETED means that the agent finished talking, not that a payment went through: read the
-answers.")]
+Put a template in SINGLE quotes: in double quotes a shell turns $250 into 50.
+Look at the output of --dry-run first.
+
+COMPLETED means that the agent finished talking, not that a payment went
+through: read the answers.")]
 pub(crate) struct BatchArgs {
     /// The CSV file; `-` reads standard input
     file: PathBuf,
