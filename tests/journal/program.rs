@@ -234,6 +234,21 @@ async fn results_do_not_overwrite_the_asks() {
 }
 
 #[cfg(unix)]
+/// The key may have paid with the other text, so the row is not simply "not done".
+#[tokio::test]
+async fn a_row_whose_key_belongs_to_another_text_is_a_conflict() {
+    let program = Program::new().await;
+    program.write("a.csv", "idempotency_key,text\na,Pay Tyllen $1\n");
+    assert_eq!(program.run(&["batch", "a.csv"]).await.status, Some(0));
+    program.write("b.csv", "idempotency_key,text\na,Pay Tyllen $2\n");
+    let ran = program.run(&["batch", "b.csv", "--output", "jsonl"]).await;
+    assert_eq!(ran.status, Some(3), "{ran:?}");
+    let row: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(row["outcome"], "conflict", "{ran:?}");
+    assert!(ran.err.contains("payman journal show a"), "{ran:?}");
+    assert_eq!(payments(&program.payman), 1);
+}
+
 #[tokio::test]
 async fn a_batch_that_is_interrupted_says_how_to_go_on() {
     let program = Program::new().await;

@@ -259,6 +259,11 @@ fn list_open_rows(results: &[RowResult], account: &Account) {
             (RowOutcome::NeedsInput, Some(task)) => {
                 note(format_args!("{at}: the agent asks back (task {task})."));
             }
+            (RowOutcome::Conflict, _) => {
+                let why = result.error.as_deref().unwrap_or("the key belongs to another text");
+                note(format_args!("{at}: {why}. To see what it was asked:"));
+                note(format_args!("  payman journal show {key}"));
+            }
             (RowOutcome::NotDone | RowOutcome::Unknown, _) => {
                 let why = result.error.as_deref().unwrap_or("not done");
                 note(format_args!("{at}: {why}."));

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use payman_sdk::{Error, Reply, TaskId};
+use payman_sdk::{Error, ErrorKind, Reply, TaskId};
 use serde_json::json;
 
 use super::rows::BatchRow;
@@ -22,6 +22,8 @@ pub(super) enum RowOutcome {
     Failed,
     /// Surely not done: running the batch again asks it.
     NotDone,
+    /// Not sent: the key belongs to another text, with which it may have been paid.
+    Conflict,
     NeedsInput,
     Unknown,
 }
@@ -32,6 +34,7 @@ impl RowOutcome {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::NotDone => "not_done",
+            Self::Conflict => "conflict",
             Self::NeedsInput => "needs_input",
             Self::Unknown => "unknown",
         }
@@ -40,7 +43,7 @@ impl RowOutcome {
     pub(super) fn exit_status(self) -> ExitStatus {
         match self {
             Self::Completed => ExitStatus::Completed,
-            Self::Failed | Self::NotDone => ExitStatus::NotCompleted,
+            Self::Failed | Self::NotDone | Self::Conflict => ExitStatus::NotCompleted,
             Self::NeedsInput => ExitStatus::InputRequired,
             Self::Unknown => ExitStatus::OutcomeUnknown,
         }
@@ -77,9 +80,10 @@ impl RowResult {
                 }
             }
             Err(error) => {
-                let outcome = match error.is_outcome_unknown() {
-                    true => RowOutcome::Unknown,
-                    false => RowOutcome::NotDone,
+                let outcome = match error.kind() {
+                    _ if error.is_outcome_unknown() => RowOutcome::Unknown,
+                    ErrorKind::IdempotencyConflict => RowOutcome::Conflict,
+                    _ => RowOutcome::NotDone,
                 };
                 let mut says = error.to_string();
                 let mut cause = std::error::Error::source(error);
