@@ -515,6 +515,9 @@ struct Window {
     last: Last,
 }
 
+/// A lookup that would come so shortly before the last one is left out.
+const LEAST_DISTANCE: Duration = Duration::from_millis(100);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Ahead,
@@ -544,13 +547,14 @@ impl Window {
 
     /// Returns when the next lookup begins; `None` after the last one.
     ///
-    /// A wait that the server asked for does not count against the window.
+    /// A wait that the server asked for does not count against the window. One that is over
+    /// already, such as a date in the past, does not bring the next lookup forward.
     fn next_try(&mut self, retry_after: Option<Duration>) -> Option<Instant> {
         if self.last == Last::Taken {
             return None;
         }
         let now = Instant::now();
-        let wait = retry_after.unwrap_or_else(|| self.backoff.next_wait());
+        let wait = self.backoff.next_wait().max(retry_after.unwrap_or_default());
         if let Some(asked) = retry_after
             && asked <= self.extension
             && now + asked < self.deadline
@@ -559,11 +563,12 @@ impl Window {
             self.ends += asked;
         }
         let last = last_start(self.ends, self.deadline);
-        let at = now + wait.min(last.saturating_duration_since(now));
-        if at >= last {
-            self.last = Last::Taken;
+        let left = last.saturating_duration_since(now);
+        if wait + LEAST_DISTANCE < left {
+            return Some(now + wait);
         }
-        Some(at)
+        self.last = Last::Taken;
+        Some(now + left)
     }
 }
 

@@ -213,7 +213,7 @@ impl Repeats {
 
     /// Waits for the next try, or returns the error where there is none.
     async fn wait(&mut self, platform: &Platform, error: Error) -> Result<()> {
-        let wait = error.retry_after().unwrap_or_else(|| self.backoff.next_wait());
+        let wait = self.backoff.next_wait().max(error.retry_after().unwrap_or_default());
         let left = self.last_start.saturating_duration_since(Instant::now());
         // A server that asks for more time than there is would be asked in vain.
         let is_in_vain = left.is_zero() || (error.retry_after().is_some() && wait > left);
