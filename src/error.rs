@@ -657,6 +657,19 @@ impl Error {
         Self::unknown(ErrorKind::Timeout, message).with_task_id(id)
     }
 
+    /// The server ended the stream without a state, and lookups show none.
+    pub(crate) fn state_never_came(id: &TaskId) -> Self {
+        let message = "the stream ended without a state of the task";
+        Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
+    }
+
+    /// A stream was cut, and lookups show a state that does not say whether the task has ended.
+    pub(crate) fn state_not_recognized(id: &TaskId, state: &TaskState) -> Self {
+        let message =
+            format!("the stream was cut, and the task's state is not recognized: {state}");
+        Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
+    }
+
     pub(crate) fn task_not_followed(id: &TaskId) -> Self {
         let message = "the task is still running, and is not followed";
         Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)

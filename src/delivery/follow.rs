@@ -20,7 +20,7 @@ use tracing::debug;
 
 use super::Platform;
 use super::lookup::{LOOKUP_TIMEOUT, LookupResult, last_start, lookup_backoff};
-use super::response::{ArtifactsField, SnapshotSource, TaskSnapshot};
+use super::response::{SnapshotSource, TaskSnapshot};
 use crate::ask::{AskContext, TaskOrigin};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::time::{instant_after, instant_of};
@@ -33,7 +33,7 @@ use crate::wire::timestamp::Timestamp;
 const HINT_FLOOR: Duration = Duration::from_secs(1);
 /// Between a hint and the lookup: events come in bursts.
 const HINT_DELAY: Duration = Duration::from_millis(250);
-/// How long a state that may be the last is looked into, where the stream does not end.
+/// How long a stream's last state is looked into, where it is not known to be the task's last.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A task is given at least this time without progress: an idle limit for bytes may be shorter than
@@ -124,6 +124,8 @@ pub(crate) enum FollowStart {
     Snapshot(TaskSnapshot),
     /// The stream ended with this task still running. It was shown already.
     StillRunning(Task),
+    /// The stream ended with this task, whose state is not recognized or never came.
+    Unrecognized(Task),
 }
 
 impl Follower {
@@ -239,6 +241,7 @@ impl Follower {
         try_stream! {
             self.hint = Hint::Unopened;
             let mut cause = None;
+            let is_cut = matches!(start, FollowStart::Lost(_) | FollowStart::StillRunning(_));
             let mut current = match start {
                 FollowStart::Lost(error) => {
                     debug!(task_id = %self.ask.task_id, kind = ?error.kind(), "the stream was cut");
@@ -252,11 +255,23 @@ impl Follower {
                     found
                 }
                 FollowStart::StillRunning(task) => TaskSnapshot::of(task),
+                FollowStart::Unrecognized(task) => match self.find_state().await {
+                    Some(found) => {
+                        yield found.clone();
+                        found
+                    }
+                    // The server ended the stream itself: its own word for the state is shown.
+                    None if *task.state() != TaskState::Unknown => TaskSnapshot::of(task),
+                    None => Err(Error::state_never_came(&self.ask.task_id))?,
+                },
             };
             self.note(&current);
-            while current.task.state().is_running() {
+            // Nothing says of a state that is not recognized that it ends an answer that was cut.
+            while current.task.state().is_running()
+                || (is_cut && is_unrecognized(current.task.state()))
+            {
                 if !self.may_follow() {
-                    Err(Error::task_not_followed(&self.ask.task_id))?;
+                    Err(self.not_ended(&current.task))?;
                 }
                 match self.next_change(&current, cause.as_ref()).await? {
                     Change::To(next) => current = next,
@@ -271,43 +286,49 @@ impl Follower {
     /// Yields the task where it was found to have ended. Where it cannot be found out, the stream
     /// is taken as it is.
     pub(crate) fn into_confirmation(mut self) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
-        let ends = instant_after(CONFIRM_TIMEOUT).min(self.deadline);
         try_stream! {
-            self.deadline = ends;
-            let mut window = Window::new(&self);
-            if !self.platform.policy.reconcile || Instant::now() >= ends {
-                return;
+            if let Some(found) = self.find(|state| may_be_last(state)).await {
+                yield found;
             }
-            loop {
-                match self.observe(&window).await {
-                    Observation::Seen(found) if !found.task.state().is_running() => {
-                        yield found;
-                        break;
-                    }
-                    Observation::Unsupported(error) if is_for_good(&error) => break,
-                    _ => {}
-                }
-                match window.next_try(None) {
-                    Some(at) => sleep_until(at).await,
-                    None => break,
-                }
+        }
+    }
+
+    /// Looks up a task until its state is one that is recognized.
+    async fn find_state(&mut self) -> Option<TaskSnapshot> {
+        self.find(|state| may_be_last(state) || state.is_running()).await
+    }
+
+    /// Looks up a task until its state is one that is wanted. Returns `None` where no lookup shows
+    /// one within a few seconds.
+    async fn find(&mut self, is_wanted: fn(&TaskState) -> bool) -> Option<TaskSnapshot> {
+        let ends = instant_after(CONFIRM_TIMEOUT).min(self.deadline);
+        if !self.platform.policy.reconcile || Instant::now() >= ends {
+            return None;
+        }
+        let mut window = Window::new(self).ending_at(ends);
+        loop {
+            match self.observe(&window).await {
+                Observation::Seen(found) if is_wanted(found.task.state()) => return Some(found),
+                Observation::Unsupported(error) if is_for_good(&error) => return None,
+                _ => {}
             }
+            sleep_until(window.next_try(None)?).await;
         }
     }
 
     /// Waits until a lookup shows the task otherwise than before.
     ///
     /// `cause` is an error that the stream brought: such a task is given less time without
-    /// progress.
+    /// progress. So is one whose state is not recognized: it may have ended.
     async fn next_change(
         &mut self,
         before: &TaskSnapshot,
         cause: Option<&Error>,
     ) -> Result<Change> {
         let idle = self.ask.limits.idle_timeout.max(SHORTEST_PATIENCE);
-        let patience = match cause {
-            Some(_) => self.platform.policy.recovery_timeout.min(idle),
-            None => idle,
+        let patience = match cause.is_some() || is_unrecognized(before.task.state()) {
+            true => self.platform.policy.recovery_timeout.min(idle),
+            false => idle,
         };
         let mut failing: Option<(Window, Error)> = None;
         loop {
@@ -352,6 +373,7 @@ impl Follower {
             if is_last {
                 let id = &self.ask.task_id;
                 let error = match stands_still_at <= self.deadline {
+                    true if is_unrecognized(before.task.state()) => self.not_ended(&before.task),
                     true => Error::task_stands_still(id),
                     false => Error::task_still_running(id),
                 };
@@ -360,6 +382,14 @@ impl Follower {
                     None => error,
                 });
             }
+        }
+    }
+
+    /// Returns the error for a task that is not followed further, and is not known to have ended.
+    fn not_ended(&self, task: &Task) -> Error {
+        match task.state() {
+            TaskState::Other(_) => Error::state_not_recognized(&self.ask.task_id, task.state()),
+            _ => Error::task_not_followed(&self.ask.task_id),
         }
     }
 
@@ -537,6 +567,12 @@ impl Window {
         }
     }
 
+    /// Ends the time at `deadline`, if that comes first.
+    fn ending_at(mut self, deadline: Instant) -> Self {
+        self.deadline = self.deadline.min(deadline);
+        self
+    }
+
     /// Returns until when one lookup waits: at most half of the time that is left, so that a server
     /// which stalls once can be asked again.
     fn one_lookup(&self, follower: &Follower) -> Instant {
@@ -570,6 +606,15 @@ impl Window {
         self.last = Last::Taken;
         Some(now + left)
     }
+}
+
+/// Returns true for a state with which a stream may end.
+fn may_be_last(state: &TaskState) -> bool {
+    state.is_terminal() || state.is_waiting_for_user()
+}
+
+fn is_unrecognized(state: &TaskState) -> bool {
+    matches!(state, TaskState::Other(_))
 }
 
 /// Returns true where the task moved on. What else a server attaches may change by itself.
@@ -606,10 +651,10 @@ fn is_for_good(error: &Error) -> bool {
     error.is_unsupported() && (error.rpc_code().is_some() || error.status() != Some(404))
 }
 
-/// A task that ended without its artifacts, though it had some while it ran: its answer is not
-/// whole.
+/// A task that ended without artifacts, left out or none, though it had some while it ran: its
+/// answer is not whole.
 pub(crate) fn check_whole(before: &Task, now: &TaskSnapshot) -> Result<()> {
-    let lost_some = now.artifacts == ArtifactsField::LeftOut && !before.artifacts.is_empty();
+    let lost_some = now.task.artifacts.is_empty() && !before.artifacts.is_empty();
     if lost_some && !now.task.state().is_running() {
         return Err(Error::answer_not_whole(now.task.state()).with_task_id(&now.task.id));
     }

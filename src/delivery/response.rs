@@ -42,7 +42,6 @@ pub(crate) enum ExpectedResponse {
 #[derive(Clone, Debug)]
 pub(crate) struct TaskSnapshot {
     pub(crate) task: Task,
-    pub(crate) artifacts: ArtifactsField,
     pub(crate) source: SnapshotSource,
     /// The bytes of the response.
     pub(crate) response: Bytes,
@@ -51,12 +50,7 @@ pub(crate) struct TaskSnapshot {
 impl TaskSnapshot {
     /// Wraps a task that was put together from events.
     pub(crate) fn of(task: Task) -> Self {
-        Self {
-            task,
-            artifacts: ArtifactsField::Included,
-            source: SnapshotSource::Request,
-            response: Bytes::new(),
-        }
+        Self { task, source: SnapshotSource::Request, response: Bytes::new() }
     }
 }
 
@@ -69,8 +63,8 @@ pub(crate) enum SnapshotSource {
     Lookup,
 }
 
-/// Whether a task came with its artifacts. A server may leave them out, which does not mean that
-/// the task has none.
+/// Whether a task in a stream came with its artifacts. A server may leave them out, which does not
+/// mean that the task has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArtifactsField {
     Included,
@@ -172,10 +166,6 @@ pub(super) async fn read(
     let body = read_body(response, limits.max_reply_bytes, until).await?;
     match decode_message(&body) {
         Ok(MessageContent::Result(payload)) => {
-            let artifacts = match payload.includes_artifacts() {
-                true => ArtifactsField::Included,
-                false => ArtifactsField::LeftOut,
-            };
             let Some(task) = payload.into_task(&ask.task_id) else {
                 return Err(
                     Error::protocol("the platform's answer is no task: it has no status").into()
@@ -186,7 +176,7 @@ pub(super) async fn read(
                 ExpectedResponse::Lookup => SnapshotSource::Lookup,
                 ExpectedResponse::Reply | ExpectedResponse::Events => SnapshotSource::Request,
             };
-            Ok(TaskSnapshot { task, artifacts, source, response: body })
+            Ok(TaskSnapshot { task, source, response: body })
         }
         Ok(MessageContent::Error(rpc, has_task)) => {
             let kept = body.slice(..body.len().min(limits.max_error_body_bytes));

@@ -39,9 +39,19 @@ struct TaskContent {
     positions: BTreeMap<i64, Position>,
     /// The index that stands for an artifact's id, in the dialect that has ids instead.
     indexes: BTreeMap<String, i64>,
-    /// An artifact was seen, kept or not.
-    had_artifacts: bool,
+    streamed: Streamed,
     bytes: usize,
+}
+
+/// Whether artifacts were seen, kept or not.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Streamed {
+    #[default]
+    Nothing,
+    /// Some, and more may be missing.
+    Partly,
+    /// Some, and then the server ended the stream itself.
+    Wholly,
 }
 
 struct Position {
@@ -124,13 +134,34 @@ impl TaskAccumulator {
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
-    /// Applies a snapshot of the task. Returns false where the task has ended and left its
-    /// artifacts out although some were streamed: the text that came is not known to be whole.
+    /// Notes that the server ended the stream itself: the artifacts that came are whole.
+    pub(super) fn end_artifacts(&mut self) {
+        if let Some(rest) = &mut self.rest
+            && rest.streamed == Streamed::Partly
+        {
+            rest.streamed = Streamed::Wholly;
+        }
+    }
+
+    /// Applies a snapshot that a lookup returned. Returns false where the task has ended and has no
+    /// artifacts although some were streamed: the text that came is not known to be whole.
+    ///
+    /// What was streamed is kept by such a snapshot even if it lists no artifacts explicitly: the
+    /// server need not have stored what it streamed.
     pub(super) fn apply_snapshot(&mut self, snapshot: &mut TaskSnapshot) -> bool {
-        let had_artifacts = self.rest.as_ref().is_some_and(|rest| rest.had_artifacts);
-        self.apply_task(&mut snapshot.task, snapshot.artifacts, 0);
-        let is_cut = had_artifacts && snapshot.artifacts == ArtifactsField::LeftOut;
-        !is_cut || self.state().is_running()
+        let artifacts = match snapshot.task.artifacts.is_empty() {
+            true => ArtifactsField::LeftOut,
+            false => ArtifactsField::Included,
+        };
+        let streamed = self.rest.as_ref().map_or(Streamed::Nothing, |rest| rest.streamed);
+        self.apply_task(&mut snapshot.task, artifacts, 0);
+        if !self.state().is_running() {
+            return streamed != Streamed::Partly || artifacts == ArtifactsField::Included;
+        }
+        if streamed == Streamed::Wholly {
+            self.rest().streamed = Streamed::Partly;
+        }
+        true
     }
 
     // A stream begins with a status: what is for later is kept out of its way.
@@ -139,7 +170,9 @@ impl TaskAccumulator {
         self.status = task.status.clone();
         let keeps = self.keeps;
         let rest = self.rest();
-        rest.had_artifacts |= !task.artifacts.is_empty();
+        if !task.artifacts.is_empty() {
+            rest.streamed = Streamed::Partly;
+        }
         if keeps == Keeps::Status {
             return;
         }
@@ -185,7 +218,7 @@ impl TaskContent {
 
     #[inline(never)] // see `apply_task`
     fn apply_artifact(&mut self, update: &mut Artifact, bytes: usize, keeps: Keeps) {
-        self.had_artifacts = true;
+        self.streamed = Streamed::Partly;
         if keeps == Keeps::Status {
             return;
         }

@@ -350,7 +350,7 @@ impl Driver {
     }
 
     /// The server says that the stream is over. A task that is still running is followed; one whose
-    /// state never came is looked up.
+    /// state is not recognized, or never came, is looked up.
     fn end_live(&mut self) {
         let state = std::mem::replace(&mut self.state, StreamState::Failed);
         let known = self.accumulated.state();
@@ -359,7 +359,15 @@ impl Driver {
                 let task = self.accumulated.to_task(self.ask.task_id.clone());
                 self.follow(FollowStart::StillRunning(task))
             }
-            StreamState::Live { .. } if *known == TaskState::Unknown => self.confirmation(),
+            StreamState::Live { .. }
+                if matches!(known, TaskState::Unknown | TaskState::Other(_)) =>
+            {
+                self.accumulated.end_artifacts();
+                let task = self.accumulated.to_task(self.ask.task_id.clone());
+                let follower = self.follower().received();
+                let snapshots = follower.into_snapshots(FollowStart::Unrecognized(task));
+                StreamState::Following(snapshots.boxed())
+            }
             StreamState::Live { events, .. } => StreamState::Draining(events),
             other => other,
         };
