@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, events_head, serve};
+use common::raw::{Asked, Step, events_head, json_reply, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config, on, requests_to, task, task_reply};
 use payman_sdk::{Ask, Client, Config, Environment, ErrorKind, RetryPolicy};
 use serde_json::json;
@@ -90,6 +90,59 @@ async fn a_deadline_that_is_over_sends_nothing() {
     assert!(server.received_requests().await.unwrap().is_empty());
 }
 
+/// A token endpoint that says nothing: no byte of the ask was sent.
+#[tokio::test]
+async fn a_deadline_that_passes_while_a_token_is_awaited_is_not_done() {
+    let server = serve(|_| vec![Step::Stall]).await;
+    let with_secret = config(&server.url).client_secret("s");
+    let client = Client::with_credentials(with_secret.clone()).unwrap();
+    is_not_done_in_time(&client, Duration::from_millis(400)).await;
+    // By the client's own deadline too.
+    let limit = Duration::from_millis(300);
+    let client = Client::with_credentials(with_secret.deadline(limit)).unwrap();
+    let started = Instant::now();
+    let error = client.ask("hi").await.unwrap_err();
+    assert!(error.is_timeout() && error.is_safe_to_ask_again(), "{error:?}");
+    assert!(started.elapsed() < limit + Duration::from_millis(250), "{:?}", started.elapsed());
+    // A call about an existing task ends in time as well, and says nothing of an ask.
+    let started = Instant::now();
+    let error = client.get_task("tsk-1").await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    assert!(!error.is_safe_to_ask_again() && !error.is_outcome_unknown(), "{error:?}");
+    assert!(started.elapsed() < limit + Duration::from_millis(250), "{:?}", started.elapsed());
+}
+
+/// The first token is refused, and the second never comes: the refusal proves that nothing was
+/// done.
+#[tokio::test]
+async fn a_deadline_that_passes_while_a_refused_token_is_renewed_is_not_done() {
+    for at in [SEND, STREAM] {
+        let tokens = AtomicUsize::new(0);
+        let server = serve(move |asked: Asked| {
+            if !asked.path.starts_with(TOKEN) {
+                let head = "HTTP/1.1 401 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                return vec![Step::Say(head.as_bytes().to_vec())];
+            }
+            match tokens.fetch_add(1, Ordering::SeqCst) {
+                0 => vec![json_reply(&json!({"accessToken": "a", "expiresIn": 3600}))],
+                _ => vec![Step::Stall],
+            }
+        })
+        .await;
+        let client = Client::with_credentials(config(&server.url).client_secret("s")).unwrap();
+        let limit = Duration::from_millis(600);
+        let ask = Ask::new("hi").deadline(limit);
+        let started = Instant::now();
+        let error = match at {
+            SEND => client.ask(ask).await.unwrap_err(),
+            _ => client.ask_stream(ask).await.err().unwrap(),
+        };
+        assert!(error.is_timeout() && error.is_safe_to_ask_again(), "{at}: {error:?}");
+        assert!(started.elapsed() < limit + Duration::from_millis(250), "{:?}", started.elapsed());
+        assert_eq!(server.requests.load(Ordering::SeqCst), 3, "{at}");
+    }
+}
+
 /// The request left: from then on a time limit says nothing of the ask.
 #[tokio::test]
 async fn a_deadline_that_passes_after_the_request_was_taken_is_unknown() {
@@ -168,12 +221,92 @@ async fn asks_without_time_for_a_retry_cost_no_retry_budget() {
     assert_eq!(names.0.load(Ordering::SeqCst), before + 4);
 }
 
+/// What each status proves, without a body that says more: true for "not done".
+const STATUSES: [(u16, bool); 38] = [
+    (400, true),
+    (402, true),
+    (403, true),
+    (404, true),
+    (405, true),
+    // Answered by servers that acted, and then may not write their error.
+    (406, false),
+    // Answered by gateways for a request that is under way.
+    (408, false),
+    // To the first request with a new id.
+    (409, true),
+    (410, true),
+    (412, true),
+    (413, true),
+    (415, true),
+    // Another server was meant: this one did not act.
+    (421, true),
+    (422, true),
+    // Locked: to the first request with a new id, it is not this ask that is under way.
+    (423, true),
+    // One step failed; another may have been done before it.
+    (424, false),
+    // The server would not act on what may be a replay.
+    (425, true),
+    (426, true),
+    (428, true),
+    (431, true),
+    (451, true),
+    // Gateways: the client left.
+    (460, false),
+    (499, false),
+    (500, false),
+    (501, true),
+    (502, false),
+    (503, false),
+    (504, false),
+    (505, false),
+    (507, false),
+    (508, false),
+    (511, false),
+    (520, false),
+    (523, false),
+    (526, false),
+    (530, false),
+    (598, false),
+    (599, false),
+];
+
+/// No status of a gateway or of a failure is taken for a refusal.
+#[tokio::test]
+async fn no_5xx_but_501_says_that_nothing_was_done() {
+    for status in (500..600).filter(|status| *status != 501) {
+        let server = MockServer::start().await;
+        on(&server, SEND, ResponseTemplate::new(status)).await;
+        let policy = RetryPolicy::none();
+        let client = client_with(config(&server.uri()).retry(policy));
+        let error = client.ask("hi").await.unwrap_err();
+        assert!(error.is_outcome_unknown() && !error.is_safe_to_ask_again(), "{status}: {error:?}");
+        assert_eq!(requests_to(&server, SEND).await.len(), 1, "{status}");
+    }
+}
+
+/// A conflict or a lock on an id that the server may know from before may be about this very ask.
+#[tokio::test]
+async fn a_conflict_or_a_lock_on_an_id_that_was_chosen_is_looked_up() {
+    for status in [409, 423] {
+        let server = MockServer::start().await;
+        on(&server, SEND, ResponseTemplate::new(status)).await;
+        on(&server, STREAM, ResponseTemplate::new(status)).await;
+        Mock::given(path(GET)).respond_with(task_reply("COMPLETED", "paid")).mount(&server).await;
+        let client = common::client(&server);
+        let ask = || Ask::new("hi").with_task_id("tsk-chosen");
+        assert_eq!(client.ask(ask()).await.unwrap().text(), "paid", "{status}");
+        let events = client.ask_stream(ask()).await.unwrap();
+        assert_eq!(events.into_reply().await.unwrap().text(), "paid", "{status}");
+        // A new id cannot be in conflict with itself.
+        assert!(client.ask("hi").await.unwrap_err().is_safe_to_ask_again(), "{status}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_status_proves() {
     for at in [SEND, STREAM] {
-        let statuses =
-            [(501, true), (406, false), (409, true), (408, false), (460, false), (499, false)];
-        for (status, not_done) in statuses {
+        let runs = STATUSES.into_iter().map(|(status, not_done)| async move {
             let server = MockServer::start().await;
             on(&server, at, ResponseTemplate::new(status)).await;
             let client = common::client(&server);
@@ -185,7 +318,8 @@ async fn what_a_status_proves() {
             assert_eq!(error.is_outcome_unknown(), !not_done, "{at} {status}: {error:?}");
             assert_eq!(requests_to(&server, at).await.len(), 1);
             assert_eq!(requests_to(&server, GET).await.is_empty(), not_done);
-        }
+        });
+        futures::future::join_all(runs).await;
         let server = MockServer::start().await;
         on(&server, at, common::json_answer(common::rpc_error(-32004))).await;
         let client = common::client(&server);

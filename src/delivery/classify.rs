@@ -70,7 +70,7 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
         (401, _) => RetryDecision::RenewToken,
         (429, _) => RetryDecision::WaitAndLookUp,
         (503, _) if answer.asks_to_wait && policy.resend_when_busy => RetryDecision::WaitAndLookUp,
-        (409, _) if answer.id == IdAtServer::MayBeKnown => RetryDecision::LookUp,
+        (409 | 423, _) if answer.id == IdAtServer::MayBeKnown => RetryDecision::LookUp,
         (_, Some(rpc)) if is_refusal(rpc) => RetryDecision::Refused,
         (_, Some(_)) => RetryDecision::LookUp,
         (status, None) if is_refused_status(status) => RetryDecision::Refused,
@@ -81,10 +81,11 @@ pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecis
 /// Statuses by which a server says that it did not act on the request.
 ///
 /// Not among them are 406, which servers of this kind answer when they fail *after* acting and may
-/// not write their error as JSON, and 408, 460 and 499, which gateways answer for a request that is
-/// still under way or was canceled: the server behind them may have acted.
+/// not write their error as JSON; 424, which says that an action failed that others may have
+/// preceded; and 408, 460 and 499, which gateways answer for a request that is still under way or
+/// was canceled: the server behind them may have acted.
 fn is_refused_status(status: u16) -> bool {
-    matches!(status, 400..=405 | 407 | 409..=459 | 461..=498 | 501)
+    matches!(status, 400..=405 | 407 | 409..=423 | 425..=459 | 461..=498 | 501)
 }
 
 /// Codes by which a server says that it did not act on the request.

@@ -388,8 +388,8 @@ impl Maker<'_> {
             }
         }
         let registered = [
-            400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 415, 418, 421, 422, 425, 426,
-            428, 429, 431, 451, 460, 499,
+            400, 401, 402, 403, 404, 405, 406, 408, 409, 410, 413, 415, 418, 421, 422, 424, 425,
+            426, 428, 429, 431, 451, 460, 499,
         ];
         let failing = [500, 501, 502, 503, 504, 507, 511, 520, 529, 599];
         let statuses: Vec<u16> = match self.every_status {
@@ -478,8 +478,9 @@ impl Maker<'_> {
             (403, Some(-32700 | -32600 | -32601 | -32602 | -32004 | -32005)) => refused(Auth),
             (_, Some(-32601 | -32004)) => refused(Unsupported),
             (_, Some(-32700 | -32600 | -32602 | -32005)) => refused(Rpc),
-            // A server of this kind may answer 406 after it acted, and a gateway the others.
-            (406 | 408 | 460 | 499, _) | (_, Some(_)) => self.lost(was),
+            // A server of this kind may answer 406 after it acted, and 424 after it acted in part; a
+            // gateway may answer the others.
+            (406 | 408 | 424 | 460 | 499, _) | (_, Some(_)) => self.lost(was),
             (403, None) => refused(Auth),
             (404 | 405 | 501, None) => refused(Unsupported),
             (400..=499, None) => refused(Http),
