@@ -245,6 +245,7 @@ impl TextProgress {
                 None if artifact.text.starts_with(left) => {
                     self.yielded_of_open = left.len();
                     left = "";
+                    break;
                 }
                 None => break,
             }
