@@ -478,8 +478,8 @@ impl Maker<'_> {
             (403, Some(-32700 | -32600 | -32601 | -32602 | -32004 | -32005)) => refused(Auth),
             (_, Some(-32601 | -32004)) => refused(Unsupported),
             (_, Some(-32700 | -32600 | -32602 | -32005)) => refused(Rpc),
-            // A server of this kind may answer 406 after it acted, and 424 after it acted in part; a
-            // gateway may answer the others.
+            // A server of this kind may answer 406 after it acted, and 424 after it acted in part;
+            // a gateway may answer the others.
             (406 | 408 | 424 | 460 | 499, _) | (_, Some(_)) => self.lost(was),
             (403, None) => refused(Auth),
             (404 | 405 | 501, None) => refused(Unsupported),
