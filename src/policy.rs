@@ -49,7 +49,7 @@ pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 ///
 /// | time | what ends then |
 /// |---|---|
-/// | [`recovery_timeout`](Self::recovery_timeout) without an answer to a lookup | looking for a lost answer, and following a task. A wait that `Retry-After` asks for does not count. The last lookup happens at the end of this time |
+/// | [`recovery_timeout`](Self::recovery_timeout) without an answer to a lookup | looking for a lost answer, and following a task. A wait that `Retry-After` asks for does not count, up to the idle limit in all. The last lookup happens at the end of this time |
 /// | the idle limit ([`Config::idle_timeout`](crate::Config::idle_timeout), at least 1 s) without a new state, timestamp or artifact | following a task |
 /// | the deadline of the ask | everything, to within 250 ms |
 ///
@@ -165,7 +165,8 @@ impl RetryPolicy {
 
     /// Sets how long lookups may fail. Default 15 s.
     ///
-    /// A task that is found and still running is followed until the ask's deadline.
+    /// A task that is found and still running is followed until it makes no progress for the idle
+    /// limit, or until the ask's deadline.
     ///
     /// ```
     /// use std::time::Duration;
