@@ -15,6 +15,8 @@ use futures::StreamExt;
 use payman_sdk::{Ask, AskStream, Client, ErrorKind, Event, RetryPolicy, TaskState};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use wiremock::matchers::path;
+use wiremock::{Mock, MockServer, Request};
 
 fn result(task: &Value) -> Vec<Step> {
     vec![json_reply(&json!({"result": task}))]
@@ -95,19 +97,36 @@ fn one_client_follows_on_several_runtimes_at_once() {
 #[test]
 fn a_task_is_followed_further_when_its_runtime_has_ended() {
     let serving = serving();
-    let (server, _) = serving.block_on(server(|_| not_found(), completes_after(4)));
-    let client = client(&server, Duration::from_secs(2));
-    let first = single();
-    let mut events = first.block_on(client.follow("tsk-a")).unwrap();
-    assert!(first.block_on(events.next()).unwrap().is_ok());
-    first.block_on(events.next()).unwrap().unwrap();
-    drop(first);
-    let second = single();
-    assert_eq!(
-        second.block_on(async { text_of(client.follow("tsk-a").await.unwrap()).await }),
-        "done"
-    );
-    assert_eq!(second.block_on(text_of(events)), "done");
+    for h2 in [false, true] {
+        let gets = AtomicUsize::new(0);
+        let get = move |request: &Request| {
+            let number = gets.fetch_add(1, Ordering::SeqCst);
+            let state = if number < 5 { "WORKING" } else { "COMPLETED" };
+            let text = ["", "1", "12", "123", "1234", "done"][number.min(5)];
+            common::task_reply(state, text)(request)
+        };
+        // It keeps its connections open, so that they end with the runtime that drives them.
+        let server = serving.block_on(async {
+            let server = MockServer::start().await;
+            Mock::given(path(GET)).respond_with(get).mount(&server).await;
+            server
+        });
+        let client = client_with(config(&server.uri()).configure_http(move |http| match h2 {
+            true => http.http2_prior_knowledge(),
+            false => http,
+        }));
+        let first = single();
+        let mut events = first.block_on(client.follow("tsk-a")).unwrap();
+        for _ in 0..2 {
+            first.block_on(events.next()).unwrap().unwrap();
+        }
+        drop(first);
+        let second = single();
+        let anew = async { text_of(client.follow("tsk-a").await.unwrap()).await };
+        assert_eq!(second.block_on(anew), "done", "{h2}");
+        assert_eq!(second.block_on(text_of(events)), "done", "{h2}");
+        serving.block_on(async { drop(server) });
+    }
 }
 
 /// A stream whose runtime stands still brings nothing more: it is idle, and its task is looked up
