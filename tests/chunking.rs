@@ -40,18 +40,21 @@ fn check<S: Strategy>(
     }
 }
 
-/// A server whose answer is set before each ask: a content type, and the chunks of a body.
+/// A content type, and the chunks of a body.
+type Answer = (&'static str, Vec<Vec<u8>>);
+
+/// A server whose answer is set before each ask.
 struct Chunks {
     runtime: Runtime,
     client: Client,
-    answer: Arc<Mutex<(&'static str, Vec<Vec<u8>>)>>,
+    answer: Arc<Mutex<Answer>>,
     _server: RawServer,
 }
 
 impl Chunks {
     fn start() -> Self {
         let runtime = Runtime::new().unwrap();
-        let answer: Arc<Mutex<(&'static str, Vec<Vec<u8>>)>> = Arc::default();
+        let answer: Arc<Mutex<Answer>> = Arc::default();
         let next = Arc::clone(&answer);
         let server = runtime.block_on(serve(move |_: Asked| {
             let (content_type, chunks) = &*next.lock().unwrap();

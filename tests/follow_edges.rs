@@ -195,8 +195,10 @@ async fn following_ends_with_its_reader() {
     assert!(!paths.lock().unwrap().iter().any(|path| path == common::CANCEL));
 }
 
-/// How a server forgets a task.
-const FORGETS: [(&str, fn() -> Vec<Step>); 4] = [
+type Answer = fn() -> Vec<Step>;
+
+/// The answers by which a server forgets a task.
+const FORGETS: [(&str, Answer); 4] = [
     ("404", not_found),
     ("410", || {
         let head = "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

@@ -81,7 +81,8 @@ fn lost(_: &str) -> Vec<Step> {
 #[tokio::test]
 async fn a_lookup_waits_for_as_long_as_it_was_told() {
     let seconds = Duration::from_secs_f64;
-    let cases: [(&str, &str, fn() -> String, Duration, Duration); 8] = [
+    type Case = (&'static str, &'static str, fn() -> String, Duration, Duration);
+    let cases: [Case; 8] = [
         ("429, seconds", "429 Slow Down", || "2".into(), seconds(1.99), seconds(3.0)),
         ("429, date", "429 Slow Down", soon, seconds(1.9), seconds(4.0)),
         ("503, seconds", "503 Busy", || "2".into(), seconds(1.99), seconds(3.0)),

@@ -254,8 +254,8 @@ async fn a_cut_stream_does_not_end_well_in_a_state_that_is_not_recognized() {
     let working = |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}}));
     let final_working =
         |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}, "final": true}));
-    let ends: [(&str, fn(&str) -> Step); 2] = [("cut", working), ("final", final_working)];
-    for (name, last) in ends {
+    type Last = fn(&str) -> Step;
+    for (name, last) in [("cut", working as Last), ("final", final_working as Last)] {
         // It goes on: the answer is found.
         let get: Get = |number, id| match number < 2 {
             true => result(&task(id, "PAUSED", "He")),

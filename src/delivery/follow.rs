@@ -287,7 +287,7 @@ impl Follower {
     /// is taken as it is.
     pub(crate) fn into_confirmation(mut self) -> impl Stream<Item = Result<TaskSnapshot>> + Send {
         try_stream! {
-            if let Some(found) = self.find(|state| may_be_last(state)).await {
+            if let Some(found) = self.find(may_be_last).await {
                 yield found;
             }
         }

@@ -229,8 +229,8 @@ impl Script {
     /// Returns true where the stream proves its own end.
     pub fn ends_well(&self) -> bool {
         let ends = |state: &Value| matches!(state.as_str(), Some("COMPLETED" | "input-required"));
-        let states = self.messages().into_iter().map(|message| &message["status"]["state"]);
-        !self.is_bad() && states.filter(|state| !state.is_null()).next_back().is_some_and(ends)
+        let mut states = self.messages().into_iter().map(|message| &message["status"]["state"]);
+        !self.is_bad() && states.rfind(|state| !state.is_null()).is_some_and(ends)
     }
 
     /// Returns true where the text only ever grows at its end: a reader can yield it as it comes.
