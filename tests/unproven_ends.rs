@@ -5,13 +5,14 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, SEND, STREAM, client_with, config, rpc_error, task};
 use futures::{StreamExt, TryStreamExt};
-use payman_sdk::{Client, Event, RetryPolicy, TaskState};
+use payman_sdk::{Ask, Client, Event, JournalState, MemoryJournal, RetryPolicy, TaskState};
 use serde_json::{Value, json};
 
 fn event(result: &Value) -> Step {
@@ -183,6 +184,44 @@ async fn without_lookups_a_final_event_without_a_recognized_state_is_no_success(
                 assert!(error.is_outcome_unknown(), "{error:?}");
             }
         }
+    }
+}
+
+/// With an idempotency key, such an ask is not settled: it is never sent again, and a later caller
+/// looks it up.
+#[tokio::test]
+async fn an_ask_with_a_key_is_not_settled_by_an_end_that_proves_nothing() {
+    for (name, status) in [("unrecognized", json!({"state": "PAUSED"})), ("none", json!({}))] {
+        let last = move |id: &str| vec![event(&json!({"id": id, "status": status, "final": true}))];
+        let sends = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sends);
+        let last = move |id: &str| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            last(id)
+        };
+        // The platform knows the end only later.
+        let is_known = Arc::new(AtomicBool::new(false));
+        let known = Arc::clone(&is_known);
+        let get = move |_, id: &str| match known.load(Ordering::SeqCst) {
+            true => result(&task(id, "COMPLETED", "Hello")),
+            false => not_found(),
+        };
+        let server = streaming(last, get).await;
+        let journal = MemoryJournal::new();
+        let policy = RetryPolicy::default().recovery_timeout(Duration::from_millis(500));
+        let config = config(&server.url).retry(policy).journal(journal.clone());
+        let client = client_with(config);
+        let ask = || Ask::new("hi").idempotency_key("order-1");
+        let reply = client.ask_stream(ask()).await.unwrap().into_reply().await;
+        assert_eq!(reply.is_ok(), name == "unrecognized", "{name}: {reply:?}");
+        let entry = journal.get("order-1").await.unwrap().unwrap();
+        assert_ne!(entry.state(), JournalState::Settled, "{name}");
+        is_known.store(true, Ordering::SeqCst);
+        let reply = client.ask_stream(ask()).await.unwrap().into_reply().await.unwrap();
+        assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
+        assert_eq!(sends.load(Ordering::SeqCst), 1, "{name}");
+        let entry = journal.get("order-1").await.unwrap().unwrap();
+        assert_eq!(entry.state(), JournalState::Settled, "{name}");
     }
 }
 
