@@ -398,7 +398,9 @@ mod tests {
     use serde_json::{Value, json};
 
     fn error(kind: ErrorKind, outcome: Outcome) -> Error {
-        Error::new(kind, outcome, "inside")
+        Error::invalid_input("inside")
+            .with_kind(kind)
+            .with_outcome(outcome)
             .with_body(Bytes::from_static(b"upstream"))
             .with_task_id(&TaskId::from("tsk-1"))
     }
