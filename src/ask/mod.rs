@@ -1,26 +1,24 @@
 //! An ask: the message to the agent, and what is sent along.
 
+mod context;
+mod stored;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
-use crate::ids::{MintedRequest, SessionId, TaskId};
-use crate::policy::Limits;
-use crate::stored_ask::{SessionChoice, StoredAsk, StoredLimits, StoredOrigin};
+use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
-use crate::wire::jsonrpc::Request;
-use crate::wire::request::{SendParams, UserMessage, UserText};
 use crate::wire::timestamp::Timestamp;
 
-/// One message to the agent, with its metadata, headers and limits.
+use context::SentFlag;
+pub(crate) use context::{AskContext, PreparedAsk, TaskOrigin};
+pub(crate) use stored::{KeyedAsk, stored_task_origin};
+
 ///
 /// The task id is chosen here and known before anything is sent: store it, and a program that
 /// crashed can look the answer up later with [`Client::get_task`](crate::Client::get_task).
@@ -62,52 +60,6 @@ pub struct Ask {
     /// The first bad input, reported when the ask is sent.
     problem: Option<String>,
     key: Option<String>,
-}
-
-/// Where the task id of an ask comes from, and so what a lookup of that id proves.
-#[derive(Clone, Debug)]
-pub(crate) enum TaskOrigin {
-    /// A random id: nobody else can have used it.
-    Minted,
-    /// An id that the caller chose for a new task.
-    Chosen,
-    /// A task that nothing is sent to: it is followed because the caller said so.
-    Followed,
-    /// A task that existed before. A lookup may show it as it was before this ask.
-    Continued(Box<Continuation>),
-}
-
-/// What is known of a task that is continued.
-#[derive(Clone, Debug)]
-pub(crate) struct Continuation {
-    /// What is said now: a lookup proves receipt only with this in the task's history.
-    pub(crate) text: String,
-    /// The timestamp of the last status known before: a later one shows that something happened.
-    pub(crate) since: Option<Timestamp>,
-}
-
-/// Whether an ask was sent: shared by its clones.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct SentFlag(Arc<AtomicBool>);
-
-impl SentFlag {
-    /// Marks the ask as sent.
-    ///
-    /// # Errors
-    ///
-    /// It was sent before, and the first is not known to have had no effect.
-    pub(crate) fn set(&self) -> Result<()> {
-        if self.0.swap(true, Ordering::SeqCst) { Err(Error::ask_already_sent()) } else { Ok(()) }
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-
-    /// Takes the mark off: nothing was done.
-    pub(crate) fn clear(&self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
 }
 
 /// Headers that frame the message or identify the SDK: a caller's are left out.
@@ -494,286 +446,5 @@ impl From<&String> for Ask {
 impl From<Cow<'_, str>> for Ask {
     fn from(text: Cow<'_, str>) -> Self {
         Self::new(text)
-    }
-}
-
-/// What is known of an ask once it is written out: all that sending it, looking its answer up and
-/// reading its stream need, but for the body.
-#[derive(Clone)]
-pub(crate) struct AskContext {
-    pub(crate) task_id: TaskId,
-    pub(crate) session_id: SessionId,
-    pub(crate) request: MintedRequest,
-    pub(crate) origin: TaskOrigin,
-    pub(crate) limits: Arc<Limits>,
-    /// The caller's headers.
-    pub(crate) headers: Option<Arc<HeaderMap>>,
-    pub(crate) sent: SentFlag,
-}
-
-impl AskContext {
-    /// Describes an existing task that is followed, not asked.
-    pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Arc<Limits>) -> Self {
-        Self {
-            task_id,
-            session_id,
-            request: MintedRequest::new(),
-            origin: TaskOrigin::Followed,
-            limits,
-            headers: None,
-            sent: SentFlag::default(),
-        }
-    }
-}
-
-/// An ask that was checked and written out, ready to be sent.
-pub(crate) struct PreparedAsk {
-    pub(crate) context: AskContext,
-    pub(crate) body: Bytes,
-}
-
-impl Ask {
-    pub(crate) fn prepare(
-        self,
-        method: &str,
-        own_session: &SessionId,
-        limits: &Arc<Limits>,
-    ) -> Result<PreparedAsk> {
-        let limits = self.limits(limits);
-        let session_id = match self.session {
-            Session::Client => own_session.clone(),
-            Session::New => SessionId::new(),
-            Session::Given(id) => id,
-        };
-        if self.text.trim().is_empty() {
-            return Err(Error::invalid_input("there is nothing to ask: the text is blank"));
-        }
-        if session_id.is_blank() {
-            return Err(Error::invalid_input(
-                "the session id is blank; use Ask::new_session to start one",
-            ));
-        }
-        if self.task_id.is_blank() {
-            return Err(Error::invalid_input("the task id is blank; leave it out to start a task"));
-        }
-        if let Some(problem) = self.problem {
-            return Err(Error::invalid_input(problem));
-        }
-        let request = MintedRequest::new();
-        let params = SendParams {
-            id: &self.task_id,
-            session_id: &session_id,
-            metadata: &self.metadata,
-            message: UserMessage {
-                role: "user",
-                metadata: &self.message_metadata,
-                parts: [UserText { kind: "text", text: &self.text, metadata: &self.part_metadata }],
-            },
-        };
-        let body =
-            serde_json::to_vec(&Request::new(&request.id(), method, params)).map_err(|error| {
-                Error::invalid_input("the ask cannot be written as JSON").with_source(error)
-            })?;
-        let origin = match self.origin {
-            Origin::Minted => TaskOrigin::Minted,
-            Origin::Chosen => TaskOrigin::Chosen,
-            Origin::Continued { since } => {
-                TaskOrigin::Continued(Box::new(Continuation { text: self.text, since }))
-            }
-        };
-        let context = AskContext {
-            task_id: self.task_id,
-            session_id,
-            request,
-            origin,
-            limits,
-            headers: (!self.headers.is_empty()).then(|| Arc::new(self.headers)),
-            sent: self.sent,
-        };
-        Ok(PreparedAsk { context, body: body.into() })
-    }
-
-    /// Returns the client's limits, or limits of the ask's own where it sets any.
-    fn limits(&self, limits: &Arc<Limits>) -> Arc<Limits> {
-        let own = Limits {
-            reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
-            idle_timeout: self.idle_timeout.unwrap_or(limits.idle_timeout),
-            deadline: self.deadline.or(limits.deadline),
-            max_event_bytes: self.max_event_bytes.unwrap_or(limits.max_event_bytes),
-            max_reply_bytes: self.max_reply_bytes.unwrap_or(limits.max_reply_bytes),
-            ..**limits
-        };
-        if own == **limits { Arc::clone(limits) } else { Arc::new(own) }
-    }
-}
-
-/// An ask with an idempotency key, as a journal records it.
-pub(crate) struct KeyedAsk {
-    pub(crate) key: String,
-    pub(crate) stored: StoredAsk,
-    pub(crate) task_id: TaskId,
-}
-
-/// The longest idempotency key, in bytes.
-const MAX_KEY: usize = 255;
-
-fn check_key(key: &str) -> Result<()> {
-    if key.trim().is_empty() {
-        return Err(Error::invalid_input("the idempotency key is blank"));
-    }
-    if key.len() > MAX_KEY {
-        return Err(Error::invalid_input("the idempotency key is longer than 255 bytes"));
-    }
-    if key.chars().any(char::is_control) {
-        return Err(Error::invalid_input("the idempotency key has a control character"));
-    }
-    Ok(())
-}
-
-/// An ask in a journal.
-impl Ask {
-    /// Returns what a journal records of the ask; `None` without a key.
-    pub(crate) fn keyed(&self) -> Result<Option<KeyedAsk>> {
-        let Some(key) = &self.key else {
-            return Ok(None);
-        };
-        check_key(key)?;
-        let (key, stored) = (key.clone(), self.to_stored());
-        Ok(Some(KeyedAsk { key, stored, task_id: self.task_id.clone() }))
-    }
-
-    /// Returns what `reserve` records, checked as when it is sent.
-    pub(crate) fn checked_for_reserve(self) -> Result<KeyedAsk> {
-        let Some(keyed) = self.keyed()? else {
-            return Err(Error::invalid_input(
-                "only an ask with an idempotency key can be reserved: Ask::idempotency_key",
-            ));
-        };
-        let limits = Arc::new(Limits::default());
-        self.prepare(crate::wire::request::method::SEND, &SessionId::new(), &limits)?;
-        Ok(keyed)
-    }
-
-    pub(crate) fn to_stored(&self) -> StoredAsk {
-        let header = |(name, value): (&HeaderName, &HeaderValue)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        StoredAsk {
-            text: self.text.clone(),
-            origin: match &self.origin {
-                Origin::Minted => StoredOrigin::Minted,
-                Origin::Chosen => StoredOrigin::Chosen,
-                Origin::Continued { since } => StoredOrigin::Continued { since: since.clone() },
-            },
-            session: match &self.session {
-                Session::Client => SessionChoice::Client,
-                Session::New => SessionChoice::New,
-                Session::Given(id) => SessionChoice::Given(id.clone()),
-            },
-            metadata: self.metadata.clone(),
-            message_metadata: self.message_metadata.clone(),
-            part_metadata: self.part_metadata.clone(),
-            headers: self.headers.iter().map(header).collect(),
-            limits: StoredLimits {
-                reply_timeout: StoredLimits::millis(self.reply_timeout),
-                idle_timeout: StoredLimits::millis(self.idle_timeout),
-                deadline: StoredLimits::millis(self.deadline),
-                max_event_bytes: self.max_event_bytes,
-                max_reply_bytes: self.max_reply_bytes,
-            },
-        }
-    }
-
-    pub(crate) fn from_stored(stored: StoredAsk, task_id: TaskId) -> Self {
-        let mut ask = Self::new(stored.text);
-        ask.task_id = task_id;
-        ask.origin = match stored.origin {
-            StoredOrigin::Minted => Origin::Minted,
-            StoredOrigin::Chosen => Origin::Chosen,
-            StoredOrigin::Continued { since } => Origin::Continued { since },
-        };
-        ask.session = match stored.session {
-            SessionChoice::Client => Session::Client,
-            SessionChoice::New => Session::New,
-            SessionChoice::Given(id) => Session::Given(id),
-        };
-        ask.metadata = stored.metadata;
-        ask.message_metadata = stored.message_metadata;
-        ask.part_metadata = stored.part_metadata;
-        ask.reply_timeout = stored.limits.reply_timeout.map(Duration::from_millis);
-        ask.idle_timeout = stored.limits.idle_timeout.map(Duration::from_millis);
-        ask.deadline = stored.limits.deadline.map(Duration::from_millis);
-        ask.max_event_bytes = stored.limits.max_event_bytes;
-        ask.max_reply_bytes = stored.limits.max_reply_bytes;
-        for (name, value) in stored.headers {
-            ask = ask.header(name, value);
-        }
-        ask
-    }
-}
-
-/// Returns where the task id of a stored ask comes from.
-pub(crate) fn stored_task_origin(stored: &StoredAsk) -> TaskOrigin {
-    match &stored.origin {
-        StoredOrigin::Minted => TaskOrigin::Minted,
-        StoredOrigin::Chosen => TaskOrigin::Chosen,
-        StoredOrigin::Continued { since } => {
-            let (text, since) = (stored.text.clone(), since.clone());
-            TaskOrigin::Continued(Box::new(Continuation { text, since }))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn fingerprint(ask: &Ask) -> String {
-        ask.to_stored().fingerprint(ask.task_id())
-    }
-
-    #[test]
-    fn the_hash_covers_content_and_nothing_else() {
-        let ask =
-            || Ask::new("Pay Tyllen $50").metadata("b", 1).metadata("a", json!({"y":1,"x":2}));
-        let same = [
-            ask(),
-            Ask::new("Pay Tyllen $50").metadata("a", json!({"x":2,"y":1})).metadata("b", 1),
-            ask().deadline(Duration::from_secs(1)),
-            ask().idempotency_key("another"),
-        ];
-        for other in &same {
-            assert_eq!(fingerprint(&ask()), fingerprint(other));
-        }
-        let different = [
-            Ask::new("Pay Tyllen $50"),
-            Ask::new("Pay Tyllen $60").metadata("b", 1).metadata("a", json!({"y":1,"x":2})),
-            ask().new_session(),
-            ask().session("ses-1"),
-            ask().message_metadata("c", 1),
-            ask().part_metadata("c", 1),
-            ask().continue_task("tsk-1"),
-        ];
-        for (position, other) in different.iter().enumerate() {
-            assert_ne!(fingerprint(&ask()), fingerprint(other), "{position}");
-        }
-    }
-
-    #[test]
-    fn an_ask_survives_storage() -> Result<(), serde_json::Error> {
-        let ask = Ask::new("yes")
-            .continue_task("tsk-1")
-            .session("ses-1")
-            .metadata("a", 1)
-            .deadline(Duration::from_secs(3));
-        let stored = ask.to_stored();
-        let read: StoredAsk = serde_json::from_str(&serde_json::to_string(&stored)?)?;
-        assert_eq!(read, stored);
-        let again = Ask::from_stored(read, TaskId::from("tsk-1"));
-        assert_eq!(again.to_stored(), stored);
-        assert_eq!(again.task_id(), "tsk-1");
-        Ok(())
     }
 }

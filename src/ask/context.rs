@@ -1,0 +1,171 @@
+//! An ask that is ready to be sent: checked, serialized, and its context for lookups.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+
+use super::{Ask, Origin, Session};
+use crate::error::{Error, Result};
+use crate::ids::{MintedRequest, SessionId, TaskId};
+use crate::policy::Limits;
+use crate::wire::jsonrpc::Request;
+use crate::wire::request::{SendParams, UserMessage, UserText};
+use crate::wire::timestamp::Timestamp;
+
+/// Where the task id of an ask comes from, and so what a lookup of that id proves.
+#[derive(Clone, Debug)]
+pub(crate) enum TaskOrigin {
+    /// A random id: nobody else can have used it.
+    Minted,
+    /// An id that the caller chose for a new task.
+    Chosen,
+    /// A task that nothing is sent to: it is followed because the caller said so.
+    Followed,
+    /// A task that existed before. A lookup may show it as it was before this ask.
+    Continued(Box<Continuation>),
+}
+
+/// What is known of a task that is continued.
+#[derive(Clone, Debug)]
+pub(crate) struct Continuation {
+    /// What is said now: a lookup proves receipt only with this in the task's history.
+    pub(crate) text: String,
+    /// The timestamp of the last status known before: a later one shows that something happened.
+    pub(crate) since: Option<Timestamp>,
+}
+
+/// Whether an ask was sent: shared by its clones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SentFlag(Arc<AtomicBool>);
+
+impl SentFlag {
+    /// Marks the ask as sent.
+    ///
+    /// # Errors
+    ///
+    /// It was sent before, and the first is not known to have had no effect.
+    pub(crate) fn set(&self) -> Result<()> {
+        if self.0.swap(true, Ordering::SeqCst) { Err(Error::ask_already_sent()) } else { Ok(()) }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Takes the mark off: nothing was done.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// What is known of an ask once it is written out: all that sending it, looking its answer up and
+/// reading its stream need, but for the body.
+#[derive(Clone)]
+pub(crate) struct AskContext {
+    pub(crate) task_id: TaskId,
+    pub(crate) session_id: SessionId,
+    pub(crate) request: MintedRequest,
+    pub(crate) origin: TaskOrigin,
+    pub(crate) limits: Arc<Limits>,
+    /// The caller's headers.
+    pub(crate) headers: Option<Arc<HeaderMap>>,
+    pub(crate) sent: SentFlag,
+}
+
+impl AskContext {
+    /// Describes an existing task that is followed, not asked.
+    pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Arc<Limits>) -> Self {
+        Self {
+            task_id,
+            session_id,
+            request: MintedRequest::new(),
+            origin: TaskOrigin::Followed,
+            limits,
+            headers: None,
+            sent: SentFlag::default(),
+        }
+    }
+}
+
+/// An ask that was checked and written out, ready to be sent.
+pub(crate) struct PreparedAsk {
+    pub(crate) context: AskContext,
+    pub(crate) body: Bytes,
+}
+
+impl Ask {
+    pub(crate) fn prepare(
+        self,
+        method: &str,
+        own_session: &SessionId,
+        limits: &Arc<Limits>,
+    ) -> Result<PreparedAsk> {
+        let limits = self.limits(limits);
+        let session_id = match self.session {
+            Session::Client => own_session.clone(),
+            Session::New => SessionId::new(),
+            Session::Given(id) => id,
+        };
+        if self.text.trim().is_empty() {
+            return Err(Error::invalid_input("there is nothing to ask: the text is blank"));
+        }
+        if session_id.is_blank() {
+            return Err(Error::invalid_input(
+                "the session id is blank; use Ask::new_session to start one",
+            ));
+        }
+        if self.task_id.is_blank() {
+            return Err(Error::invalid_input("the task id is blank; leave it out to start a task"));
+        }
+        if let Some(problem) = self.problem {
+            return Err(Error::invalid_input(problem));
+        }
+        let request = MintedRequest::new();
+        let params = SendParams {
+            id: &self.task_id,
+            session_id: &session_id,
+            metadata: &self.metadata,
+            message: UserMessage {
+                role: "user",
+                metadata: &self.message_metadata,
+                parts: [UserText { kind: "text", text: &self.text, metadata: &self.part_metadata }],
+            },
+        };
+        let body =
+            serde_json::to_vec(&Request::new(&request.id(), method, params)).map_err(|error| {
+                Error::invalid_input("the ask cannot be written as JSON").with_source(error)
+            })?;
+        let origin = match self.origin {
+            Origin::Minted => TaskOrigin::Minted,
+            Origin::Chosen => TaskOrigin::Chosen,
+            Origin::Continued { since } => {
+                TaskOrigin::Continued(Box::new(Continuation { text: self.text, since }))
+            }
+        };
+        let context = AskContext {
+            task_id: self.task_id,
+            session_id,
+            request,
+            origin,
+            limits,
+            headers: (!self.headers.is_empty()).then(|| Arc::new(self.headers)),
+            sent: self.sent,
+        };
+        Ok(PreparedAsk { context, body: body.into() })
+    }
+
+    /// Returns the client's limits, or limits of the ask's own where it sets any.
+    fn limits(&self, limits: &Arc<Limits>) -> Arc<Limits> {
+        let own = Limits {
+            reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
+            idle_timeout: self.idle_timeout.unwrap_or(limits.idle_timeout),
+            deadline: self.deadline.or(limits.deadline),
+            max_event_bytes: self.max_event_bytes.unwrap_or(limits.max_event_bytes),
+            max_reply_bytes: self.max_reply_bytes.unwrap_or(limits.max_reply_bytes),
+            ..**limits
+        };
+        if own == **limits { Arc::clone(limits) } else { Arc::new(own) }
+    }
+}
