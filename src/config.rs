@@ -1,4 +1,4 @@
-//! The builder of a client: every setting, checked once and before any network.
+//! The builder of a client: all settings, checked once before any network access.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::transport::{ConfigureHttp, Http};
 
 /// The settings of a client: the platform, the identity and the limits.
 ///
-/// Nothing is checked here; `Client::with_…` checks everything at once, before any network.
+/// Nothing is checked here; `Client::with_…` checks everything before any network access.
 ///
 /// ```
 /// use payman_sdk::{Client, Config, Environment};
@@ -130,7 +130,7 @@ impl Config {
         self
     }
 
-    /// Sets whom the token belongs to, such as the id of a user of your app. It is part of the key
+    /// Sets the owner of the token, such as the id of a user of your app. It is part of the key
     /// under which a [`TokenStore`] keeps the token: two users who share a store need two subjects.
     ///
     /// ```
@@ -174,7 +174,7 @@ impl Config {
         self
     }
 
-    /// Sets how long making a connection may take. Default 10 s.
+    /// Sets the time limit for opening a connection. Default 10 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -187,8 +187,8 @@ impl Config {
         self
     }
 
-    /// How long one reply may take, from sending the request to its last byte; for a stream, to its
-    /// first. Default 5 min.
+    /// Sets the time limit of one reply, from sending the request to its last byte; for a stream,
+    /// to its first. Default 5 min.
     ///
     /// ```
     /// use std::time::Duration;
@@ -201,7 +201,8 @@ impl Config {
         self
     }
 
-    /// How long a stream may be silent, or up to a 64th longer. Pings count as life. Default 2 min.
+    /// Sets the time for which a stream may be silent. The error may come up to a 64th of that time
+    /// later. Pings end the silence. Default 2 min.
     ///
     /// ```
     /// use std::time::Duration;
@@ -214,8 +215,8 @@ impl Config {
         self
     }
 
-    /// How long a whole ask may take, with its waiting and looking. Default 6 min; a stream has
-    /// none unless given.
+    /// Sets the time limit of a whole ask, with its waits and lookups. Default 6 min; for a stream,
+    /// none.
     ///
     /// ```
     /// use std::time::Duration;
@@ -252,7 +253,7 @@ impl Config {
         self
     }
 
-    /// Sets how much of an error's body is kept, in bytes. Default 64 KiB.
+    /// Sets the size to which the body of an error is cut, in bytes. Default 64 KiB.
     ///
     /// ```
     /// use payman_sdk::Config;
@@ -264,7 +265,7 @@ impl Config {
         self
     }
 
-    /// Sets what may be sent again, and how lost answers are looked up.
+    /// Sets the policy for sending asks again and looking up lost answers.
     ///
     /// ```
     /// use payman_sdk::{Config, RetryPolicy};
@@ -295,16 +296,15 @@ impl Config {
 
     /// Sets whether the token is refreshed before it expires, in a task of its own. Default true.
     ///
-    /// With `false` it is refreshed when a call needs it. This suits programs that run for a
-    /// moment: they end without a refresh in progress.
+    /// With `false` it is refreshed when a call needs it. This suits programs that run for a short
+    /// time: they end without a refresh in progress.
     pub fn background_refresh(mut self, enabled: bool) -> Self {
         self.background_refresh =
             if enabled { BackgroundRefresh::Enabled } else { BackgroundRefresh::Disabled };
         self
     }
 
-    /// Sets the store that keeps tokens beyond the life of the process and shares them with other
-    /// processes.
+    /// Sets the store that keeps tokens when the process ends and shares them with other processes.
     ///
     /// Without one, tokens live in memory, and clients of this process that were given the same
     /// refresh token share it as long as one of them exists.
@@ -320,7 +320,7 @@ impl Config {
         self
     }
 
-    /// Keeps the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an
+    /// Sets the journal of [idempotency keys](crate::Ask::idempotency_key). Default: none, and an
     /// ask with a key is [`InvalidInput`](crate::ErrorKind::InvalidInput).
     ///
     /// ```
@@ -352,10 +352,10 @@ impl Config {
     }
 
     /// Sets a function that is called once for each ask that ended: with an answer, with an error,
-    /// or because the caller dropped it. It is told figures, never text.
+    /// or because the caller dropped it. It receives figures, never text.
     ///
-    /// It runs where the ask is polled or dropped, so it must not block. A panic in it is the
-    /// caller's.
+    /// It runs where the ask is polled or dropped, so it must not block. A panic in it unwinds into
+    /// the caller.
     ///
     /// ```
     /// use payman_sdk::Config;
@@ -370,7 +370,7 @@ impl Config {
     }
 }
 
-/// Written by hand: closures have no `Debug`, and the secret must not be shown.
+/// Not derived: closures have no `Debug`, and the secret must not be shown.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -411,7 +411,7 @@ impl Config {
                 "the client id (Config::new) holds a control character or a line end",
             ));
         }
-        // The header of the credentials ends the id there (RFC 7617).
+        // The `Authorization: Basic` header separates id and secret by a colon (RFC 7617).
         if self.client_id.contains(':') {
             return Err(Error::invalid_input("the client id (Config::new) holds a colon"));
         }

@@ -15,7 +15,7 @@ use crate::transport::sse::{SseError, SseEvent, SseParser};
 use crate::wire::message::{DecodeError, MessageContent, decode_message};
 use crate::wire::task::Task;
 
-/// Decodes bytes into typed events. After an error, nothing more comes.
+/// Decodes bytes into typed events. The stream ends after an error.
 pub fn events<S>(source: S, max_event_bytes: usize) -> impl Stream<Item = Result<Event>> + Unpin
 where
     S: TryStream<Ok = Bytes> + Unpin,
@@ -68,8 +68,7 @@ pub fn response(body: &[u8]) -> Result<Task> {
     }
 }
 
-/// Obtains a token as an ask does: the header that carries it, and the generation to name if the
-/// server refuses it.
+/// Obtains a token as an ask does.
 pub fn request_token(
     client: &Client,
     deadline: Instant,
@@ -110,7 +109,7 @@ fn sse_error<E: Into<Source>>(error: SseError<E>) -> Error {
     }
 }
 
-/// Decodes each item, skips those that decode to nothing, and ends at the first error.
+/// Decodes each item, skips items that decode to `None`, and ends at the first error.
 struct UntilError<S, F>(Option<S>, F);
 
 impl<S, F, T> Stream for UntilError<S, F>

@@ -4,7 +4,7 @@ use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
-/// The host that a client talks to. The last of this and
+/// The host that a client connects to. The last of this and
 /// [`Config::base_url`](crate::Config::base_url) counts.
 ///
 /// **Test money is chosen by the credentials, not by the host**: client ids that begin with

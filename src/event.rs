@@ -35,7 +35,7 @@ pub enum Event {
     Status(StatusUpdate),
     /// A chunk of an artifact: usually more text.
     Artifact(ArtifactUpdate),
-    /// The whole task as of now, which replaces all earlier events.
+    /// The whole task in its present state, which replaces all earlier events.
     Task(Task),
     /// An event of a kind that this version does not know, as the server sent it.
     Unknown(Value),
@@ -64,9 +64,9 @@ impl Event {
         }
     }
 
-    /// Returns true if the server says that the stream ends with this event.
+    /// Returns true if the server marks this event as the last of the stream.
     ///
-    /// A stream may go on after a terminal state; see [`TaskState::is_terminal`].
+    /// A stream may continue after a terminal state; see [`TaskState::is_terminal`].
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {

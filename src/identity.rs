@@ -1,4 +1,4 @@
-//! Whose token a client uses: builds the token manager that a config and a sign-in call for.
+//! The identity of a client: builds the token manager for a config and a sign-in.
 
 use std::sync::Arc;
 

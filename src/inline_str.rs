@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayString;
 
-/// Text that is held in place up to `N` bytes, and shared above that.
+/// Text that is stored inline up to `N` bytes, and in a shared allocation above that.
 ///
-/// Each event carries ids and timestamps, which are nearly always short.
+/// Each event has ids and timestamps, which are nearly always short.
 #[derive(Clone)]
 pub(crate) enum InlineStr<const N: usize> {
     Short(ArrayString<N>),

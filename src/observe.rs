@@ -1,4 +1,4 @@
-//! Observing asks: the span of each, and the hook that is told of its end.
+//! Observing asks: the span of each ask, and the hook that is called at its end.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use crate::error::{Error, Outcome};
 use crate::time::millis_since;
 use crate::wire::state::TaskState;
 
-/// Is called once for each ask that ended; see
+/// A function that is called once for each ask that ended; see
 /// [`Config::on_ask_completed`](crate::Config::on_ask_completed).
 pub(crate) type AskHook = Arc<dyn Fn(&AskSummary) + Send + Sync>;
 
-/// Which call an [`AskSummary`] is about.
+/// The call that an [`AskSummary`] describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AskKind {
@@ -41,11 +41,11 @@ impl AskKind {
     }
 }
 
-/// How an ask ended.
+/// The outcome of an ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AskOutcome {
-    /// The answer came, whatever [state](AskSummary::state) the task is in.
+    /// The answer was received, whatever [state](AskSummary::state) the task is in.
     Answered,
     /// An error: nothing was done.
     NotDone,
@@ -80,27 +80,27 @@ impl AskOutcome {
     }
 }
 
-/// What [`Config::on_ask_completed`](crate::Config::on_ask_completed) is told of an ask: figures,
-/// never text.
+/// The summary of an ask that [`Config::on_ask_completed`](crate::Config::on_ask_completed)
+/// receives: figures, never text.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AskSummary {
-    /// Which call it was.
+    /// The call.
     pub kind: AskKind,
-    /// How often the ask was sent or tried to be sent: 1 unless something went wrong, 0 where it
-    /// never came to that.
+    /// The number of attempts to send the ask: 1 unless an attempt failed, 0 if none was begun.
     pub attempts: u32,
     /// The time from the first poll to the end of the answer.
     pub duration: Duration,
-    /// How it ended.
+    /// The outcome.
     pub outcome: AskOutcome,
-    /// The last state of the task that is known; [`TaskState::Unknown`] where none is.
+    /// The last known state of the task; [`TaskState::Unknown`] if none is known.
     pub state: TaskState,
 }
 
-/// Ends an ask's span and calls the hook, exactly once: when it is told to, or when it is dropped.
+/// Ends an ask's span and calls the hook, exactly once: by a call of `end_…`, or when it is
+/// dropped.
 ///
-/// Holds nothing where neither a subscriber nor a hook is interested.
+/// `None` where there is neither an interested subscriber nor a hook.
 pub(crate) struct AskObserver(Option<Box<Observed>>);
 
 struct Observed {
@@ -113,8 +113,8 @@ struct Observed {
 }
 
 impl AskObserver {
-    /// Begins the span. To be called when the ask's future is first polled: the span becomes a
-    /// child of the span that the caller polls it in.
+    /// Begins the span. Call this at the first poll of the ask's future, so that the span is a
+    /// child of the caller's span.
     pub(crate) fn begin(kind: AskKind, ask: &AskContext, hook: Option<&AskHook>) -> Self {
         let span = span_of(kind, ask);
         if span.is_disabled() && hook.is_none() {
@@ -150,7 +150,7 @@ impl AskObserver {
         }
     }
 
-    /// Notes the task's state, for an ask that is dropped before its end.
+    /// Records the task's state, for an ask that is dropped before its end.
     pub(crate) fn note_state(&mut self, state: &TaskState) {
         if let Some(observed) = &mut self.0
             && observed.state != *state
@@ -159,13 +159,13 @@ impl AskObserver {
         }
     }
 
-    /// The answer came.
+    /// Ends the span of an ask whose answer was received.
     pub(crate) fn end_answered(&mut self, state: &TaskState) {
         self.note_state(state);
         self.end(AskOutcome::Answered);
     }
 
-    /// The ask ended in this error.
+    /// Ends the span of an ask that failed.
     pub(crate) fn end_failed(&mut self, error: &Error) {
         self.end(AskOutcome::of(error));
     }

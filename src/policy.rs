@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) struct Limits {
     pub(crate) reply_timeout: Duration,
     pub(crate) idle_timeout: Duration,
-    /// `None` for a stream that was given none.
+    /// The time limit of the whole ask; `None` for a stream without one.
     pub(crate) deadline: Option<Duration>,
     pub(crate) max_event_bytes: usize,
     pub(crate) max_reply_bytes: usize,
@@ -29,18 +29,18 @@ impl Default for Limits {
     }
 }
 
-/// The deadline of an ask that was given none: its waits and lookups included.
+/// The default deadline of an ask, with its waits and lookups.
 pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 
-/// Which failed asks are sent again, and how long a lost answer is looked for.
+/// The policy for sending failed asks again and for looking up lost answers.
 ///
 /// An ask can move money, and the platform is not known to deduplicate anything: a second send runs
 /// the agent again. So an ask is sent again only where it is certain that it was not acted on.
 ///
 #[doc = include_str!("guide/retry_table.md")]
 ///
-/// HTTP 406 proves nothing: servers answer it when they fail after acting and may not write their
-/// error in a type that the request accepts.
+/// HTTP 406 proves nothing: servers answer it when they fail after acting and the request does not
+/// accept the media type of their error.
 ///
 /// # Lookups
 ///
@@ -53,14 +53,14 @@ pub(crate) const DEFAULT_DEADLINE: Duration = Duration::from_secs(6 * 60);
 /// | the idle limit ([`Config::idle_timeout`](crate::Config::idle_timeout), at least 1 s) without a new state, timestamp or artifact | following a task |
 /// | the deadline of the ask | everything, to within 250 ms |
 ///
-/// A server that says that it has no `tasks/get` (405, 501, JSON-RPC -32601 or -32004) is believed
-/// at once, and one that answers 404 at the end of that time, but only if it never answered a
-/// lookup of the task.
+/// If a server answers that it has no `tasks/get` (405, 501, JSON-RPC -32601 or -32004), the
+/// lookups end at once. If it answers 404, they end after the recovery timeout. Both apply only to
+/// a server that never answered a lookup of the task.
 ///
-/// What a lookup proves: a new task id proves that the ask was received. Of a task that was
-/// continued it is proven by a status later than the one known before (compared as points in time)
-/// together with the message just sent as the last in the history; or by any response to the ask
-/// itself. Without either, the outcome stays unknown.
+/// A lookup of a new task id proves that the ask was received. For a task that was continued, the
+/// proof is a status later than the one known before (compared as points in time) together with the
+/// message just sent as the last in the history, or any response to the ask itself. Without either,
+/// the outcome stays unknown.
 ///
 /// ```
 /// use payman_sdk::{Config, RetryPolicy};
@@ -111,7 +111,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Sets how often an ask is sent again where no connection took it. Default 2.
+    /// Sets the number of times that an ask is sent again if no connection took it. Default 2.
     ///
     /// ```
     /// use payman_sdk::RetryPolicy;
@@ -126,8 +126,8 @@ impl RetryPolicy {
     /// Sets whether an ask is sent again after 429, or 503 with `Retry-After`, although the server
     /// does not say whether it knows the task. Default false.
     ///
-    /// Only for servers that are known to answer so before they act: otherwise money may move
-    /// twice.
+    /// Use this only with servers that are known to answer so before they act: otherwise money may
+    /// move twice.
     ///
     /// ```
     /// use payman_sdk::RetryPolicy;
@@ -163,7 +163,7 @@ impl RetryPolicy {
         self
     }
 
-    /// Sets how long lookups may fail. Default 15 s.
+    /// Sets the time for which failing lookups are repeated. Default 15 s.
     ///
     /// A task that is found and still running is followed until it makes no progress for the idle
     /// limit, or until the ask's deadline.
@@ -180,7 +180,7 @@ impl RetryPolicy {
     }
 }
 
-/// Whether tokens are refreshed before they expire.
+/// The setting for refreshing tokens before they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BackgroundRefresh {
     Enabled,

@@ -1,4 +1,4 @@
-//! An ask as it is stored, and the hash that an idempotency key is bound to.
+//! The stored form of an ask, and the hash that an idempotency key is bound to.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::timestamp::Timestamp;
 
-/// All of an ask that is needed to send it later, or to recognize its answer.
+/// The fields of an ask that are needed to send it later, or to recognize its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct StoredAsk {
@@ -32,7 +32,7 @@ pub(crate) struct StoredAsk {
     pub(crate) limits: StoredLimits,
 }
 
-/// Where the task id of an ask comes from.
+/// The origin of an ask's task id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum StoredOrigin {
@@ -46,7 +46,7 @@ pub(crate) enum StoredOrigin {
     },
 }
 
-/// The session that an ask names.
+/// The session of an ask.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum SessionChoice {
@@ -88,10 +88,10 @@ impl StoredAsk {
         matches!(self.origin, StoredOrigin::Continued { .. })
     }
 
-    /// The hash of what is asked: text, metadata, session choice, and the task where one is
+    /// Returns the hash of the content: text, metadata, session choice, and the task if one is
     /// continued.
     ///
-    /// Headers, limits and a new task's id are not part of it: they differ from call to call.
+    /// Headers, limits and a new task's id are excluded, since they differ between calls.
     pub(crate) fn fingerprint(&self, task_id: &TaskId) -> String {
         let content = json!({
             "text": self.text,
@@ -111,7 +111,7 @@ impl StoredAsk {
     }
 }
 
-/// JSON with sorted keys, whatever order `serde_json`'s features keep.
+/// Writes JSON with sorted keys, in whatever order `serde_json`'s features keep them.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(fields) => {

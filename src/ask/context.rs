@@ -14,29 +14,29 @@ use crate::wire::jsonrpc::Request;
 use crate::wire::request::{SendParams, UserMessage, UserText};
 use crate::wire::timestamp::Timestamp;
 
-/// Where the task id of an ask comes from, and so what a lookup of that id proves.
+/// The origin of an ask's task id, which decides what a lookup of that id proves.
 #[derive(Clone, Debug)]
 pub(crate) enum TaskOrigin {
-    /// A random id: nobody else can have used it.
+    /// A random id, which no other ask has used.
     Minted,
     /// An id that the caller chose for a new task.
     Chosen,
-    /// A task that nothing is sent to: it is followed because the caller said so.
+    /// An existing task that is only looked up or followed.
     Followed,
-    /// A task that existed before. A lookup may show it as it was before this ask.
+    /// A task that existed before. A lookup may return its state from before this ask.
     Continued(Box<Continuation>),
 }
 
-/// What is known of a task that is continued.
+/// The known facts about a task that is continued.
 #[derive(Clone, Debug)]
 pub(crate) struct Continuation {
-    /// What is said now: a lookup proves receipt only with this in the task's history.
+    /// The text of this ask: a lookup proves receipt only if it is in the task's history.
     pub(crate) text: String,
     /// The timestamp of the last status known before: a later one shows that something happened.
     pub(crate) since: Option<Timestamp>,
 }
 
-/// Whether an ask was sent: shared by its clones.
+/// A flag that records that an ask was sent, shared by its clones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SentFlag(Arc<AtomicBool>);
 
@@ -45,7 +45,7 @@ impl SentFlag {
     ///
     /// # Errors
     ///
-    /// It was sent before, and the first is not known to have had no effect.
+    /// The ask was sent before, and it is not certain that the first send had no effect.
     pub(crate) fn set(&self) -> Result<()> {
         if self.0.swap(true, Ordering::SeqCst) { Err(Error::ask_already_sent()) } else { Ok(()) }
     }
@@ -54,14 +54,14 @@ impl SentFlag {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Takes the mark off: nothing was done.
+    /// Clears the mark, because nothing was done.
     pub(crate) fn clear(&self) {
         self.0.store(false, Ordering::SeqCst);
     }
 }
 
-/// What is known of an ask once it is written out: all that sending it, looking its answer up and
-/// reading its stream need, but for the body.
+/// The context of a prepared ask: everything that sending it, looking its answer up and reading its
+/// stream need, except the body.
 #[derive(Clone)]
 pub(crate) struct AskContext {
     pub(crate) task_id: TaskId,
@@ -75,7 +75,7 @@ pub(crate) struct AskContext {
 }
 
 impl AskContext {
-    /// Describes an existing task that is followed, not asked.
+    /// Creates the context of an existing task that is looked up or followed.
     pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Arc<Limits>) -> Self {
         Self {
             task_id,
@@ -89,7 +89,7 @@ impl AskContext {
     }
 }
 
-/// An ask that was checked and written out, ready to be sent.
+/// An ask that was checked and serialized, ready to be sent.
 pub(crate) struct PreparedAsk {
     pub(crate) context: AskContext,
     pub(crate) body: Bytes,
@@ -156,7 +156,7 @@ impl Ask {
         Ok(PreparedAsk { context, body: body.into() })
     }
 
-    /// Returns the client's limits, or limits of the ask's own where it sets any.
+    /// Returns the client's limits, overridden by those that the ask sets.
     fn limits(&self, limits: &Arc<Limits>) -> Arc<Limits> {
         let own = Limits {
             reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),

@@ -1,4 +1,4 @@
-//! An ask: the message to the agent, and what is sent along.
+//! An ask: the message to the agent, with its metadata, headers and limits.
 
 mod context;
 mod stored;
@@ -25,9 +25,10 @@ pub(crate) use stored::{KeyedAsk, stored_task_origin};
 ///
 /// An `Ask` stands for one task and is sent once. Its clones are the same ask: to send a second one
 /// would continue the task, the agent would run again and could pay again. So the second is refused
-/// before it is sent, with an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that
-/// says "was sent already". That error's outcome is unknown, since the first may have been done. An
-/// ask whose error [is safe to ask again](crate::Error::is_safe_to_ask_again) may be sent again.
+/// before it is sent, with an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) and
+/// the message "this ask was sent already". That error's outcome is unknown, since the first may
+/// have been done. An ask whose error [is safe to ask again](crate::Error::is_safe_to_ask_again)
+/// may be sent again.
 ///
 /// ```
 /// use payman_sdk::Ask;
@@ -62,7 +63,7 @@ pub struct Ask {
     key: Option<String>,
 }
 
-/// Headers that frame the message or identify the SDK: a caller's are left out.
+/// Headers that frame the message or identify the SDK. Those of a caller are omitted.
 const RESERVED_HEADERS: [&str; 16] = [
     "accept",
     "accept-encoding",
@@ -91,7 +92,7 @@ enum Origin {
 
 #[derive(Clone, Debug)]
 enum Session {
-    /// The client's.
+    /// The session of the client.
     Client,
     New,
     Given(SessionId),
@@ -174,8 +175,7 @@ impl Ask {
     ///
     /// The headers that the SDK sets itself, and those that frame the message (`accept`,
     /// `content-type`, `content-length`, `host`, `user-agent`, `x-payman-access-token` and the
-    /// like), are never overridden: such a header is left out. Values appear in no log and no
-    /// error.
+    /// like), are never overridden: such a header is omitted. Values appear in no log and no error.
     ///
     /// An invalid name or value is an error of kind
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the ask is made, before anything is
@@ -274,7 +274,7 @@ impl Ask {
         self
     }
 
-    /// Sets how long one reply may take, instead of the client's limit.
+    /// Sets the time limit of one reply, instead of the client's limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -287,7 +287,7 @@ impl Ask {
         self
     }
 
-    /// Sets how long the stream may be silent, instead of the client's limit.
+    /// Sets the time for which the stream may be silent, instead of the client's limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -300,8 +300,8 @@ impl Ask {
         self
     }
 
-    /// Sets how long the whole ask may take, with its waits and lookups, instead of the client's
-    /// limit. The time counts from when the ask's future is first polled.
+    /// Sets the time limit of the whole ask, with its waits and lookups, instead of the client's
+    /// limit. The time counts from the first poll of the ask's future.
     ///
     /// ```
     /// use std::time::Duration;
@@ -338,9 +338,8 @@ impl Ask {
         self
     }
 
-    /// Names the ask by an idempotency key: whoever asks with the same key again, in this or
-    /// another process, gets the reply to the first ask, and nothing is sent. See
-    /// [`journal`](crate::journal).
+    /// Sets the idempotency key: another ask with the same key, in this or another process, gets
+    /// the reply to the first ask, and nothing is sent. See [`journal`](crate::journal).
     ///
     /// The client needs a [`Config::journal`](crate::Config::journal). A key has 1 to 255 bytes and
     /// no control characters, which is checked when the ask is sent.
@@ -397,7 +396,7 @@ fn attach(to: &mut Metadata, key: String, value: impl Serialize, problem: &mut O
 }
 
 /// Removes the nulls that stand for `None` and NaN: some servers answer 500 to a null. Elements of
-/// arrays stay, because their positions count.
+/// arrays stay, because their positions have a meaning.
 fn without_nulls(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,
@@ -414,7 +413,7 @@ fn without_nulls(value: Value) -> Option<Value> {
     }
 }
 
-/// Leaves the text, the metadata and the headers out: they are private.
+/// Omits the text, the metadata and the headers: they are private.
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ask")

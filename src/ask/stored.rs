@@ -36,9 +36,9 @@ fn check_key(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// An ask in a journal.
+/// Conversion from and to the stored form.
 impl Ask {
-    /// Returns what a journal records of the ask; `None` without a key.
+    /// Returns the journal's record of the ask; `None` without a key.
     pub(crate) fn keyed(&self) -> Result<Option<KeyedAsk>> {
         let Some(key) = &self.key else {
             return Ok(None);
@@ -48,7 +48,7 @@ impl Ask {
         Ok(Some(KeyedAsk { key, stored, task_id: self.task_id.clone() }))
     }
 
-    /// Returns what `reserve` records, checked as when it is sent.
+    /// Returns the record of a reserved ask, after the checks that are made when it is sent.
     pub(crate) fn checked_for_reserve(self) -> Result<KeyedAsk> {
         let Some(keyed) = self.keyed()? else {
             return Err(Error::invalid_input(
@@ -118,7 +118,7 @@ impl Ask {
     }
 }
 
-/// Returns where the task id of a stored ask comes from.
+/// Returns the origin of a stored ask's task id.
 pub(crate) fn stored_task_origin(stored: &StoredAsk) -> TaskOrigin {
     match &stored.origin {
         StoredOrigin::Minted => TaskOrigin::Minted,

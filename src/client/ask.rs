@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    /// Asks; `keyed` is what the journal needs of an ask with an idempotency key.
+    /// Asks; `keyed` is the journal's record of an ask with an idempotency key.
     fn ask_with_key<T: Send + 'static>(
         &self,
         ask: Ask,

@@ -1,6 +1,6 @@
-//! The client: the public entry point, and how it is made.
+//! The client: the public entry point, and its constructors.
 
-// In this order, the sections of the documentation follow each other as a program uses them.
+// The order of the modules is the order of the sections in the documentation.
 mod env;
 
 mod ask;
@@ -39,18 +39,19 @@ use crate::transport::{Http, HttpSettings};
 ///
 /// # Runtimes
 ///
-/// A client needs a tokio runtime when its futures are polled, not when it is made. Connections are
-/// served by the runtime on which they were opened. A client that is used on several runtimes
-/// works, but while one of them stands still or after it has ended, an ask that would have used its
-/// connections waits for its time limit or fails; the error then says that nothing was sent. So
+/// A client needs a tokio runtime when its futures are polled, not when it is created. Connections
+/// are served by the runtime on which they were opened. A client that is used on several runtimes
+/// works, but while one of them is blocked, or after it has ended, an ask that would have used its
+/// connections waits for its time limit or fails; the error then states that nothing was sent. So
 /// give each runtime a client of its own, without [`Config::share_connections`], or run all asks on
 /// one runtime.
 ///
 /// # Dropping the future of an ask
 ///
-/// A dropped ask has an unknown outcome: it may have been received, and the agent goes on. So does
-/// an ask under a time limit of your own (`tokio::time::timeout`, an axum `TimeoutLayer`), or in a
-/// handler that a web framework drops because the browser disconnected. Do one of these instead:
+/// An ask whose future is dropped has an unknown outcome: it may have been received, and then the
+/// agent goes on. This includes a time limit of your own around the future (`tokio::time::timeout`,
+/// an axum `TimeoutLayer`), and a handler that a web framework drops because the browser
+/// disconnected. Do one of these instead:
 ///
 /// * set [`Ask::deadline`](crate::Ask::deadline), which ends in an error with the
 ///   [task id](Error::task_id);
@@ -185,7 +186,7 @@ impl Client {
     }
 }
 
-/// Returns the pool that a config asks for: a shared one, or one of its own.
+/// Returns the connection pool of a config: a shared one, or a new one.
 fn http_of(config: &Config, base: &BaseUrl) -> Result<Http> {
     let Some(shared) = &config.shared else {
         return Http::new(HttpSettings {

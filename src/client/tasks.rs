@@ -43,8 +43,8 @@ impl Client {
     /// Follows an existing task until it no longer runs: a stream of snapshots, one whenever the
     /// task changed. [`into_reply`](AskStream::into_reply) returns the answer.
     ///
-    /// After a restart, a program follows the asks that it had stored the ids of. A task that has
-    /// ended is a stream of one snapshot.
+    /// After a restart, a program can follow the tasks whose ids it has stored. For a task that has
+    /// ended, the stream yields one snapshot.
     ///
     /// ```
     /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
@@ -80,7 +80,7 @@ impl Client {
         })
     }
 
-    /// Cancels a task. What the agent has done by then is done.
+    /// Cancels a task. This does not undo what the agent has already done.
     ///
     /// It keeps the client's limits, as [`get_task`](Self::get_task) does.
     ///
@@ -95,8 +95,8 @@ impl Client {
     /// # Errors
     ///
     /// [`TaskNotFound`](crate::ErrorKind::TaskNotFound) where the server knows no such task;
-    /// [`Rpc`](crate::ErrorKind::Rpc) with code -32002 where there is nothing left to cancel;
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it cannot be asked;
+    /// [`Rpc`](crate::ErrorKind::Rpc) with code -32002 where the task has already ended;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where it offers no cancellation;
     /// [`Protocol`](crate::ErrorKind::Protocol) where it answers with another task.
     pub fn cancel_task(&self, id: impl Into<TaskId>) -> BoxFuture<'static, Result<Task>> {
         let (platform, ask) = self.existing_task(id.into());

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 impl Client {
     /// Returns a valid access token, and renews it first where necessary.
     ///
-    /// A service that wants its first token before its first ask calls this once at its start.
+    /// Call this once at the start of a service to obtain the first token before the first ask.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -29,8 +29,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Returns an error where there is no valid token and none could be obtained; its source says
-    /// why.
+    /// Returns an error where there is no valid token and none could be obtained; its source has
+    /// the cause.
     pub fn access_token(&self) -> BoxFuture<'static, Result<AccessToken>> {
         let platform = Arc::clone(self.platform());
         Box::pin(async move {
@@ -80,7 +80,7 @@ impl Client {
     /// [`TokenStore`](crate::TokenStore). They have to connect again.
     ///
     /// Once this returns `Ok`, no token of an earlier sign-in is stored again, by any process. The
-    /// platform is not told, because no request for that is known: another process may use an
+    /// platform is not notified, because no request for that is known: another process may use an
     /// access token until it expires.
     ///
     /// ```
@@ -129,10 +129,10 @@ impl Client {
     /// Waits for a refresh in progress and for tokens that are not stored yet, at most 35 seconds.
     /// Call this before the process ends.
     ///
-    /// A process that ends during a refresh may take the only copy of a rotated refresh token with
-    /// it. Other processes then wait for 90 seconds, and the user may have to connect again. A
-    /// client that is closed still works, but no longer refreshes its token in the background.
-    /// Closing again is harmless, and clones share the token.
+    /// If a process ends during a refresh, the only copy of a rotated refresh token may be lost.
+    /// Other processes then wait for 90 seconds, and the user may have to connect again. A client
+    /// that is closed still works, but no longer refreshes its token in the background. Closing
+    /// again is harmless, and clones share the token.
     ///
     /// A server closes its clients after it has served its last request:
     ///

@@ -1,4 +1,4 @@
-//! The decision table: what may be sent again. Nothing else in the crate decides it.
+//! The decision table for sending asks again. No other code decides this.
 //!
 //! The table itself is public documentation: see [`RetryPolicy`].
 //!
@@ -8,7 +8,7 @@
 use crate::policy::RetryPolicy;
 use crate::wire::jsonrpc::{RpcError, code};
 
-/// What came of one attempt to send an ask.
+/// The result of one attempt to send an ask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attempt<'a> {
     /// The request's body was not handed to a connection.
@@ -23,16 +23,16 @@ pub(crate) enum Attempt<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ErrorAnswer<'a> {
     pub(crate) status: u16,
-    /// A task or an event came along: the server began.
+    /// True if the answer also has a task or an event: the server began.
     pub(crate) has_task: bool,
     pub(crate) rpc: Option<&'a RpcError>,
-    /// There is a `Retry-After`.
+    /// True if the answer has a `Retry-After`.
     pub(crate) asks_to_wait: bool,
-    /// Whether the server may know the task's id from an earlier request.
+    /// The server's possible knowledge of the task's id from earlier requests.
     pub(crate) id: IdAtServer,
 }
 
-/// Whether the server may know a task's id from an earlier request.
+/// The server's possible knowledge of a task's id from earlier requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IdAtServer {
     /// This was the first request with a random id, or the task is known to exist.
@@ -41,7 +41,7 @@ pub(crate) enum IdAtServer {
     MayBeKnown,
 }
 
-/// What to do about it.
+/// The next step after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryDecision {
     /// Nothing was sent: send after a wait.
@@ -56,7 +56,7 @@ pub(crate) enum RetryDecision {
     LookUp,
 }
 
-/// Decides what to do after one attempt.
+/// Decides the next step after one attempt.
 pub(crate) fn classify(attempt: Attempt<'_>, policy: &RetryPolicy) -> RetryDecision {
     let answer = match attempt {
         Attempt::NotSent => return RetryDecision::SendAgain,

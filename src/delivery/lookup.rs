@@ -1,4 +1,4 @@
-//! One request about an existing task: `tasks/get`, `tasks/cancel`, `tasks/resubscribe`.
+//! Requests about an existing task: `tasks/get`, `tasks/cancel`, `tasks/resubscribe`.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::wire::jsonrpc::{Request, code};
 use crate::wire::request::{TaskParams, method};
 use crate::wire::state::TaskState;
 
-/// How long one lookup may take at most.
+/// The time limit of one lookup.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of a task's history is asked for, to find the message just sent.
+/// The number of history messages that are requested, to find the message just sent.
 const HISTORY: u32 = 20;
 
 /// The waits between failed lookups.
@@ -30,15 +30,15 @@ pub(super) fn lookup_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_secs(2))
 }
 
-/// What one lookup showed.
+/// The result of one lookup.
 pub(super) enum LookupResult {
     /// The task.
     Task(Box<TaskSnapshot>),
     /// The server does not know the task.
     NotKnown(Error),
-    /// The server does not offer the operation, or a gateway before it does not.
+    /// The server, or a gateway in front of it, does not offer the operation.
     Unsupported(Error),
-    /// No answer that says anything.
+    /// The lookup failed: its answer proves nothing about the task.
     Failed(Error),
 }
 
@@ -54,7 +54,7 @@ impl From<Result<TaskSnapshot>> for LookupResult {
 }
 
 impl Platform {
-    /// Looks a task up, once.
+    /// Looks a task up once.
     pub(super) async fn lookup(&self, ask: &AskContext, until: Instant) -> LookupResult {
         let history = match &ask.origin {
             TaskOrigin::Continued(_) => Some(HISTORY),
@@ -72,7 +72,7 @@ impl Platform {
         self.call(&self.urls.get, method::GET, ask, history_length, until).await
     }
 
-    /// `tasks/get`, repeated while it fails, within the limits.
+    /// Looks a task up, and repeats failing lookups within the limits.
     pub(crate) async fn get_persistently(&self, ask: &AskContext) -> Result<TaskSnapshot> {
         let mut repeats = Repeats::new(self, ask);
         loop {
@@ -83,9 +83,10 @@ impl Platform {
         }
     }
 
-    /// `tasks/cancel`, repeated while it fails, within the limits.
+    /// Cancels a task, and repeats failing requests within the limits.
     ///
-    /// Where a repetition finds nothing to cancel, the task tells whether the first did it.
+    /// If a repeated request finds nothing to cancel, the state of the task shows whether an
+    /// earlier one canceled it.
     pub(crate) async fn cancel(&self, ask: &AskContext) -> Result<TaskSnapshot> {
         let mut repeats = Repeats::new(self, ask);
         let mut repeated = false;
@@ -106,7 +107,7 @@ impl Platform {
         }
     }
 
-    /// `tasks/resubscribe`: the head of a stream of what comes from now on.
+    /// Resubscribes to a task. Returns the head of a stream of its further events.
     pub(super) async fn resubscribe(
         &self,
         ask: &AskContext,
@@ -133,8 +134,7 @@ impl Platform {
         }
     }
 
-    /// Makes a call that has the same effect when it is repeated; the token is renewed once where
-    /// it is refused.
+    /// Makes an idempotent call. Renews the token once if it is refused.
     async fn authorized(
         &self,
         url: &Url,
@@ -148,8 +148,7 @@ impl Platform {
             _ => ExpectedResponse::Lookup,
         };
         let body = task_body(method, &ask.task_id, history_length)?;
-        // Whatever goes wrong says nothing of the ask whose task it is: that may have been done
-        // long ago.
+        // The error proves nothing about the ask of this task, which may have been done long ago.
         let settled =
             |error: Error| error.with_outcome(Outcome::Settled).with_task_id(&ask.task_id);
         let mut renewed = false;
@@ -175,13 +174,14 @@ impl Platform {
     }
 }
 
-/// The repetitions of one call that the user made: bounded by the deadline and, where the server
-/// does not answer, by the recovery time. The last try happens at its end.
+/// The repetitions of one call of the user, bounded by the deadline and, if the server does not
+/// answer, by the recovery timeout. The last try is made at its end.
 struct Repeats {
     deadline: Instant,
-    /// When the last try begins at the latest.
+    /// The latest start of the last try.
     last_start: Instant,
-    /// Less than the whole time, so that a server which stalls once can be asked again.
+    /// The time limit of one try. It is shorter than the whole time, so that a server that stalls
+    /// once can be asked again.
     one_try: Duration,
     backoff: Backoff,
     tries: Tries,
@@ -215,7 +215,7 @@ impl Repeats {
     async fn wait(&mut self, platform: &Platform, error: Error) -> Result<()> {
         let wait = self.backoff.next_wait().max(error.retry_after().unwrap_or_default());
         let left = self.last_start.saturating_duration_since(Instant::now());
-        // A server that asks for more time than there is would be asked in vain.
+        // If the server asks for a longer wait than the time that is left, another try is useless.
         let is_in_vain = left.is_zero() || (error.retry_after().is_some() && wait > left);
         if self.tries == Tries::Last
             || is_in_vain
@@ -232,8 +232,8 @@ impl Repeats {
     }
 }
 
-/// Returns when the last lookup begins of those that end at `ends`: at that time, or a little
-/// before the deadline, so that it can be answered within it.
+/// Returns the start of the last of the lookups that end at `ends`: that time, or shortly before
+/// the deadline, so that the answer can arrive within it.
 pub(super) fn last_start(ends: Instant, deadline: Instant) -> Instant {
     const FOR_THE_LAST: Duration = Duration::from_millis(500);
     let left = deadline.saturating_duration_since(Instant::now());
@@ -241,7 +241,7 @@ pub(super) fn last_start(ends: Instant, deadline: Instant) -> Instant {
     ends.min(latest)
 }
 
-/// Returns true where the same call may succeed a little later.
+/// Returns true where the same call may succeed later.
 fn is_passing(error: &Error) -> bool {
     matches!(
         error.kind(),

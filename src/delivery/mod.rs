@@ -37,7 +37,7 @@ use classify::{IdAtServer, RetryDecision, classify};
 use follow::{Follower, Reconciled};
 use response::SendError;
 
-/// The platform as one identity sees it: shared by all clones and sessions of a client.
+/// The connection to the platform for one identity, shared by all clones and sessions of a client.
 pub(crate) struct Platform {
     pub(crate) http: Http,
     pub(crate) tokens: TokenManager,
@@ -57,12 +57,14 @@ struct Urls {
 
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static(wire::ACCESS_TOKEN_HEADER);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Never a single type: a server that may not write its JSON error answers 406 even after it acted.
+/// Accepts more than one type: a server that cannot write its JSON error answers 406 even after it
+/// acted.
 const ACCEPT_JSON: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
 const ACCEPT_EVENTS: HeaderValue =
     HeaderValue::from_static("text/event-stream, application/json, */*;q=0.1");
 
-/// How often an ask is sent again to a server that was busy and surely does not know it.
+/// The number of times that an ask is sent again to a server that was busy and surely does not know
+/// it.
 const BUSY_RETRIES: u32 = 2;
 
 fn connect_backoff() -> Backoff {
@@ -96,21 +98,21 @@ impl Platform {
         &self.policy
     }
 
-    /// Returns the deadline of an ask for a whole reply, or of another call.
+    /// Returns the deadline of an ask for a whole reply, or of a call about an existing task.
     pub(crate) fn reply_deadline(&self, limits: &Limits) -> Instant {
         instant_after(limits.deadline.unwrap_or(DEFAULT_DEADLINE))
     }
 
-    /// Returns until when a stream's set-up is tried: a stream without a deadline does not wait for
-    /// its first byte for ever.
+    /// Returns the deadline of a stream's set-up, so that a stream without a deadline does not wait
+    /// for its first byte forever.
     pub(crate) fn setup_deadline(&self, deadline: Option<Instant>) -> Instant {
         let usual = instant_after(DEFAULT_DEADLINE);
         deadline.map_or(usual, |deadline| deadline.min(usual))
     }
 
-    /// Delivers an ask. The one place that sends one.
+    /// Delivers an ask. No other function sends one.
     ///
-    /// Errors carry the ask's task id, and whether it may have been done.
+    /// Errors carry the ask's task id and outcome.
     pub(crate) async fn deliver(
         self: &Arc<Self>,
         ask: &PreparedAsk,
@@ -124,7 +126,8 @@ impl Platform {
         }
         let mut state = RetryState::default();
         let delivered = match self.request_token(deadline).await {
-            // Boxed from here on: thousands may wait for a token, and what sending needs is large.
+            // The rest is boxed: thousands of asks may wait for a token, and the state of sending
+            // is large.
             Ok(token) => {
                 let sending =
                     self.send_and_decide(ask, expected, token, deadline, &mut state, observer);
@@ -134,7 +137,7 @@ impl Platform {
         };
         delivered.map_err(|error| {
             let error = match state.attempts {
-                // A clone was sent: what stopped this one says nothing of the first.
+                // A clone was sent, and the error of this one proves nothing about the first.
                 0 if context.sent.is_set() => Error::ask_already_sent(),
                 _ => state.qualify(error),
             };
@@ -245,8 +248,8 @@ impl Platform {
 
     /// Sends a request, and reads the answer as far as it is needed to decide.
     ///
-    /// `span` has a field `status`. It is passed, not taken from the context: where it is disabled,
-    /// the current span is one of the caller's.
+    /// `span` has a field `status`. It is a parameter because `Span::current` is a span of the
+    /// caller where this one is disabled.
     async fn exchange(
         &self,
         request: Request,
@@ -269,8 +272,8 @@ impl Platform {
         read.map(Response::Task)
     }
 
-    /// Nothing was sent: waits, or returns the error where the retries, the time or the budget are
-    /// used up.
+    /// Waits after a failure to connect. Returns the error where the retries, the time or the
+    /// budget are used up.
     async fn wait_to_connect(
         &self,
         error: Error,
@@ -279,7 +282,7 @@ impl Platform {
     ) -> Result<()> {
         let error = error.with_outcome(Outcome::NotDone);
         let wait = state.connect_backoff.next_wait();
-        // The budget last: a retry for which there is no time costs nothing.
+        // The budget is checked last, so that a retry for which there is no time costs nothing.
         if state.connect_retries == self.policy.connect_retries
             || instant_after(wait) >= deadline
             || !self.http.budget().withdraw()
@@ -304,7 +307,8 @@ impl Platform {
         Ok(())
     }
 
-    /// The server is busy: waits, then looks the task up. `None` where it is safe to send again.
+    /// Waits for a busy server, then looks the task up. Returns `None` where it is safe to send
+    /// again.
     async fn wait_and_look_up(
         self: &Arc<Self>,
         ask: &PreparedAsk,
@@ -314,7 +318,7 @@ impl Platform {
     ) -> Result<Option<TaskSnapshot>> {
         let wait = error.retry_after().unwrap_or_else(|| state.busy_backoff.next_wait());
         let unproven = error.with_outcome(Outcome::Unknown);
-        // Without a lookup nothing can come of the wait, unless the caller opted in.
+        // Without a lookup the wait is useless, unless the caller opted in to sending again.
         let is_in_vain = !self.policy.reconcile && !self.policy.resend_when_busy;
         if is_in_vain || instant_after(wait) >= deadline {
             return Err(unproven);
@@ -344,14 +348,14 @@ impl Platform {
     }
 }
 
-/// What was tried for one ask so far.
+/// The retry state of one ask.
 struct RetryState {
     attempts: u32,
     connect_retries: u32,
     busy_retries: u32,
     token: TokenRenewal,
     earlier_sends: EarlierSends,
-    /// An earlier attempt may have been received, whatever it was answered with.
+    /// True if an earlier attempt may have been received, whatever the answer was.
     may_be_known: bool,
     connect_backoff: Backoff,
     busy_backoff: Backoff,
@@ -363,7 +367,7 @@ enum TokenRenewal {
     Used,
 }
 
-/// What is known of the attempts before the last one.
+/// The known outcome of the attempts before the last one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EarlierSends {
     NotDone,
@@ -387,7 +391,7 @@ impl Default for RetryState {
 }
 
 impl RetryState {
-    /// Adjusts an error of the last attempt to what is known of all attempts.
+    /// Adjusts the outcome of the last attempt's error to that of all attempts.
     fn qualify(&self, error: Error) -> Error {
         if self.earlier_sends == EarlierSends::Unproven && error.is_safe_to_ask_again() {
             error.with_outcome(Outcome::Unknown)
@@ -396,7 +400,8 @@ impl RetryState {
         }
     }
 
-    /// An id that the caller chose may have been sent by another process before.
+    /// Returns whether the server may know the task's id. An id that the caller chose may have been
+    /// sent by another process before.
     fn id_at_server(&self, ask: &PreparedAsk) -> IdAtServer {
         match ask.context.origin {
             TaskOrigin::Chosen => IdAtServer::MayBeKnown,
@@ -408,7 +413,7 @@ impl RetryState {
     }
 }
 
-/// Writes a request without its body. The caller's headers come first, the SDK's own replace them.
+/// Creates a request without its body. The SDK's headers replace those of the caller.
 fn request(
     url: &Url,
     ask: &AskContext,

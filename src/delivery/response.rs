@@ -1,4 +1,4 @@
-//! Reading an answer as far as it is needed to decide.
+//! Reads the part of an answer that is needed to classify it.
 
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
@@ -27,14 +27,14 @@ pub(crate) enum Response {
     Events(HttpResponse),
 }
 
-/// What a request should be answered with.
+/// The expected kind of the answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExpectedResponse {
     /// The reply to `tasks/send`: a task.
     Reply,
     /// A stream of events, or a whole task instead.
     Events,
-    /// The task that was named: `tasks/get`, `tasks/cancel`.
+    /// The task of a `tasks/get` or `tasks/cancel`.
     Lookup,
 }
 
@@ -48,13 +48,13 @@ pub(crate) struct TaskSnapshot {
 }
 
 impl TaskSnapshot {
-    /// Wraps a task that was put together from events.
+    /// Wraps a task that was assembled from events.
     pub(crate) fn of(task: Task) -> Self {
         Self { task, source: SnapshotSource::Request, response: Bytes::new() }
     }
 }
 
-/// Which request brought a task.
+/// The request that returned a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotSource {
     /// The ask itself, or its stream.
@@ -63,29 +63,29 @@ pub(crate) enum SnapshotSource {
     Lookup,
 }
 
-/// Whether a task in a stream came with its artifacts. A server may leave them out, which does not
-/// mean that the task has none.
+/// The presence of a task's artifacts in an event of a stream. A server may omit them, which does
+/// not mean that the task has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArtifactsField {
     Included,
     LeftOut,
 }
 
-/// Anything but the answer that was expected, and what it proves.
+/// A failure to get the expected answer, and the outcome that it proves.
 #[derive(Debug)]
 pub(crate) struct SendError {
     pub(crate) error: Error,
     proof: Proof,
 }
 
-/// What is known of a request without a usable answer.
+/// The proof that a request without a usable answer gives.
 #[derive(Clone, Copy, Debug)]
 enum Proof {
     /// No connection took it.
     NotSent,
-    /// It was answered with this status, with or without a task beside the error.
+    /// It was answered with this status, and possibly with a task in addition to the error.
     Answered { status: u16, has_task: bool },
-    /// Nothing.
+    /// No proof: the request may have been received.
     Nothing,
 }
 
@@ -116,7 +116,7 @@ impl SendError {
     }
 }
 
-/// An answer that proves nothing.
+/// Creates the failure of an answer that proves nothing.
 impl From<Error> for SendError {
     fn from(error: Error) -> Self {
         Self { error, proof: Proof::Nothing }
@@ -142,7 +142,7 @@ impl From<Failure> for SendError {
 }
 
 /// Returns true where the answer is a stream of events. Everything else is read as JSON, whatever
-/// media type it claims: servers send `application/vnd.payman.v1+json`, `text/plain`, or none.
+/// its media type: servers send `application/vnd.payman.v1+json`, `text/plain`, or none.
 pub(super) fn is_events(response: &HttpResponse, expected: ExpectedResponse) -> bool {
     let mut types = response.headers().get_all(CONTENT_TYPE).iter().peekable();
     expected == ExpectedResponse::Events
@@ -151,7 +151,7 @@ pub(super) fn is_events(response: &HttpResponse, expected: ExpectedResponse) -> 
         && types.all(|value| is_media_type(value, "text/event-stream"))
 }
 
-/// Reads an answer that is no stream of events.
+/// Reads an answer that is not a stream of events.
 pub(super) async fn read(
     response: &mut HttpResponse,
     expected: ExpectedResponse,
@@ -194,11 +194,11 @@ pub(super) async fn read(
     }
 }
 
-/// Compares the task that came with the one that was named. The one place that does, but for the
+/// Compares the id of the received task with the expected one. The driver does the same for the
 /// events of a stream.
 ///
-/// A reply to `tasks/send` may name the task by an id of the server's own: it answers this very
-/// request.
+/// A reply to `tasks/send` may have an id of the server's own, since it answers this request in any
+/// case.
 fn check_identity(task: &Task, expected: ExpectedResponse, ask: &AskContext) -> Result<()> {
     if expected == ExpectedResponse::Reply || task.id == ask.task_id {
         return Ok(());
@@ -206,7 +206,7 @@ fn check_identity(task: &Task, expected: ExpectedResponse, ask: &AskContext) -> 
     Err(Error::another_task())
 }
 
-/// How much of an error's body is read at least, in bytes.
+/// The least size up to which an error's body is read, in bytes.
 const DECIDED_BY: usize = 64 * 1024;
 
 async fn read_http_error(
@@ -216,7 +216,7 @@ async fn read_http_error(
 ) -> SendError {
     let status = response.status();
     let wait = retry_after(response.headers());
-    // The decision rests on the body, however little of it is to be kept.
+    // The classification needs the body, even if less of it is kept.
     let most = limits.max_error_body_bytes.max(DECIDED_BY);
     let ErrorBody { bytes: mut body, is_whole } = read_error_body(response, most, until).await;
     let (rpc, has_task) = match decode_message(&body) {
@@ -231,8 +231,8 @@ async fn read_http_error(
     };
     let error = error.with_kind_of_status(status.as_u16(), wait.is_some()).with_retry_after(wait);
     body.truncate(limits.max_error_body_bytes);
-    // What the rest of a cut body would have said (a task, another code) is unknown, and so is what
-    // the status is worth.
+    // The rest of a cut body is unknown (it may have a task or another code), so the status proves
+    // nothing either.
     let proof = match is_whole {
         true => Proof::Answered { status: status.as_u16(), has_task },
         false => Proof::Nothing,
@@ -253,7 +253,7 @@ fn rest_error(status: StatusCode, body: &[u8]) -> Error {
     Error::from_status(status, says).with_error_code(code)
 }
 
-/// Reads an error body of any other shape: gateways put numbers under `status`.
+/// Reads an error body of any other shape, such as a gateway's with a number under `status`.
 fn read_loosely(body: &[u8]) -> (Option<RpcError>, bool) {
     let Ok(body) = json::from_body::<Value>(body) else {
         return (None, false);

@@ -9,7 +9,7 @@ use crate::wire::json;
 use crate::wire::jsonrpc::RpcError;
 
 impl Error {
-    /// Returns what happened.
+    /// Returns the kind of the error.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -167,7 +167,7 @@ impl Error {
         self.kind() == ErrorKind::Interrupted
     }
 
-    /// Returns true when the server asks to come later.
+    /// Returns true when the server asks the client to wait and try again.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -220,7 +220,7 @@ impl Error {
         self.kind() == ErrorKind::InvalidInput
     }
 
-    /// Returns the HTTP status, where there was an answer that is an error.
+    /// Returns the HTTP status of an answer that is an error.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -319,7 +319,7 @@ impl Error {
         self.0.error_code.as_deref()
     }
 
-    /// Returns how long the server asks to wait.
+    /// Returns the time that the server asks the client to wait.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -355,7 +355,8 @@ impl Error {
         self.0.task_id.as_ref()
     }
 
-    /// Returns why the redirect back from the consent page holds no code, if that is the error.
+    /// Returns the reason that the redirect back from the consent page has no code, for an error of
+    /// such a redirect.
     pub(crate) fn redirect_failure(&self) -> Option<RedirectFailure> {
         self.0.redirect
     }

@@ -1,5 +1,5 @@
-//! The named constructors: the one place that states the message of each error, and what it proves
-//! about the ask.
+//! The named constructors: the one place with the message of each error and the outcome that it
+//! proves.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,7 +12,7 @@ use crate::wire::state::TaskState;
 const ANOTHER_TASK: &str = "the platform answered with another task than the one asked for";
 
 impl Error {
-    /// Refuses bad input before anything is sent.
+    /// Builds the error of bad input, which is refused before anything is sent.
     pub(crate) fn invalid_input(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::InvalidInput, Outcome::NotDone, message)
     }
@@ -22,13 +22,14 @@ impl Error {
     }
 }
 
-/// Sending an ask.
+/// Errors of sending an ask.
 impl Error {
     pub(crate) fn unexpected_stream() -> Self {
         Self::protocol("the platform answered an ask for a whole reply with a stream")
     }
 
-    /// Refuses a second ask of a clone. The first may have been done, so the outcome is unknown.
+    /// Builds the error of a clone of an ask that was sent. The first may have been done, so the
+    /// outcome is unknown.
     pub(crate) fn ask_already_sent() -> Self {
         Self::unknown(ErrorKind::InvalidInput, "this ask was sent already")
     }
@@ -47,13 +48,13 @@ impl Error {
         Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
     }
 
-    /// The time limit passed while the request waited for a connection.
+    /// Builds the error of a time limit that passed while the request waited for a connection.
     pub(crate) fn no_connection_in_time() -> Self {
         let message = "the time limit passed before a connection took the request";
         Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
     }
 
-    /// The connection closed before it took the request.
+    /// Builds the error of a connection that closed before it took the request.
     pub(crate) fn connection_closed_unused(source: impl Into<Source>) -> Self {
         let message = "the connection closed before it took the request";
         Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
@@ -68,7 +69,7 @@ impl Error {
         Self::unknown(ErrorKind::Timeout, "the platform did not answer in time")
     }
 
-    /// The task that ran an ask on its own panicked, or ended with its runtime.
+    /// Builds the error of a spawned ask whose tokio task panicked, or ended with its runtime.
     pub(crate) fn ask_task_ended(source: impl Into<Source>) -> Self {
         Self::unknown(ErrorKind::Interrupted, "the task that ran the ask ended before its answer")
             .with_source(source)
@@ -80,9 +81,9 @@ impl Error {
     }
 }
 
-/// Reading an answer.
+/// Errors of reading an answer.
 impl Error {
-    /// An answer or an event that cannot be understood or trusted.
+    /// Builds the error of an answer or an event that cannot be understood or trusted.
     pub(crate) fn protocol(message: impl Into<Cow<'static, str>>) -> Self {
         Self::unknown(ErrorKind::Protocol, message)
     }
@@ -142,7 +143,7 @@ impl Error {
     }
 }
 
-/// Looking up and following a task.
+/// Errors of looking up and following a task.
 impl Error {
     pub(crate) fn lookups_unanswered(id: &TaskId) -> Self {
         Self::unknown(ErrorKind::Interrupted, "the platform no longer answers for the task")
@@ -182,13 +183,14 @@ impl Error {
         Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
     }
 
-    /// The task is in another state than completed.
+    /// Builds the error of a task in another state than completed.
     pub(crate) fn task_not_completed(state: &TaskState, outcome: Outcome) -> Self {
         let message = format!("the task did not complete: its state is {state}");
         Self::new(ErrorKind::TaskNotCompleted, outcome, message)
     }
 
-    /// The task has ended, but its streamed answer was cut and cannot be had again.
+    /// Builds the error of a task that has ended, whose streamed answer was cut and is not
+    /// available again.
     pub(crate) fn answer_not_whole(state: &TaskState) -> Self {
         let message =
             format!("the answer was cut and was not sent again; the task's state is {state}");
@@ -196,16 +198,16 @@ impl Error {
     }
 }
 
-/// Streams.
+/// Errors of streams.
 impl Error {
-    /// The chunks of text already yielded are not the start of the text any more.
+    /// Builds the error of a text that no longer starts with the chunks already yielded.
     pub(crate) fn text_rewritten(id: &TaskId) -> Self {
         let message =
             "the answer was rewritten: it does not start with the text that was already yielded";
         Self::new(ErrorKind::Protocol, Outcome::Settled, message).with_task_id(id)
     }
 
-    /// The stream ended, or broke, before the answer did.
+    /// Builds the error of a stream that ended or broke before the end of the answer.
     pub(crate) fn stream_cut(message: &'static str) -> Self {
         Self::unknown(ErrorKind::Interrupted, message)
     }
@@ -219,7 +221,7 @@ impl Error {
     }
 }
 
-/// Connecting a user.
+/// Errors of connecting a user.
 impl Error {
     pub(crate) fn redirect_forged() -> Self {
         let message =
@@ -248,10 +250,9 @@ impl Error {
     }
 }
 
-/// Idempotency keys and their journal.
+/// Errors of idempotency keys and their journal.
 impl Error {
-    /// An error of a [`Journal`](crate::Journal) implementation, with what kept the journal from
-    /// its work.
+    /// Creates an error of a [`Journal`](crate::Journal) implementation, with its cause.
     #[must_use]
     pub fn journal(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         Self::new(ErrorKind::Journal, Outcome::Settled, "the journal failed").with_source(source)
@@ -306,7 +307,8 @@ impl Error {
         Self::new(ErrorKind::Timeout, Outcome::Unknown, message).with_task_id(id)
     }
 
-    /// The attempt that a caller waited for was surely not done.
+    /// Builds the error of a caller that waited for another call's attempt, which was surely not
+    /// done.
     pub(crate) fn keyed_attempt_not_done(id: &TaskId, why: Option<&str>) -> Self {
         let why = why.unwrap_or("it was released");
         let message = format!("the ask in progress under this idempotency key was not done: {why}");
@@ -314,13 +316,13 @@ impl Error {
     }
 }
 
-/// Tokens. None of these errors stands for an ask that was sent.
+/// Errors of tokens. None of them stands for an ask that was sent.
 impl Error {
     pub(crate) fn token_request(kind: ErrorKind, message: &'static str) -> Self {
         Self::new(kind, Outcome::NotDone, message)
     }
 
-    /// The message begins with what the user has to do, because the program shows it.
+    /// The message begins with the action that the user has to take, because the program shows it.
     pub(crate) fn reauthorization_required(reason: &'static str) -> Self {
         let message = format!("the user has to connect again: {reason}");
         Self::new(ErrorKind::ReauthorizationRequired, Outcome::NotDone, message)
@@ -341,7 +343,8 @@ impl Error {
         Self::new(ErrorKind::TokenStore, Outcome::NotDone, message).with_source(source)
     }
 
-    /// The claim of another process, or another client of this one, has not ended.
+    /// Builds the error of a claim by another process, or by another client of this one, that has
+    /// not ended.
     pub(crate) fn token_claim_held() -> Self {
         let message = "another holder of this sign-in is renewing its token, and has not finished";
         Self::new(ErrorKind::Timeout, Outcome::NotDone, message)
@@ -375,14 +378,14 @@ impl Error {
 /// Errors of the emulator.
 #[cfg(feature = "emulator")]
 impl Error {
-    /// The emulator cannot listen on this address.
+    /// Builds the error of an address on which the emulator cannot listen.
     pub(crate) fn emulator_address(address: std::net::SocketAddr, source: std::io::Error) -> Self {
         let message = format!("could not listen on {address}");
         Self::new(ErrorKind::Connect, Outcome::NotDone, message).with_source(source)
     }
 }
 
-/// Cuts a server's text short and replaces its control characters, line ends included.
+/// Shortens a server's text and replaces its control characters, line ends included.
 fn on_one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let text: String =

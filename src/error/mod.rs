@@ -1,4 +1,4 @@
-//! The error type, and the constructor of every error.
+//! The error type, its accessors, and the constructor of every error.
 
 mod accessors;
 mod constructors;
@@ -17,7 +17,7 @@ use crate::wire::jsonrpc::RpcError;
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: one pointer wide, and cheap to clone.
+/// An error of this crate: one pointer wide, and cheap to clone.
 ///
 /// Three questions matter where money moves, and each has a method:
 ///
@@ -29,13 +29,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// * *Must the user connect again?*
 ///   [`is_reauthorization_required`](Self::is_reauthorization_required).
 ///
-/// Where neither of the first two is true there is nothing to find out: the error does not belong
+/// If neither of the first two is true, nothing remains to be looked up: the error does not belong
 /// to an ask, or the task's state is known.
 ///
 /// `Display` is one sentence and never repeats [`source`](std::error::Error::source), whose chain
-/// says why. It has the message of a server's error, cut short and on one line; the rest of what
-/// the server answered is in [`body`](Self::body) only. No secret, no URL and nothing that was
-/// asked is in either.
+/// has the causes. It has the message of a server's error, cut short and on one line; the rest of
+/// the server's answer is in [`body`](Self::body) only. Neither contains a secret, a URL or the
+/// text of the ask.
 ///
 /// ```
 /// use payman_sdk::Error;
@@ -51,12 +51,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Error(Arc<ErrorInner>);
 
-/// Classifies an [`Error`] by what happened. Whether the ask may have been done is a question of
-/// its own: see [`Error::is_outcome_unknown`] and [`Error::is_safe_to_ask_again`].
+/// The kind of an [`Error`]. It does not tell whether the ask may have been done: see
+/// [`Error::is_outcome_unknown`] and [`Error::is_safe_to_ask_again`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Bad input, refused before anything was sent: the message says what is wrong. Safe to ask
+    /// Bad input, refused before anything was sent: the message states the problem. Safe to ask
     /// again once it is changed; except for an [`Ask`](crate::Ask) that was sent already, whose
     /// first send may have been done.
     InvalidInput,
@@ -79,12 +79,12 @@ pub enum ErrorKind {
     /// The server answered with a JSON-RPC error. Safe to ask again only for the codes that the
     /// table of [`RetryPolicy`](crate::RetryPolicy) lists as refused.
     Rpc,
-    /// The server asks to come later (429, 503): see [`Error::retry_after`]. Safe to ask again only
-    /// where the server said that it does not know the task.
+    /// The server asks the client to wait and try again (429, 503): see [`Error::retry_after`].
+    /// Safe to ask again only where the server answered that it does not know the task.
     RateLimited,
     /// The server does not accept the token or the credentials (401, 403). Nothing was done.
     Auth,
-    /// The user's sign-in is gone, and only the user can renew it. Nothing was done.
+    /// The user's sign-in has ended, and only the user can renew it. Nothing was done.
     ReauthorizationRequired,
     /// The server does not offer this operation. For an ask: refused, safe to ask again elsewhere.
     Unsupported,
@@ -102,25 +102,26 @@ pub enum ErrorKind {
     Journal,
 }
 
-/// What is known of the ask that an error belongs to.
+/// The known outcome of the ask that an error belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Surely not done: never sent, or refused.
     NotDone,
     /// It may have been done.
     Unknown,
-    /// There is nothing to find out: the error is not of an ask, or the task's state is known.
+    /// Nothing remains to be looked up: the error does not belong to an ask, or the task's state is
+    /// known.
     Settled,
 }
 
-/// Why the redirect back from the consent page holds no code.
+/// The reason that the redirect back from the consent page has no code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RedirectFailure {
     /// Its state is not the one that was sent, so it may be forged.
     Forged,
-    /// The user said no.
+    /// The user refused.
     Denied,
-    /// The platform, or the way that this app is registered there, is at fault.
+    /// The platform failed, or this app is not registered correctly there.
     Platform,
 }
 
@@ -161,7 +162,7 @@ impl Error {
     }
 }
 
-/// Adding details.
+/// Setters of details.
 impl Error {
     pub(crate) fn with_error_code(mut self, code: Option<String>) -> Self {
         Arc::make_mut(&mut self.0).error_code = code.map(String::into_boxed_str);
@@ -226,7 +227,7 @@ impl StdError for Error {
     }
 }
 
-/// Leaves the body out: it is the server's text and does not belong in logs.
+/// Omits the body: it is the server's text and does not belong in logs.
 impl fmt::Debug for ErrorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");

@@ -1,4 +1,4 @@
-//! A client's journal, with calls that survive a restart of its database.
+//! A client's journal, whose calls are repeated during a restart of its database.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::{Journal, JournalSaved};
 use crate::error::{ErrorKind, Outcome, Result};
 use crate::time::instant_after;
 
-/// How long one call of a failing journal is repeated. An ask that cannot be recorded is not sent;
-/// a reply that cannot be recorded leaves the entry in `sending`, and the next caller finds it by a
-/// lookup.
+/// The time for which one call of a failing journal is repeated. An ask that cannot be recorded is
+/// not sent; a reply that cannot be recorded leaves the entry in `sending`, and the next caller
+/// finds it by a lookup.
 pub(super) const REPEAT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A client's journal, and who the client is there.
+/// A client's journal, and the client's identity in it.
 #[derive(Clone)]
 pub(crate) struct ClientJournal {
     journal: Arc<dyn Journal>,
@@ -53,7 +53,7 @@ impl fmt::Debug for ClientJournal {
 /// Calls of the journal, repeated for a while where it fails, such as during a restart of its
 /// database.
 ///
-/// Errors say that nothing was sent by this call.
+/// Their errors state that nothing was sent by this call.
 impl ClientJournal {
     pub(super) async fn get(&self, key: &str, deadline: Instant) -> Result<Option<JournalEntry>> {
         repeat(deadline, || self.journal.get(key)).await

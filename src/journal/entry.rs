@@ -1,4 +1,4 @@
-//! One key's entry in a journal, and what a list of entries is filtered by.
+//! One key's entry in a journal, and the filter of lists of entries.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -69,7 +69,7 @@ impl std::str::FromStr for JournalState {
 pub struct JournalRelease {
     /// The reason given.
     pub reason: String,
-    /// When it was released.
+    /// The time of the release.
     #[serde(with = "unix_millis")]
     pub at: SystemTime,
     /// The state that the entry was in.
@@ -112,7 +112,7 @@ pub struct JournalEntry {
     /// Written by `reserve`: workers may send it.
     #[serde(default)]
     pub(crate) outbox: bool,
-    /// When a worker has something to do with it: send it, or look it up.
+    /// The time from which a worker sends it or looks it up.
     #[serde(default, with = "opt_unix_millis", skip_serializing_if = "Option::is_none")]
     pub(crate) due_at: Option<SystemTime>,
     #[serde(default)]
@@ -132,7 +132,7 @@ impl JournalEntry {
         &self.key
     }
 
-    /// Counts the writes to the entry, from 1.
+    /// Returns the number of writes to the entry.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
@@ -144,19 +144,20 @@ impl JournalEntry {
         self.state
     }
 
-    /// The task of the latest attempt; of a reserved ask the id that it will be sent with.
+    /// Returns the task of the latest attempt; for a reserved ask, the id that it will be sent
+    /// with.
     #[must_use]
     pub fn task_id(&self) -> &TaskId {
         &self.task_id
     }
 
-    /// How many attempts to send were begun.
+    /// Returns the number of attempts to send that were begun.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// What is asked.
+    /// Returns the text of the ask.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.ask.text
@@ -180,43 +181,43 @@ impl JournalEntry {
         self.stored_task().map(|task| task.state().clone())
     }
 
-    /// Why the latest attempt was surely not done.
+    /// Returns the reason that the latest attempt was surely not done.
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
     }
 
-    /// The decisions that it may be asked again, the oldest first.
+    /// Returns the releases of the key, the oldest first.
     #[must_use]
     pub fn releases(&self) -> &[JournalRelease] {
         &self.releases
     }
 
-    /// When the key was first recorded.
+    /// Returns the time at which the key was first recorded.
     #[must_use]
     pub fn created_at(&self) -> SystemTime {
         self.created_at
     }
 
-    /// When the latest attempt began.
+    /// Returns the time at which the latest attempt began.
     #[must_use]
     pub fn started_at(&self) -> Option<SystemTime> {
         self.started_at
     }
 
-    /// When the entry was last written.
+    /// Returns the time at which the entry was last written.
     #[must_use]
     pub fn updated_at(&self) -> SystemTime {
         self.updated_at
     }
 
-    /// When a worker will send it or look it up; `None` where none will.
+    /// Returns the time at which a worker will send it or look it up; `None` if none will.
     #[must_use]
     pub fn due_at(&self) -> Option<SystemTime> {
         self.due_at
     }
 
-    /// For `reserve`: the same ask may be reserved again.
+    /// Checks the content of a reserved ask: only the same ask may be reserved again.
     pub(crate) fn check_content(&self, fingerprint: &str) -> Result<()> {
         match self.fingerprint == fingerprint {
             true => Ok(()),
@@ -232,7 +233,7 @@ impl JournalEntry {
     }
 }
 
-/// Leaves out what was asked and answered.
+/// Omits the text of the ask and the reply.
 impl fmt::Debug for JournalEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JournalEntry")
@@ -245,7 +246,8 @@ impl fmt::Debug for JournalEntry {
     }
 }
 
-/// What [`Journal::list`](crate::Journal::list) returns: the least recently written entries first.
+/// Selects the entries that [`Journal::list`](crate::Journal::list) returns, the least recently
+/// written first.
 ///
 /// ```
 /// use payman_sdk::{JournalFilter, JournalState};
@@ -266,42 +268,42 @@ pub struct JournalFilter {
 }
 
 impl JournalFilter {
-    /// All entries, 1,000 at most.
+    /// Selects all entries, 1,000 at most.
     pub fn new() -> Self {
         Self { states: Vec::new(), before: None, limit: 1000, offset: 0 }
     }
 
-    /// Only entries in this state. Repeated: in any of these.
+    /// Selects only entries in this state. Call it again to add another state.
     pub fn state(mut self, state: JournalState) -> Self {
         self.states.push(state);
         self
     }
 
-    /// Only entries that were last written so long ago or longer.
+    /// Selects only entries that were last written at least this long ago.
     pub fn older_than(mut self, age: Duration) -> Self {
         self.before = SystemTime::now().checked_sub(age);
         self
     }
 
-    /// Only entries that were last written before this time.
+    /// Selects only entries that were last written before this time.
     pub fn before(mut self, time: SystemTime) -> Self {
         self.before = Some(time);
         self
     }
 
-    /// So many at most.
+    /// Sets the largest number of entries.
     pub fn limit(mut self, entries: u32) -> Self {
         self.limit = entries;
         self
     }
 
-    /// Leaves out the first so many, to read the list by pages.
+    /// Skips the first entries, to read the list by pages.
     pub fn skip(mut self, entries: u64) -> Self {
         self.offset = entries;
         self
     }
 
-    /// True for an entry that the filter lets through.
+    /// Returns true for an entry that the filter selects.
     #[must_use]
     pub fn matches(&self, entry: &JournalEntry) -> bool {
         (self.states.is_empty() || self.states.contains(&entry.state))
@@ -321,7 +323,7 @@ impl From<JournalState> for JournalFilter {
     }
 }
 
-/// Milliseconds since 1970, which is what the journal stores of a time.
+/// Converts a time to milliseconds since 1970, the unit of the journal.
 pub(crate) fn to_millis(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

@@ -1,4 +1,4 @@
-//! An ask with an idempotency key: what happens before it is sent, and after.
+//! An ask with an idempotency key: its record before it is sent, and at its end.
 
 use std::sync::Arc;
 
@@ -14,15 +14,15 @@ use crate::delivery::{Platform, TaskSnapshot};
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 
-/// What an ask with a key may do.
+/// The result of beginning an ask with a key.
 pub(crate) enum Begun {
-    /// Send; then tell how it ended.
+    /// The ask may be sent; its end must be recorded.
     Send(Box<Sending>),
-    /// The stored reply. The prepared ask has its ids.
+    /// The stored reply. The prepared ask has got its ids.
     Stored(Box<TaskSnapshot>),
 }
 
-/// Checks an ask: `None` where it has no key.
+/// Checks an ask with a key; `None` without one.
 pub(crate) fn keyed(
     ask: &Ask,
     journal: Option<&ClientJournal>,
@@ -49,7 +49,7 @@ enum CallKind {
         keyed: Box<KeyedAsk>,
         method: &'static str,
     },
-    /// A worker took the entry: it is in `sending`.
+    /// A worker claimed the entry, which is in `sending`.
     Claimed {
         entry: Box<JournalEntry>,
         max_attempts: u32,
@@ -101,8 +101,8 @@ async fn begin(
         request_id: ask.context.request.id(),
         attempt: new_attempt(),
     };
-    // A token first: the less happens between the record and the first byte, the fewer
-    // crashes leave an outcome for a person to look at.
+    // The token is obtained first, to shorten the time between the record and the first byte: a
+    // crash in that time leaves an unknown outcome that a person has to decide.
     platform
         .request_token(deadline)
         .await
@@ -131,14 +131,14 @@ async fn begin(
     }
 }
 
-/// True where the task of this very ask was given up by a release: sent again, it would be
-/// continued.
+/// Returns true where the task of the ask was abandoned by a release: sending it again would
+/// continue that task.
 fn was_given_up(entry: &JournalEntry, attempt: &AskAttempt) -> bool {
     let is_given_up = entry.releases.iter().any(|release| release.task_id == attempt.task_id);
     is_given_up && !attempt.ask.is_continuation()
 }
 
-/// Writes the ask out again, for a new task.
+/// Serializes the ask again, for a new task.
 fn renew_task(
     platform: &Platform,
     attempt: &mut AskAttempt,

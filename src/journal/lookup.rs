@@ -1,4 +1,4 @@
-//! What a caller does that finds its key in use: the stored reply, or waiting and looking up.
+//! Resolves an ask whose key is in use: returns the stored reply, or waits and looks the task up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::delivery::{Platform, TaskSnapshot};
 use crate::error::{Error, Outcome, Result};
 use crate::time::instant_after;
 
-/// A young attempt is left to its sender for so long before it is looked up.
+/// The time after the start of an attempt before another caller looks it up.
 const GRACE: Duration = Duration::from_millis(500);
-/// Between two reads of the journal, at most.
+/// The longest time between two reads of the journal.
 const JOURNAL_POLL: Duration = Duration::from_millis(500);
-/// Between two lookups.
+/// The bounds of the time between two lookups.
 const FIRST_LOOKUP_WAIT: Duration = Duration::from_millis(250);
 const LAST_LOOKUP_WAIT: Duration = Duration::from_secs(5);
-/// How long the one lookup of a task that waits for the user may take.
+/// The time limit of the one lookup of a task that waits for the user.
 const INPUT_LOOKUP: Duration = Duration::from_secs(5);
 
-/// What a lookup showed.
+/// The result of a lookup.
 enum Seen {
     /// The task ended, or waits for the user.
     Ended(Box<TaskSnapshot>),
     Running,
     /// The platform does not know the task.
     NotKnown,
-    /// No answer that proves anything; the reason where there is one.
+    /// No answer that proves anything; with the error if there is one.
     NoAnswer(Option<Error>),
 }
 
@@ -55,7 +55,8 @@ pub(super) async fn resolve(
     }
 }
 
-/// The stored reply with the agent's question, or the reply that the task has ended with since.
+/// Returns the stored reply with the agent's question, or the final reply if the task has ended
+/// since.
 async fn newer_reply(
     platform: &Arc<Platform>,
     journal: &ClientJournal,
@@ -64,7 +65,7 @@ async fn newer_reply(
     deadline: Instant,
 ) -> Result<TaskSnapshot> {
     let stored = stored_reply(&entry, ask)?;
-    // Whatever the task's history ends with, its end is what this looks for.
+    // The history is not checked, since only the end of the task matters here.
     ask.origin = TaskOrigin::Minted;
     match look(platform, ask, deadline.min(instant_after(INPUT_LOOKUP))).await {
         Seen::Ended(found) if found.task.state().is_terminal() => {
@@ -135,7 +136,8 @@ async fn wait_for_end(
     }
 }
 
-/// Records what a lookup found, and returns it; or what another caller recorded before.
+/// Records the result of a lookup and returns it, or returns the result that another caller
+/// recorded before.
 async fn settle(
     journal: &ClientJournal,
     mut entry: JournalEntry,
@@ -156,7 +158,7 @@ async fn settle(
         };
         match saved {
             Ok(Some(now)) => entry = now,
-            // The reply is there, though the journal is not.
+            // The reply is known, although the journal failed.
             Ok(None) | Err(_) => return Ok(found),
         }
     }
@@ -166,7 +168,7 @@ async fn settle(
     }
 }
 
-/// One lookup of the entry of a worker's claim; settles it where the task has ended.
+/// Looks up the task of a worker's claim once, and settles the entry if the task has ended.
 pub(super) async fn check(
     platform: &Arc<Platform>,
     journal: &ClientJournal,
@@ -203,7 +205,7 @@ async fn look(platform: &Arc<Platform>, ask: &AskContext, deadline: Instant) -> 
     }
 }
 
-/// How long ago the attempt began, by the wall clock.
+/// Returns the age of the attempt by the wall clock.
 fn age(entry: &JournalEntry) -> Duration {
     let started = entry.started_at.unwrap_or(entry.updated_at);
     now().duration_since(started).unwrap_or_default()

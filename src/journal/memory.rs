@@ -13,7 +13,7 @@ use super::{Journal, JournalSaved, now, state};
 use crate::ask::Ask;
 use crate::error::Result;
 
-/// A [`Journal`] in memory: for tests. It ends with the process, and its guarantee with it.
+/// A [`Journal`] in memory, for tests. Its entries, and so its guarantee, end with the process.
 ///
 /// Clones share their entries.
 ///
@@ -41,7 +41,7 @@ struct MemoryJournalInner {
 }
 
 impl MemoryJournal {
-    /// An empty journal.
+    /// Creates an empty journal.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -152,7 +152,7 @@ impl Journal for MemoryJournal {
     }
 }
 
-/// Leaves out the entries.
+/// Omits the entries.
 impl fmt::Debug for MemoryJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryJournal").field("entries", &self.entries().len()).finish()

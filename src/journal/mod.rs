@@ -21,10 +21,10 @@
 //! | any | [`release`](Journal::release): a person's decision, recorded with its reason | `reserved` |
 //! | `settled` | [`forget_before`](Journal::forget_before) | no entry |
 //!
-//! Only the step from `reserved` (or no entry) to `sending` entitles anyone to send, and a
-//! compare-and-swap lets one caller take it. An entry in `sending` is only looked up, whoever finds
-//! it, so that a process may die at any instruction. If it dies after that step and before the
-//! first byte, the platform does not know the task; after
+//! Only the step from `reserved` (or no entry) to `sending` permits a caller to send, and a
+//! compare-and-swap lets one caller take it. All callers only look up an entry in `sending`, so
+//! that a process may die at any instruction. If it dies after that step and before the first byte,
+//! the platform does not know the task; after
 //! [`RetryPolicy::recovery_timeout`](crate::RetryPolicy::recovery_timeout) each call for that key
 //! is an error of kind [`TaskNotFound`](crate::ErrorKind::TaskNotFound) whose [outcome is
 //! unknown](crate::Error::is_outcome_unknown). A person then looks at the wallet's transactions and
@@ -42,10 +42,11 @@
 //! * `reserved`: it is sent.
 //!
 //! A key is bound to the client id, the platform and the [subject](crate::Config::subject) of the
-//! client that first sent it, and to what is asked: text, metadata, session choice, and the task
-//! where one is continued. Headers, limits and the id of a new task may differ. Anything else under
-//! the same key is [`ErrorKind::IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), and
-//! nothing is sent. Clients of several users who share a journal need a subject each.
+//! client that first sent it, and to the content of the ask: text, metadata, session choice, and
+//! the task where one is continued. Headers, limits and the id of a new task may differ. Anything
+//! else under the same key is
+//! [`ErrorKind::IdempotencyConflict`](crate::ErrorKind::IdempotencyConflict), and nothing is sent.
+//! Clients of several users who share a journal need a subject each.
 //!
 //! One ask makes two durable writes: one before its first byte, one with its reply.
 #![cfg_attr(
@@ -88,7 +89,7 @@ use crate::ids::{MintedRequest, SessionId, TaskId};
 use crate::stored_ask::SessionChoice;
 use state::AskAttempt;
 
-/// Where idempotency keys are kept: one [`JournalEntry`] per key.
+/// A store of idempotency keys: one [`JournalEntry`] per key.
 ///
 /// The SDK applies the rules of the [state machine](crate::journal#states); an implementation only
 /// stores entries. It needs one guarantee: [`save`](Self::save) is an atomic compare-and-swap by
@@ -96,7 +97,7 @@ use state::AskAttempt;
 ///
 /// # Errors
 ///
-/// Of each method: [`Error::journal`] with what kept the journal from its work. A call may be
+/// Each method returns [`Error::journal`] with the cause if the store fails. A call may be
 /// repeated.
 pub trait Journal: Send + Sync + 'static {
     /// Returns the entry of a key.
@@ -114,7 +115,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Deletes the [settled](JournalState::Settled) entries that were last written before `time`,
     /// and returns how many.
     ///
-    /// Their keys are new again: an ask with one is sent.
+    /// Their keys are new again: the next ask with such a key is sent.
     fn forget_before(&self, time: SystemTime) -> BoxFuture<'_, Result<u64>>;
 
     /// Records a person's decision that the key may be asked again, with the reason, and returns
@@ -140,7 +141,7 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Takes the entry that is due longest, for a worker, and returns it as it is stored then.
     ///
-    /// The default lists entries and saves the first that nobody else took.
+    /// The default lists entries and saves the first that no other worker took.
     fn claim<'a>(&'a self, claim: &'a JournalClaim) -> BoxFuture<'a, Result<Option<JournalEntry>>> {
         Box::pin(async move {
             for entry in self.list(&JournalFilter::from(claim.state())).await? {
@@ -202,7 +203,7 @@ pub enum JournalSaved {
     Stale,
 }
 
-/// What a worker takes from a journal: a reserved ask to send, or one in `sending` to look up.
+/// A worker's claim: a reserved ask to send, or one in `sending` to look up.
 #[derive(Clone, Debug)]
 pub struct JournalClaim {
     purpose: ClaimPurpose,
@@ -232,7 +233,7 @@ impl JournalClaim {
         }
     }
 
-    /// The state of the entries that are wanted.
+    /// Returns the state of the entries that match.
     #[must_use]
     pub fn state(&self) -> JournalState {
         match self.purpose {
@@ -241,20 +242,20 @@ impl JournalClaim {
         }
     }
 
-    /// The worker's client id, platform and subject: entries that are bound to another identity do
-    /// not match.
+    /// Returns the worker's client id, platform and subject: entries that are bound to another
+    /// identity do not match.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// Entries that are due later do not match.
+    /// Returns the time of the claim: entries that are due later do not match.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         self.now
     }
 
-    /// True for an entry that the worker may take.
+    /// Returns true for an entry that the worker may take.
     #[must_use]
     pub fn matches(&self, entry: &JournalEntry) -> bool {
         entry.state == self.state()
@@ -262,7 +263,7 @@ impl JournalClaim {
             && entry.identity.as_deref().is_none_or(|identity| identity == self.identity())
     }
 
-    /// The entry as it is to be stored when the worker takes it.
+    /// Returns the entry to be stored when the worker takes it.
     #[must_use]
     pub fn apply(&self, entry: JournalEntry) -> JournalEntry {
         if self.purpose == ClaimPurpose::LookUp {
@@ -270,8 +271,8 @@ impl JournalClaim {
             let wait = known.unwrap_or_default().clamp(state::FIRST_LOOKUP, LAST_LOOKUP);
             return state::postpone(entry, self.now + wait);
         }
-        // The id that the ask was reserved with is known to its owner; later attempts need another
-        // one.
+        // The first attempt keeps the id that the ask was reserved with, because its owner may have
+        // stored it. Later attempts need another id.
         let task_id = match entry.attempts == 0 || entry.ask.is_continuation() {
             true => entry.task_id.clone(),
             false => self.task_id.clone(),
@@ -297,7 +298,8 @@ impl JournalClaim {
 const LAST_LOOKUP: Duration = Duration::from_secs(60 * 60);
 const MAX_REASON: usize = 2000;
 
-/// Now, to the millisecond: what is stored and read again must be equal.
+/// Returns the present time in whole milliseconds, so that it is equal after it was stored and
+/// read.
 pub(crate) fn now() -> SystemTime {
     entry::from_millis(entry::to_millis(SystemTime::now()))
 }

@@ -1,4 +1,4 @@
-//! The right to send one attempt, and the record of its end.
+//! The permission to send one attempt, and the record of its end.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +15,11 @@ use crate::error::{Error, ErrorKind};
 use crate::time::instant_after;
 use crate::wire::task::Task;
 
-/// The right to send one attempt, and the duty to record its end.
+/// The permission to send one attempt, whose end must be recorded.
 pub(crate) struct Sending {
     journal: ClientJournal,
     entry: JournalEntry,
-    /// Where a worker sends: after so many attempts it sends no more.
+    /// The number of attempts after which a worker sends no more; `None` for a caller.
     max_attempts: Option<u32>,
 }
 
@@ -34,8 +34,8 @@ impl Sending {
 
     /// Records how the attempt ended. An unknown outcome changes nothing.
     ///
-    /// A journal that fails for longer than the limit is a warning and no error: the reply is
-    /// there, and the next caller looks it up.
+    /// If the journal fails for longer than the limit, this logs a warning and returns no error:
+    /// the reply is known, and the next caller looks it up.
     pub(crate) async fn settle(self, result: Result<&TaskSnapshot, &Error>) {
         match result {
             Ok(found) => self.settle_task(&found.task, Some(&found.response)).await,
@@ -66,7 +66,8 @@ impl Sending {
         self.write(AttemptEnd::NotDone { error, retry_at: Some(now()) }).await;
     }
 
-    /// When a worker sends again what was surely not done; `None` for never.
+    /// Returns the time at which a worker sends an ask again that was surely not done; `None` for
+    /// never.
     fn retry_at(&self, error: &Error) -> Option<SystemTime> {
         let attempts = self.entry.attempts;
         if self.max_attempts.is_some_and(|most| attempts >= most) || is_hopeless(error) {
@@ -87,7 +88,7 @@ impl Sending {
             };
             let result = match journal.save(&ended, until).await {
                 Ok(JournalSaved::Written) => return,
-                // A worker postponed its lookup, or a caller settled it by one.
+                // A worker postponed its lookup, or another caller settled it by a lookup.
                 Ok(JournalSaved::Stale) => journal.get(&entry.key, until).await,
                 Err(error) => Err(error),
             };
@@ -106,7 +107,7 @@ impl Sending {
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 
-/// No repetition would fare better: someone has to change something first.
+/// Returns true for an error that a repetition cannot resolve.
 fn is_hopeless(error: &Error) -> bool {
     matches!(
         error.kind(),

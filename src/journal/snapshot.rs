@@ -1,4 +1,4 @@
-//! Entries and snapshots of tasks, one made of the other.
+//! Conversions between journal entries and snapshots of tasks.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::ids::MintedRequest;
 use crate::wire::task::Task;
 
-/// The end that a task shows; `None` while it runs, or in a state that is not known to be an end.
+/// Returns the end of an attempt that a task shows; `None` while it runs, or in a state that is not
+/// known to be an end.
 pub(super) fn replied(
     task: &Task,
     response: Option<&Bytes>,
@@ -28,7 +29,8 @@ pub(super) fn replied(
     Some(AttemptEnd::Replied { response, awaits_input })
 }
 
-/// The stored reply as a snapshot; the prepared ask takes the ids that it was asked with.
+/// Returns the stored reply as a snapshot, and sets the ids of the prepared ask to those of the
+/// stored one.
 pub(super) fn stored_reply(entry: &JournalEntry, ask: &mut AskContext) -> Result<TaskSnapshot> {
     adopt(entry, ask);
     match (entry.stored_task(), &entry.response) {
@@ -40,7 +42,7 @@ pub(super) fn stored_reply(entry: &JournalEntry, ask: &mut AskContext) -> Result
     }
 }
 
-/// Makes the ask stand for the entry's attempt.
+/// Sets the ids of the ask to those of the entry's attempt.
 pub(super) fn adopt(entry: &JournalEntry, ask: &mut AskContext) {
     ask.task_id = entry.task_id.clone();
     ask.origin = stored_task_origin(&entry.ask);

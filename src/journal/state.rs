@@ -6,10 +6,11 @@ use super::entry::{JournalEntry, JournalRelease, JournalState};
 use crate::ids::{RequestId, SessionId, TaskId};
 use crate::stored_ask::StoredAsk;
 
-/// How long after the start of an attempt a worker looks it up, unless it is settled by then.
+/// The time after the start of an attempt at which a worker looks it up, unless it is settled by
+/// then.
 pub(crate) const FIRST_LOOKUP: Duration = Duration::from_secs(10);
 
-/// An attempt to send: who asks what under which key.
+/// An attempt to send: the key, the identity and the ask.
 #[derive(Clone, Debug)]
 pub(crate) struct AskAttempt {
     pub(crate) key: String,
@@ -19,11 +20,11 @@ pub(crate) struct AskAttempt {
     pub(crate) task_id: TaskId,
     pub(crate) session_id: SessionId,
     pub(crate) request_id: RequestId,
-    /// A random id of this call: tells its own write from another caller's.
+    /// A random id of this call, which tells its own write from another caller's.
     pub(crate) attempt: String,
 }
 
-/// What a caller with a key may do.
+/// The permitted next step of a caller with a key.
 #[derive(Debug, PartialEq)]
 pub(crate) enum BeginDecision {
     /// Send, once this entry is stored.
@@ -36,16 +37,17 @@ pub(crate) enum BeginDecision {
     OtherIdentity,
 }
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) enum AttemptEnd {
     /// The task ended, or waits for the user.
     Replied { response: String, awaits_input: bool },
-    /// Surely not done. `retry_at`: when a worker may send it again; `None` for never.
+    /// Surely not done. `retry_at` is the time at which a worker may send it again; `None` for
+    /// never.
     NotDone { error: String, retry_at: Option<SystemTime> },
 }
 
-/// What a caller may do that found `existing` under its key.
+/// Decides the next step of a caller that found `existing` under its key.
 pub(crate) fn begin(
     existing: Option<JournalEntry>,
     attempt: &AskAttempt,
@@ -71,7 +73,7 @@ pub(crate) fn begin(
     }
 }
 
-/// The entry of an ask that is to be sent later.
+/// Returns the entry of an ask that is to be sent later.
 pub(crate) fn reserve(
     key: String,
     ask: StoredAsk,
@@ -101,7 +103,7 @@ pub(crate) fn reserve(
     }
 }
 
-/// From reserved to sending. Stored before the first byte is sent.
+/// Moves an entry from reserved to sending. It must be stored before the first byte is sent.
 pub(crate) fn start(
     mut entry: JournalEntry,
     attempt: &AskAttempt,
@@ -119,8 +121,8 @@ pub(crate) fn start(
     written(entry, now)
 }
 
-/// The end of an attempt. `None` where it changes nothing: the entry was settled by another caller,
-/// or is at a later attempt.
+/// Records the end of an attempt. Returns `None` if it changes nothing: the entry was settled by
+/// another caller, or is at a later attempt.
 ///
 /// A reply also settles an entry that was released while its attempt was still running: it must not
 /// be sent again then.
@@ -159,7 +161,7 @@ pub(crate) fn settle(
     Some(written(entry, now))
 }
 
-/// A person's decision that the key may be asked again.
+/// Releases a key: a person decided that it may be asked again.
 pub(crate) fn release(mut entry: JournalEntry, reason: String, now: SystemTime) -> JournalEntry {
     entry.releases.push(JournalRelease {
         reason,
@@ -180,7 +182,7 @@ pub(crate) fn postpone(mut entry: JournalEntry, until: SystemTime) -> JournalEnt
     entry
 }
 
-/// An entry that the rules allow to be forgotten: its task ended before `time`.
+/// Returns true for an entry that may be deleted: its task ended before `time`.
 pub(crate) fn is_forgettable(entry: &JournalEntry, time: SystemTime) -> bool {
     entry.state == JournalState::Settled && entry.updated_at < time
 }

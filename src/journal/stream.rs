@@ -9,7 +9,7 @@ use super::sending::Sending;
 use crate::error::{Error, Result};
 use crate::wire::task::Task;
 
-/// What a stream owes the journal.
+/// The record that a stream has to make in the journal.
 pub(crate) enum StreamRecorder<T> {
     /// The answer has not ended.
     Open(Box<Sending>),
@@ -21,9 +21,9 @@ pub(crate) enum StreamRecorder<T> {
     Recorded,
 }
 
-/// What the stream's next item means for the journal.
+/// The end of the answer that the stream's next item shows.
 pub(crate) enum StreamEnd {
-    /// The answer goes on, or its outcome is unknown.
+    /// The answer continues, or its outcome is unknown.
     None,
     Task(Box<Task>),
     Failed(Error),
@@ -34,7 +34,7 @@ impl<T> StreamRecorder<T> {
         Self::Open(sending)
     }
 
-    /// The item that waits for its end to be recorded. `None` where none waits.
+    /// Polls for the item that waits for its end to be recorded; `None` if none waits.
     pub(crate) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Option<Option<Result<T>>>> {
         let Self::Recording { write, next } = self else {
             return Poll::Ready(None);
@@ -45,8 +45,7 @@ impl<T> StreamRecorder<T> {
         Poll::Ready(Some(next))
     }
 
-    /// Records an end, and gives `next` back once that is done; at once where there is nothing to
-    /// record.
+    /// Records an end, and returns `next` once that is done; at once if there is nothing to record.
     pub(crate) fn poll_record(
         &mut self,
         cx: &mut Context<'_>,

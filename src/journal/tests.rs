@@ -9,18 +9,18 @@ use super::{MemoryJournal, now};
 use crate::Ask;
 use crate::ids::{MintedRequest, SessionId, TaskId};
 
-/// Where one caller stands. Each step is one access to the journal or the platform, so that any
-/// other caller may come between two steps.
+/// The state of one caller. Each step is one access to the journal or the platform, so that any
+/// other caller may act between two steps.
 #[derive(Clone, Debug)]
 enum Caller {
     Idle,
-    /// It has read the journal.
+    /// The caller has read the journal.
     Read(Option<JournalEntry>),
-    /// It may send; nothing was sent yet.
+    /// The caller may send, and has not sent anything yet.
     MaySend(JournalEntry),
-    /// It knows how this attempt ended; the entry is what it last read.
+    /// The caller knows the end of this attempt; the entry is the one that it last read.
     Settles(JournalEntry, String, AttemptEnd),
-    /// It found an attempt of another caller.
+    /// The caller found an attempt of another caller.
     LooksUp(JournalEntry),
 }
 
@@ -36,7 +36,7 @@ struct Model {
     platform: ModelPlatform,
     /// Attempts that were begun and not surely not done, since the last release.
     attempts: Vec<String>,
-    /// What the platform received since the last release.
+    /// The number of asks that the platform received since the last release.
     received: u32,
     released_under_way: bool,
     random: fastrand::Rng,
@@ -168,7 +168,7 @@ impl Model {
             return;
         };
         let may_still_send = self.callers.iter().any(|caller| matches!(caller, Caller::MaySend(_)));
-        // What the docs ask of a person: no release while a process may still send.
+        // The documentation requires that no process can still send at a release.
         if may_still_send && !self.released_under_way {
             return;
         }

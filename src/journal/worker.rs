@@ -28,10 +28,10 @@ use crate::wire::request::method;
 ///
 /// Any number of workers, in any number of processes, share a journal: each reserved ask is taken
 /// by one of them. A worker that dies leaves its asks in [`Sending`](crate::JournalState::Sending);
-/// the others look them up, and never send them again. What was surely not done goes back to
-/// [`Reserved`](crate::JournalState::Reserved) and is sent again later, with growing waits; what no
-/// repetition can mend stays there, with its [last error](crate::JournalEntry::last_error), until
-/// it is [released](crate::Journal::release).
+/// the others look them up, and never send them again. An ask that was surely not done goes back to
+/// [`Reserved`](crate::JournalState::Reserved) and is sent again later, with growing waits. If a
+/// repetition cannot succeed, it stays there, with its [last
+/// error](crate::JournalEntry::last_error), until it is [released](crate::Journal::release).
 ///
 /// A reserved ask that names no session is asked in a session of its own.
 ///
@@ -57,19 +57,19 @@ pub struct JournalWorker {
     drain: Duration,
 }
 
-/// Sends the ask of an entry that a worker took.
+/// A function that sends the ask of an entry that a worker took.
 pub(crate) type WorkerAsk =
     Arc<dyn Fn(Ask, KeyedCall) -> BoxFuture<'static, Result<Reply>> + Send + Sync>;
 
 /// The first wait after the journal had nothing to do; doubled up to the poll interval.
 const FIRST_IDLE: Duration = Duration::from_millis(10);
-/// One claim in so many looks for unknown outcomes before it looks for reserved asks.
+/// Every so many claims, the worker searches for unknown outcomes before reserved asks.
 const LOOKUP_TURN: u32 = 16;
-/// How long one lookup may take.
+/// The time limit of one lookup.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 
 impl JournalWorker {
-    /// `ask` asks as the client does that the worker is made of.
+    /// Creates a worker; `ask` sends an ask by the worker's client.
     pub(crate) fn with_parts(
         platform: Arc<Platform>,
         journal: Option<ClientJournal>,
@@ -87,45 +87,44 @@ impl JournalWorker {
         }
     }
 
-    /// Sets how many asks are in progress at most. Default 4; at least 1.
+    /// Sets the largest number of asks in progress. Default 4; at least 1.
     pub fn concurrency(mut self, asks: usize) -> Self {
         self.concurrency = asks.max(1);
         self
     }
 
-    /// Sets how many asks are sent in a minute at most, evenly spaced. Default: no limit. 0 counts
-    /// as 1.
+    /// Sets the largest number of asks per minute, evenly spaced. Default: no limit. 0 counts as 1.
     pub fn per_minute(mut self, asks: u32) -> Self {
         self.interval = Some(Duration::from_secs(60) / asks.max(1));
         self
     }
 
-    /// Sets how long the worker waits, where nothing wakes it, before it looks for reserved asks.
+    /// Sets the time between two searches for reserved asks if no notification wakes the worker.
     /// Default 1 s.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(FIRST_IDLE);
         self
     }
 
-    /// Sets how often an ask is tried that was surely not done. Default 20.
+    /// Sets the largest number of attempts for an ask that was surely not done. Default 20.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
     }
 
-    /// Sets how long asks in progress may take after the shutdown signal. Default 60 s.
+    /// Sets the time limit of asks in progress after the shutdown signal. Default 60 s.
     ///
-    /// What is still in progress then stays in [`Sending`](crate::JournalState::Sending), and is
-    /// looked up later.
+    /// An ask that is still in progress then stays in [`Sending`](crate::JournalState::Sending),
+    /// and is looked up later.
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain = limit;
         self
     }
 
-    /// Works until `shutdown` completes; then begins nothing, and ends when the asks in progress
-    /// have ended, or their [time](Self::drain_timeout) is up.
+    /// Runs until `shutdown` completes; then begins no more asks, and ends when those in progress
+    /// have ended, or their [time](Self::drain_timeout) has passed.
     ///
-    /// A journal or platform that fails does not end it: it waits and tries again.
+    /// If the journal or the platform fails, it waits and tries again.
     ///
     /// # Errors
     ///
@@ -176,7 +175,8 @@ impl fmt::Debug for JournalWorker {
     }
 }
 
-/// Something that the worker waits for. A claim is never dropped half-way: it may have been stored.
+/// A future that the worker waits for. A claim is never dropped before it completes, since it may
+/// have been stored.
 enum WorkStep {
     Claimed(Result<Option<Box<WorkItem>>>),
     Done,
@@ -191,7 +191,7 @@ enum ClaimStep {
     /// The next claim may begin.
     Due,
     InProgress,
-    /// There was nothing to do.
+    /// The last claim found no entry.
     IdleUntil(Instant),
 }
 
@@ -222,7 +222,7 @@ impl<'w> Run<'w> {
         }));
     }
 
-    /// When an idle worker claims again.
+    /// Returns the time at which an idle worker claims again.
     fn claim_due(&self) -> Option<Instant> {
         match self.claim {
             ClaimStep::IdleUntil(due) => Some(due),
@@ -274,7 +274,8 @@ impl<'w> Run<'w> {
                     return;
                 }
             };
-            // What was taken last was not sent: others may have it.
+            // The entry that was claimed last was not sent, so it is made available to other
+            // workers.
             if let Some(WorkStep::Claimed(Ok(Some(claimed)))) = step
                 && let WorkItem::ToSend(entry) = *claimed
             {
@@ -294,7 +295,8 @@ async fn claim(
     may_send: bool,
     lookups_first: bool,
 ) -> Result<Option<Box<WorkItem>>> {
-    // Without a token nothing can be sent: what is not taken needs no lookup later.
+    // The token is obtained first: without one nothing can be sent, and an entry that was claimed
+    // in vain would have to be looked up.
     worker.platform.request_token(instant_after(LOOKUP_LIMIT)).await?;
     let send = async || {
         if !may_send {

@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Reply {
     }
 }
 
-/// A reply with nothing left out.
+/// A reply with all its fields.
 #[derive(Serialize, Deserialize)]
 struct WholeReply<'a> {
     task: Cow<'a, Task>,
@@ -120,7 +120,7 @@ impl From<(i64, FormattedArtifact)> for Artifact {
         let text = || vec![Part::text(artifact.content)];
         Self {
             id: artifact.id,
-            // `artifact` is written where there is no name.
+            // An artifact without a name is written with the name `artifact`.
             name: Some(artifact.name).filter(|name| name != "artifact"),
             description: artifact.description,
             parts: artifact.parts.unwrap_or_else(text),
@@ -149,7 +149,7 @@ impl Serialize for Formatted<'_> {
         out.serialize_field("type", artifact.kind())?;
         out.serialize_field("timestamp", &artifact.timestamp.as_ref().or(self.at))?;
         out.serialize_field("metadata", &artifact.metadata)?;
-        // What does not fit into `content` must not be lost.
+        // Parts that do not fit into `content` must not be lost.
         if !matches!(&*artifact.parts, [Part::Text(text)] if text.metadata.is_empty()) {
             out.serialize_field("parts", &artifact.parts)?;
         }

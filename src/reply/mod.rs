@@ -26,7 +26,7 @@ pub use raw::RawReply;
 ///
 /// A task that failed is a reply too: check [`state`](Self::state), or turn it into an error with
 /// [`into_completed`](Self::into_completed). `Completed` means that the agent finished its answer,
-/// not that a payment went through: it may be awaiting approval, and the text says so.
+/// not that a payment went through: it may be awaiting approval, which is stated only in the text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
     task: Task,
@@ -40,7 +40,7 @@ impl Reply {
         Self { request_id: Some(request.id()), ..Self::from(task) }
     }
 
-    /// Returns the text for a person: that of the artifacts, or the status message if there is
+    /// Returns the text for a person: that of the artifacts, or the status message if they have
     /// none.
     ///
     /// ```
@@ -111,7 +111,7 @@ impl Reply {
         &self.task.id
     }
 
-    /// Returns the id of the JSON-RPC request that asked. `None` for a task that was looked up.
+    /// Returns the id of the ask's JSON-RPC request. `None` for a task that was looked up.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

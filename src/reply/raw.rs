@@ -21,7 +21,7 @@ struct RawResult<'a> {
 }
 
 impl RawReply {
-    /// Reads a response; `None` where the bytes are not JSON. A byte-order mark is not part of it.
+    /// Reads a response, without a byte-order mark; `None` where the bytes are not JSON.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         Some(Self { json: serde_json::from_slice(bytes).ok()? })
@@ -44,7 +44,7 @@ impl RawReply {
         &self.json
     }
 
-    /// Returns the response's `result`, unchanged. `None` if it has none.
+    /// Returns the response's `result`, unchanged; `None` if it has none.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -78,7 +78,7 @@ impl RawReply {
     }
 }
 
-/// Prints only the size: an answer may be long, and does not belong into logs.
+/// Prints only the size: an answer may be long and private, and does not belong in logs.
 impl fmt::Debug for RawReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawReply").field("bytes", &self.json.get().len()).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! What the journal and the token store share: a pool of either database, and embedded migrations.
+//! Databases of the journal and the token store: a pool of either kind, and embedded migrations.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 #[cfg(feature = "sqlite")]
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
 
-/// How long a call waits for a connection of a pool made here.
+/// The time limit for getting a connection of a pool that is created here.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
-/// How long SQLite waits for another process that writes.
+/// The time for which SQLite waits for another process that writes.
 #[cfg(feature = "sqlite")]
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// A pool of connections to SQLite or PostgreSQL, as the SDK takes it: made from a `sqlx` pool.
+/// A pool of connections to SQLite or PostgreSQL, converted from a `sqlx` pool.
 #[derive(Clone)]
 pub struct SqlPool(pub(crate) DatabasePool);
 
@@ -70,10 +70,10 @@ macro_rules! on_pool {
 }
 pub(crate) use on_pool;
 
-/// Whether the database's file may be read by other users of the machine.
+/// The permissions of the database's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileAccess {
-    /// As the process creates files.
+    /// The default permissions of files that the process creates.
     Default,
     /// Only the owner, if the file is created here: it holds secrets.
     OwnerOnly,
@@ -109,7 +109,7 @@ async fn connect_sqlite(url: &str, access: FileAccess) -> Result<SqlPool> {
         create_private(options.get_filename()).map_err(Error::database)?;
     }
     let pool = SqlitePoolOptions::new()
-        // SQLite has one writer; and a database in memory belongs to its connection.
+        // SQLite allows one writer, and a database in memory belongs to its connection.
         .max_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
@@ -147,7 +147,7 @@ async fn connect_postgres(url: &str) -> Result<SqlPool> {
     use sqlx::postgres::PgConnectOptions;
     use std::str::FromStr;
 
-    // Without the cause: it may quote the URL, and that may hold a password.
+    // The cause is omitted, since it may quote the URL, which may contain a password.
     let options = PgConnectOptions::from_str(url).map_err(|_| {
         Error::invalid_input("the database's URL is no PostgreSQL URL: postgres://user@host/name")
     })?;
@@ -247,13 +247,14 @@ impl Tables {
         connection: &'a mut PgConnection,
     ) -> BoxFuture<'a, Result<(), sqlx::Error>> {
         Box::pin(async move {
-            // A role that may not create tables can use those that are there.
+            // A role without the permission to create tables can use existing ones.
             let exists: bool =
                 sqlx::query_scalar("SELECT to_regclass('payman_migrations') IS NOT NULL")
                     .fetch_one(&mut *connection)
                     .await?;
             if !exists {
-                // Two processes that start at once: the second waits for the first to commit.
+                // If two processes start at the same time, the second waits for the first to
+                // commit.
                 sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)")
                     .execute(&mut *connection)
                     .await?;

@@ -1,4 +1,4 @@
-//! The task as a stream's events build it up.
+//! Assembles the task from a stream's events.
 
 use std::collections::BTreeMap;
 
@@ -9,35 +9,35 @@ use crate::wire::Metadata;
 use crate::wire::state::TaskState;
 use crate::wire::task::{Artifact, Message, Task, TaskStatus, text_of};
 
-/// The task as its events have built it up so far.
+/// The task assembled from the events so far.
 ///
-/// Most open streams wait with no more than a status, so the rest is in a box.
+/// The rest is boxed, since most open streams have received only a status.
 pub(super) struct TaskAccumulator {
     status: TaskStatus,
     rest: Option<Box<TaskContent>>,
     keeps: Keeps,
 }
 
-/// What is kept of the events.
+/// The part of the events that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keeps {
     /// The whole task.
     Task,
-    /// The status alone: a reader of raw events keeps what it needs.
+    /// The status only, for raw streams, whose readers keep the events themselves.
     Status,
 }
 
-/// All but the status.
+/// The task without its status.
 #[derive(Default)]
 struct TaskContent {
     session_id: Option<SessionId>,
     artifacts: Vec<Artifact>,
     history: Vec<Message>,
     metadata: Metadata,
-    /// The position of the artifact with an index: artifacts keep the order in which they first
-    /// came.
+    /// The positions of the artifacts by index. Artifacts keep the order of their first events.
     positions: BTreeMap<i64, Position>,
-    /// The index that stands for an artifact's id, in the dialect that has ids instead.
+    /// The index that is assigned to an artifact's id, for the dialect that has ids instead of
+    /// indexes.
     indexes: BTreeMap<String, i64>,
     streamed: Streamed,
     bytes: usize,
@@ -56,7 +56,7 @@ enum Streamed {
 
 struct Position {
     at: usize,
-    /// The size of the events that built the artifact up, in bytes: the most that it can take.
+    /// The size of the artifact's events in bytes, an upper bound of its own size.
     bytes: usize,
 }
 
@@ -103,10 +103,11 @@ impl TaskAccumulator {
         }
     }
 
-    /// Applies an event of `bytes` bytes. Returns the size of what is kept, as far as it can grow.
+    /// Applies an event of `bytes` bytes. Returns an upper bound of the size of the artifacts that
+    /// are kept.
     ///
-    /// A task without its artifacts is given those that came before: the server left them out, it
-    /// did not take them back.
+    /// A task without artifacts gets those of earlier events: the server omitted them, but did not
+    /// remove them.
     #[inline]
     pub(super) fn apply(
         &mut self,
@@ -164,7 +165,7 @@ impl TaskAccumulator {
         true
     }
 
-    // A stream begins with a status: what is for later is kept out of its way.
+    // Not inlined: a stream begins with a status, and this code is for later events.
     #[inline(never)]
     fn apply_task(&mut self, task: &mut Task, artifacts: ArtifactsField, bytes: usize) {
         self.status = task.status.clone();
@@ -201,8 +202,7 @@ impl TaskAccumulator {
 }
 
 impl TaskContent {
-    /// Gives an artifact that has an id the index of the earlier events with that id, or a free
-    /// one.
+    /// Assigns an artifact with an id the index of the earlier events with that id, or a free one.
     fn assign_index(&mut self, update: &mut Artifact) {
         let Some(id) = &update.id else { return };
         if let Some(index) = self.indexes.get(id) {
@@ -246,8 +246,8 @@ fn indexes_of(artifacts: &[Artifact]) -> BTreeMap<String, i64> {
     artifacts.iter().filter_map(with_id).collect()
 }
 
-/// Gives the artifacts of a whole task their indexes. Those that share one, because the server
-/// leaves `index` out, are counted by their position.
+/// Assigns indexes to the artifacts of a whole task. Artifacts with the same index, because the
+/// server omits `index`, are numbered by their position.
 fn number(artifacts: &mut [Artifact]) -> BTreeMap<i64, Position> {
     let mut positions = BTreeMap::new();
     let mut unnumbered = Vec::new();

@@ -1,4 +1,4 @@
-//! Drives a stream: reads events, and decides how the answer ended.
+//! Drives a stream: reads events, and detects the end of the answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Delivery {
     pub(super) event: Event,
 }
 
-/// Ten thousand may be open and silent, so its size matters.
+/// Its size matters, since a process may hold ten thousand open, silent streams.
 pub(crate) struct Driver {
     pub(super) platform: Arc<Platform>,
     pub(super) ask: AskContext,
@@ -42,41 +42,42 @@ pub(crate) struct Driver {
     deadline: Option<Instant>,
     opened: Instant,
     observer: AskObserver,
-    /// Of an ask with an idempotency key: the journal is told how the answer ends.
+    /// Records the end of the answer in the journal, for an ask with an idempotency key.
     recorder: Option<Box<StreamRecorder<Delivery>>>,
 }
 
-/// Where a stream stands.
+/// The state of a stream.
 enum StreamState {
     /// Events come over the connection.
     Live { events: SseParser<Body>, progress: StreamProgress },
-    /// The last event was handed out; the connection may still be whole.
+    /// The last event was yielded. The rest of the body is read, so that the connection can be
+    /// reused.
     Draining(SseParser<Body>),
-    /// The connection is gone, or is no longer listened to: the task is looked up.
+    /// The connection was closed, and the task is looked up.
     Following(BoxStream<'static, Result<TaskSnapshot>>),
     /// The answer is whole.
     Completed,
-    /// An error was handed out.
+    /// An error was yielded.
     Failed,
 }
 
-/// How far the answer has come that a connection brings.
+/// The progress of the answer on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StreamProgress {
-    /// Nothing came: an error event may still be a refusal.
+    /// No result was received: an error event may still be a refusal.
     Opened,
-    /// A result came: the server began, whatever it says from here on.
+    /// A result was received: the server has begun, and a later error event is not a refusal.
     Begun,
-    /// A state came that may be the last, without a final event.
+    /// A state that may be the last was received, without a final event.
     Settling,
 }
 
 type Body = BoxStream<'static, reqwest::Result<Bytes>>;
 
-/// How long a stream may bring no event after a state that may be the last. Comments do not count.
+/// The time without an event, comments excluded, after a state that may be the last.
 const SETTLING_TIME: Duration = Duration::from_secs(5);
 
-/// How many events of other tasks are skipped before the reader's task gives way to others.
+/// The number of skipped events of other tasks after which a poll yields to the runtime.
 const SKIPS_A_POLL: usize = 256;
 
 impl Driver {
@@ -114,7 +115,7 @@ impl Driver {
         self
     }
 
-    /// Keeps only the status of what comes, unless the journal needs the rest.
+    /// Keeps only the status of the events, unless the journal needs the rest.
     pub(super) fn without_content(mut self) -> Self {
         if self.recorder.is_some() {
             return self;
@@ -140,8 +141,8 @@ impl Driver {
             .finish_non_exhaustive()
     }
 
-    /// The next event. The end of an ask with a key is recorded before the event that brings it is
-    /// handed out.
+    /// Polls for the next event. The end of an ask with a key is recorded before the event that
+    /// shows it is yielded.
     pub(super) fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         let Some(mut recorder) = self.recorder.take() else {
             return self.poll_unrecorded(cx);
@@ -161,7 +162,7 @@ impl Driver {
         polled
     }
 
-    /// What the next item means for the journal.
+    /// Returns the end of the answer that the next item shows, for the journal.
     fn end_shown_by(&self, next: Option<&Result<Delivery>>) -> StreamEnd {
         let has_ended = match next {
             Some(Err(error)) => return StreamEnd::Failed(error.clone()),
@@ -190,8 +191,8 @@ impl Driver {
                     ready!(self.take_in(cx, polled, heard, progress))
                 }
                 StreamState::Draining(events) => {
-                    // Where the body's end is already here, reading it gives the connection back to
-                    // the pool.
+                    // If the end of the body has already arrived, reading it returns the connection
+                    // to the pool.
                     let _ = events.poll_next_unpin(cx);
                     Next::Complete
                 }
@@ -220,12 +221,12 @@ impl Driver {
                 Next::Confirm => self.confirm(),
             }
         }
-        // Events of other tasks without end: others have their turn.
+        // Yields to the runtime, because the server sends many events of other tasks.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Judges what the connection brought.
+    /// Processes the result of polling the connection.
     #[inline]
     fn take_in(
         &mut self,
@@ -242,7 +243,7 @@ impl Driver {
             Poll::Pending => {
                 let idle = self.ask.limits.idle_timeout;
                 let idle = if is_settling { idle.min(SETTLING_TIME) } else { idle };
-                // Asked first, since bytes that are no event may come all the time.
+                // Checked first, since bytes that are not events may keep arriving.
                 let passed = if is_past(self.deadline) {
                     TimeoutKind::Deadline
                 } else {
@@ -299,7 +300,7 @@ impl Driver {
                 "an event has a state that could not be understood",
             ));
         };
-        // Whichever task it is about: a server that sends events has begun to act.
+        // This holds for an event of any task: a server that sends events has begun to act.
         self.begin(progress);
         self.apply(update.into(), artifacts, is_final, data)
     }
@@ -332,7 +333,7 @@ impl Driver {
         if size > 0 && size > limit {
             return Next::Fail(Error::too_large("the answer", limit));
         }
-        // An event is a sign of life at any time, unlike a comment.
+        // An event restarts the idle limit at any time, unlike a comment.
         self.timeouts.restart_idle();
         if let Some(state) = event.state() {
             self.observer.note_state(state);
@@ -349,8 +350,8 @@ impl Driver {
         Next::Deliver(Delivery { raw: data, event })
     }
 
-    /// The server says that the stream is over. A task that is still running is followed; one whose
-    /// state is not recognized, or never came, is looked up.
+    /// Ends the connection after a final event or the end of the body. Follows a task that is still
+    /// running; looks a task up whose state is not recognized or was never received.
     fn end_live(&mut self) {
         let state = std::mem::replace(&mut self.state, StreamState::Failed);
         let known = self.accumulated.state();
@@ -373,7 +374,7 @@ impl Driver {
         };
     }
 
-    /// Judges an error event: a refusal only where nothing was begun.
+    /// Interprets an error event: it is a refusal only if no result was received before.
     fn refused_or_lost(&self, error: Error, has_task: bool) -> Next {
         let answer = ErrorAnswer {
             status: 200,
@@ -397,8 +398,8 @@ impl Driver {
         Next::Deliver(Delivery { raw: found.response, event: Event::Task(found.task) })
     }
 
-    /// Closes the connection and looks the task up instead. Returns the error where that cannot be
-    /// done.
+    /// Closes the connection and looks the task up instead. Returns the error if it cannot be
+    /// looked up.
     fn recover(&mut self, error: Error) -> Option<Error> {
         let progress = match &self.state {
             StreamState::Live { progress, .. } => *progress,
@@ -420,7 +421,7 @@ impl Driver {
         None
     }
 
-    /// Stops listening after a state that may be the last, and looks the task up once more.
+    /// Closes the connection after a state that may be the last, and looks the task up once more.
     fn confirm(&mut self) {
         self.timeouts = StreamTimeouts::default();
         self.state = self.confirmation();
@@ -461,7 +462,7 @@ impl Driver {
     }
 }
 
-/// What one step came to.
+/// The result of one step.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly always an event: a box would cost each of them"
@@ -494,7 +495,7 @@ mod tests {
     use super::*;
     use crate::stream::{AskStream, RawStream};
 
-    /// What is added here is added for each of ten thousand open streams.
+    /// A limit for the size of a stream, of which a process may hold ten thousand.
     #[test]
     fn an_open_stream_is_small() {
         assert_eq!(size_of::<AskStream>(), size_of::<usize>());

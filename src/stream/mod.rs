@@ -1,4 +1,4 @@
-//! The streams that a client returns: how they end, what they have accumulated, how they recover.
+//! The streams that a client returns.
 
 mod accumulator;
 mod driver;
@@ -34,11 +34,11 @@ pub use text::TextStream;
 /// | the task has ended, but its artifacts are not sent again | one error of kind [`Interrupted`](crate::ErrorKind::Interrupted) whose outcome is not unknown: [`reply_so_far`](Self::reply_so_far) has the state and the text that came |
 /// | the deadline passes | one error; events that had arrived before are still yielded |
 ///
-/// So an answer that was cut never looks whole. Nothing is delivered twice, and another task's
-/// events never appear.
+/// So an answer that was cut never looks whole. No event is yielded twice, and events of other
+/// tasks are never yielded.
 ///
-/// Everything is pulled: a slow reader slows the server down. Dropping the stream closes its
-/// connection at once and **cancels nothing**: the agent goes on, and may pay. To stop it, use
+/// A slow reader slows the server down (back pressure). Dropping the stream closes its connection
+/// at once and **cancels nothing**: the agent goes on, and may pay. To stop it, use
 /// [`cancel`](Self::cancel).
 ///
 /// ```
@@ -54,11 +54,11 @@ pub use text::TextStream;
 /// ```
 #[must_use = "a stream does nothing unless it is read"]
 pub struct AskStream {
-    /// In a box, so that a stream is cheap to move and to store.
+    /// Boxed, so that a stream is cheap to move and to store.
     driver: Box<Driver>,
 }
 
-/// How many events [`AskStream::into_reply`] reads before other tasks have their turn.
+/// The number of events after which [`AskStream::into_reply`] yields to the runtime.
 const EVENTS_A_POLL: u32 = 256;
 
 impl AskStream {
@@ -122,7 +122,7 @@ impl AskStream {
         self.driver.ask.request.id()
     }
 
-    /// Returns what has come so far, as a reply. Its state says how far the task is.
+    /// Returns the answer so far as a reply, with the last known state of the task.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -167,7 +167,8 @@ impl AskStream {
         while let Some(event) = self.next().await {
             event?;
             events = events.wrapping_add(1);
-            // A server that never pauses does not keep other tasks of this thread from running.
+            // Yields, so that a server that never pauses does not starve other tasks of this
+            // thread.
             if events.is_multiple_of(EVENTS_A_POLL) {
                 tokio::task::yield_now().await;
             }
@@ -175,7 +176,7 @@ impl AskStream {
         self.driver.into_reply()
     }
 
-    /// Turns into a stream of the text alone: its items, put together, are the reply's
+    /// Converts into a stream of the text only: its items, concatenated, are the reply's
     /// [`text`](Reply::text).
     ///
     /// The text of a second artifact waits until the first is complete. Where a task has no
@@ -199,11 +200,11 @@ impl AskStream {
         TextStream::new(self)
     }
 
-    /// Cancels the task at the server. The stream may be read on, and shows what becomes of the
-    /// task.
+    /// Cancels the task at the server. The stream can be read further, and yields the task's
+    /// changes.
     ///
-    /// The call has a clock of its own: it may take as long as the ask's `deadline` and
-    /// `reply_timeout` say, counted from its start.
+    /// The call has time limits of its own: the ask's `deadline` and `reply_timeout`, counted from
+    /// its start.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -251,7 +252,7 @@ impl fmt::Debug for AskStream {
 /// The answer to an ask as raw JSON-RPC responses, exactly as the server wrote them.
 ///
 /// It ends as [`AskStream`] does; after a cut it yields the responses to the lookups of the task.
-/// It keeps nothing of what it yields, so `max_reply_bytes` does not apply.
+/// It does not keep what it has yielded, so `max_reply_bytes` does not apply.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct RawStream {
     driver: Box<Driver>,

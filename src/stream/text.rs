@@ -1,4 +1,4 @@
-//! Only the text of a stream, chunk by chunk.
+//! The text of a stream, chunk by chunk.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,8 +38,8 @@ impl TextStream {
         Self { events, text: TextProgress::default(), state: TextState::Reading }
     }
 
-    /// Returns the answer so far as a reply: after the last chunk, its state says how the task
-    /// ended.
+    /// Returns the answer so far as a reply. After the last chunk, it has the final state of the
+    /// task.
     ///
     /// ```
     /// use futures::StreamExt;
@@ -78,7 +78,7 @@ impl TextStream {
         self.events.task_id()
     }
 
-    /// Returns what the whole text has beyond the chunks already yielded.
+    /// Returns the rest of the whole text after the chunks already yielded.
     fn last_chunk(&mut self) -> Option<Result<String>> {
         let whole = self.events.accumulated().text();
         match whole.strip_prefix(self.text.yielded.as_str()) {
@@ -123,8 +123,9 @@ impl fmt::Debug for TextStream {
 
 /// The text of the artifacts so far, and how much of it was yielded.
 ///
-/// Each event costs time in proportion to its own size, not to that of the answer: an appended
-/// chunk is added to the text of its artifact, and the position in the open artifact moves on.
+/// Applying an event takes time in proportion to its own size, not to that of the answer: an
+/// appended chunk is added to the text of its artifact, and the position in the open artifact
+/// advances.
 #[derive(Default)]
 struct TextProgress {
     artifacts: Vec<ArtifactText>,
@@ -132,11 +133,11 @@ struct TextProgress {
     positions: HashMap<i64, usize>,
     /// The artifact that may still grow; those before it are complete and were yielded.
     open: usize,
-    /// How many bytes of the open artifact were yielded.
+    /// The number of bytes of the open artifact that were yielded.
     yielded_of_open: usize,
-    /// All that was yielded.
+    /// The text that was yielded.
     yielded: String,
-    /// What was yielded is not the start of the text any more. Whether it fits again is decided at
+    /// True once the text no longer starts with the text that was yielded. It may do so again at
     /// the end.
     is_rewritten: bool,
 }
@@ -155,7 +156,7 @@ enum LastPart {
     #[default]
     None,
     Text,
-    /// Not text; an earlier part may be.
+    /// A part of another kind. Earlier parts may be text.
     Other {
         after_text: bool,
     },
@@ -187,7 +188,7 @@ impl TextProgress {
         }
         if let Some(artifact) = self.artifacts.get_mut(at) {
             artifact.is_complete |= update.last_chunk == Some(true) || artifact.has_no_text();
-            // Text after the end of an artifact that was passed has no place in what was yielded.
+            // The text that was yielded lacks this text of an earlier artifact.
             self.is_rewritten |=
                 at < self.open && update.append && !joined_text(&update.parts).is_empty();
         }
@@ -253,8 +254,8 @@ impl TextProgress {
         self.is_rewritten = !left.is_empty();
     }
 
-    /// Returns the text that became certain: the rest of the open artifact, and, where it is
-    /// complete, of the next ones.
+    /// Returns the text that can be yielded now: the rest of the open artifact, and, if it is
+    /// complete, the text of the next ones.
     fn advance(&mut self) -> String {
         let mut chunk = String::new();
         while let Some(artifact) = self.artifacts.get(self.open) {

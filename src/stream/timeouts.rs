@@ -10,7 +10,7 @@ use crate::time::instant_after;
 
 /// Waits for the idle limit or the deadline while the reader waits for bytes.
 ///
-/// The timer is created when it is first needed, and lives on the runtime that polls the stream.
+/// The timer is created when it is first needed, on the runtime that polls the stream.
 #[derive(Debug, Default)]
 pub(super) struct StreamTimeouts {
     timer: Option<Pin<Box<Sleep>>>,
@@ -20,7 +20,7 @@ pub(super) struct StreamTimeouts {
     late_bytes: u32,
 }
 
-/// Which limit passed.
+/// The limit that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeoutKind {
     Idle,
@@ -41,19 +41,19 @@ enum Reader {
     Waiting,
 }
 
-/// What a slow reader may still take of a stream whose deadline has passed: about what the buffers
-/// between the server and the reader can hold. A server that never pauses is stopped by it.
+/// The number of bytes that a slow reader may still read after the deadline: about the size of the
+/// buffers between the server and the reader. It stops a server that never pauses.
 const MAX_LATE_BYTES: u32 = 8 * 1024 * 1024;
 
 impl StreamTimeouts {
-    /// The reader polls. The time that it was away does not count as silence.
+    /// Records that the reader polls. The time since its last poll does not count as silence.
     pub(super) fn reader_waits(&mut self) {
         if std::mem::replace(&mut self.reader, Reader::Waiting) == Reader::Away {
             self.restart_idle();
         }
     }
 
-    /// The reader was given an event.
+    /// Records that an event was yielded to the reader.
     pub(super) fn reader_leaves(&mut self) {
         self.reader = Reader::Away;
     }
@@ -63,8 +63,8 @@ impl StreamTimeouts {
         self.idle = IdleClock::Restarted;
     }
 
-    /// Returns true where an event that is there already may be taken: always before the deadline,
-    /// and after it as long as it can have arrived before.
+    /// Returns true where an event that has arrived may be yielded: always before the deadline, and
+    /// after it as long as the event may have arrived before.
     pub(super) fn admits(&mut self, bytes: usize, deadline: Option<Instant>) -> bool {
         if !is_past(deadline) {
             return true;
@@ -74,7 +74,7 @@ impl StreamTimeouts {
         self.late_bytes <= MAX_LATE_BYTES
     }
 
-    /// Polls the limits. To be called while there is nothing to read.
+    /// Polls the limits. Call this while there is nothing to read.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

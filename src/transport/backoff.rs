@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Waits that grow, each drawn at random from a quarter of its bound up to its bound, so that many
-/// callers who failed together do not come back together, and none comes back at once.
+/// Exponential backoff with jitter: each wait is random, between a quarter of its bound and its
+/// bound. The jitter prevents a thundering herd of callers that failed together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     bound: Duration,
     most: Duration,
 }
 
-/// The least share of the bound that is waited.
+/// The smallest wait as a fraction of its bound.
 const FLOOR: f64 = 0.25;
 
 impl Backoff {
@@ -26,8 +26,9 @@ impl Backoff {
     }
 }
 
-/// The number of retries that all clients of one pool may still make: where everything fails,
-/// retries must not multiply the load. Each exchange that succeeds pays a fraction of a retry back.
+/// The number of retries that all clients of one pool may still make, so that retries do not
+/// multiply the load when every request fails. Each successful exchange deposits a fraction of a
+/// retry.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(AtomicU32);
 
@@ -41,17 +42,17 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// Withdraws one retry. Returns false where there is none left.
+    /// Withdraws one retry. Returns false if none is left.
     pub(crate) fn withdraw(&self) -> bool {
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(RETRY_COST))
             .is_ok()
     }
 
-    /// Deposits a fraction of a retry: an exchange succeeded.
+    /// Deposits a fraction of a retry after a successful exchange.
     pub(crate) fn deposit(&self) {
-        // A full budget is the usual case: it is only read, so that clones do not contend for the
-        // line.
+        // A full budget is the usual case. It is only read, so that clones do not contend for the
+        // cache line.
         if self.0.load(Ordering::Relaxed) < BUDGET {
             self.0.fetch_add(1, Ordering::Relaxed);
         }

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// Whether a connection has taken the body, or the sender has withdrawn it: whichever comes first.
+/// The handover of a body: either a connection takes it, or the sender withdraws it first.
 ///
-/// The two may happen on different threads at the same time, so a flag alone would leave a gap in
-/// which a body is handed over after its sender looked.
+/// The two may happen on different threads at the same time. With a plain flag, a connection could
+/// take the body after the sender has read the flag.
 #[derive(Debug, Default)]
 pub(super) struct Handover(AtomicU8);
 
@@ -20,7 +20,7 @@ const TAKEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl Handover {
-    /// Withdraws the body. Returns true where no connection has taken it: none will.
+    /// Withdraws the body. Returns true if no connection has taken it, and then none will.
     pub(super) fn withdraw(&self) -> bool {
         self.leave_waiting(WITHDRAWN)
     }
@@ -53,7 +53,7 @@ impl From<TrackedBody> for reqwest::Body {
     }
 }
 
-/// The sender withdrew the body before a connection took it.
+/// The error of a body that the sender withdrew before a connection took it.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was withdrawn before it was sent")]
 pub(super) struct Withdrawn;

@@ -1,4 +1,4 @@
-//! One HTTP exchange: how it is set up, what it may cost, and what its failure proves.
+//! One HTTP exchange: its set-up, its limits, and the proof that its failure gives.
 
 pub(crate) mod backoff;
 mod handover;
@@ -22,16 +22,16 @@ use handover::{Handover, TrackedBody};
 pub(crate) type ConfigureHttp =
     Arc<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
 
-/// What an HTTP client is built from.
+/// The settings of an HTTP client.
 #[derive(Clone)]
 pub(crate) struct HttpSettings {
-    /// Plain HTTP on loopback only, or HTTPS only.
+    /// True for plain HTTP on loopback only; false for HTTPS only.
     pub(crate) plain_loopback: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) configure: Option<ConfigureHttp>,
 }
 
-/// The connection pool, and the retry budget of all who share it. Cheap to clone.
+/// The connection pool, and the retry budget of all clients that share it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Http(Arc<Shared>);
 
@@ -48,19 +48,19 @@ struct Pool {
 }
 
 const USER_AGENT: &str = concat!("payman-sdk-rust/", env!("CARGO_PKG_VERSION"));
-/// A server's idle limit is rarely shorter. A connection that it closes just as a request is sent
-/// costs an outcome.
+/// The time after which an idle connection is closed. A server's own limit is rarely shorter. If a
+/// server closes a connection while a request is sent, the outcome of the request is unknown.
 const POOL_IDLE: Duration = Duration::from_secs(30);
-/// An HTTP/2 connection whose peer has vanished without a word is noticed within the sum of both.
+/// The loss of an HTTP/2 connection's peer is detected within the sum of both.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(10);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 128;
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
-/// Small for a stream and ample for the connection, so that readers that do not read cannot starve
-/// others.
+/// The window is small for a stream and large for the connection, so that slow readers cannot
+/// starve others.
 const H2_STREAM_WINDOW: u32 = 128 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1 << 30;
-/// A program does not wait longer than this; it also keeps the arithmetic safe.
+/// The upper bound of `Retry-After`. It also prevents overflow of points in time.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Http {
@@ -96,9 +96,9 @@ impl Http {
         }
     }
 
-    /// Sends a request with a body and waits for the head of the answer. A failure tells whether
-    /// the body was handed to a connection: without its body, the request cannot have been acted
-    /// on.
+    /// Sends a request with a body and waits for the head of the answer. A failure states whether
+    /// the body was handed to a connection: without its body, the server cannot have acted on the
+    /// request.
     pub(crate) async fn send_tracked(
         &self,
         mut request: reqwest::Request,
@@ -131,15 +131,15 @@ impl Http {
         }
     }
 
-    /// Opens a new pool where the present one was there at `started`, when a request or a stream
-    /// began that has now run into a time limit: its connection may be dead, and HTTP/2 would share
-    /// it with every later request. Exchanges under way keep their connections.
+    /// Opens a new pool after a request or stream that began at `started` has timed out, unless the
+    /// present pool is newer. The connection may be dead, and HTTP/2 would share it with every
+    /// later request. Exchanges in progress keep their connections.
     pub(crate) fn leave_pool_of(&self, started: Instant) {
         let present = self.0.pool.load_full();
         if present.created > started {
             return;
         }
-        // Should that fail, the present pool still serves: it was built from the same settings.
+        // If that fails, the present pool remains in use. It was built from the same settings.
         if let Ok(pool) = Pool::new(&self.0.settings) {
             self.0.pool.compare_and_swap(&present, Arc::new(pool));
         }
@@ -175,7 +175,7 @@ impl Pool {
             .http2_keep_alive_timeout(H2_PING_TIMEOUT)
             .http2_keep_alive_while_idle(true);
         if settings.plain_loopback {
-            // Without certificates of its own: a machine that has none can still talk to itself.
+            // No root certificates are loaded, so that plain HTTP works on a machine without any.
             builder = builder.no_proxy();
             #[cfg(any(feature = "rustls", feature = "native-tls", feature = "rustls-no-provider"))]
             {
@@ -192,32 +192,32 @@ impl Pool {
     }
 }
 
-/// How an exchange failed, and what that proves of the request.
+/// The failure of an exchange, and the proof that it gives about the request.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// No connection could be made: no byte of the request left.
+    /// No connection could be opened: no byte of the request was sent.
     NotConnected { source: Source, timed_out: bool },
     /// No connection took the request's body.
     NotSent(NotSent),
-    /// A byte may have left; the answer is gone.
+    /// A byte may have been sent, and the answer is lost.
     Lost(Source),
-    /// A byte may have left; the time is up.
+    /// A byte may have been sent, and the time limit has passed.
     TimedOut,
-    /// The answer came, and is over the limit.
+    /// The answer is larger than the limit.
     TooLarge { limit: usize },
 }
 
-/// Why no connection took a request's body.
+/// The reason that no connection took a request's body.
 #[derive(Debug)]
 pub(crate) enum NotSent {
-    /// The time was up before there was a connection with room for it.
+    /// The time limit passed before a connection had capacity for it.
     TimedOut,
     /// The connection closed first.
     Closed(Source),
 }
 
 impl Failure {
-    /// Cuts the URL from the error: it may hold a secret.
+    /// Converts an error, without its URL, which may hold a secret.
     pub(crate) fn of(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if error.is_connect() {
@@ -266,11 +266,11 @@ fn within(
     Ok(chunk)
 }
 
-/// The body of an error, as far as it came.
+/// The body of an error, as far as it was received.
 pub(crate) struct ErrorBody {
     pub(crate) bytes: Bytes,
-    /// False where it broke off, dawdled past the time limit, or is JSON over the size limit:
-    /// nobody knows what the rest says. A page of HTML says nothing in its rest either.
+    /// False if the body was cut off, exceeded the time limit, or is JSON over the size limit, so
+    /// that its rest is unknown. True for a long page of HTML, whose rest has no relevant content.
     pub(crate) is_whole: bool,
 }
 
@@ -278,7 +278,7 @@ fn may_be_json(body: &[u8]) -> bool {
     body.trim_ascii_start().first().is_none_or(|first| *first == b'{')
 }
 
-/// Reads the start of an error's body; whatever goes wrong on the way ends it there.
+/// Reads the start of an error's body, up to the first failure.
 pub(crate) async fn read_error_body(
     response: &mut Response,
     limit: usize,
@@ -303,13 +303,13 @@ pub(crate) async fn read_error_body(
     ErrorBody { bytes: body.freeze(), is_whole }
 }
 
-/// Returns true where a `Content-Type` names this media type, whatever its parameters.
+/// Returns true where a `Content-Type` has this media type, with any parameters.
 pub(crate) fn is_media_type(value: &HeaderValue, wanted: &str) -> bool {
     let named = value.to_str().ok().and_then(|value| value.split(';').next());
     named.is_some_and(|named| named.trim().eq_ignore_ascii_case(wanted))
 }
 
-/// `Retry-After` (RFC 9110, section 10.2.3): seconds or a date; at most a day.
+/// Returns the wait of `Retry-After` (RFC 9110, section 10.2.3): seconds or a date; at most a day.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {

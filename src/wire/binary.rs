@@ -1,7 +1,7 @@
 //! Output types in formats that are not human-readable.
 //!
 //! Tasks hold JSON values of any shape, and leave unset fields out. Formats such as postcard can
-//! represent neither, so there the types travel as one string: their JSON.
+//! represent neither, so there each type is one string with its JSON.
 
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{self, Serialize, Serializer};

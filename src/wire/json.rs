@@ -7,9 +7,9 @@ pub(crate) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }
 
-/// Deserializes a body that is no JSON-RPC message: a token reply, or the body of an HTTP error.
+/// Deserializes a body that is not a JSON-RPC message: a token reply, or the body of an HTTP error.
 ///
-/// The error holds text of the server: it must not be shown.
+/// The error contains text of the server and must not be shown.
 pub(crate) fn from_body<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     let body = without_bom(body);
     serde_json::from_slice(body).or_else(|error| {
@@ -19,8 +19,8 @@ pub(crate) fn from_body<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<
     })
 }
 
-/// Replaces the escapes of lone surrogates, which are no Unicode text, by U+FFFD. Returns `None`
-/// where there are none.
+/// Replaces the escapes of lone surrogates, which are not Unicode text, by U+FFFD. Returns `None`
+/// if there are none.
 ///
 /// Servers that cut text in the middle of an emoji send them (RFC 8259, section 8.2).
 pub(crate) fn replace_lone_surrogates(text: &str) -> Option<String> {

@@ -74,7 +74,8 @@ impl RpcError {
         self.code.is_some() || !self.message.is_empty() || self.data.is_some()
     }
 
-    /// Reads an error of any shape. A server may nest the real one in `data`, which then counts.
+    /// Reads an error of any shape. If a server nests the original error in `data`, that one is
+    /// used.
     fn from_value(value: Value) -> Self {
         let fields = match value {
             Value::Object(_) => ErrorFields::deserialize(value),

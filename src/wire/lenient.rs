@@ -1,4 +1,5 @@
-//! Readers that accept what servers really send: nulls, numbers for text, odd metadata.
+//! Lenient readers: they accept null for an absent field, numbers for text, and metadata that is
+//! not an object.
 //!
 //! All of them read through one visitor, [`Loose`], which works with any number representation:
 //! with the feature `arbitrary_precision` of `serde_json`, which any crate of a program can turn
@@ -28,7 +29,7 @@ impl From<Loose<'_>> for Value {
 }
 
 impl Loose<'_> {
-    /// Returns text as it is, and a number or a truth value as its JSON text; nothing else.
+    /// Returns text as it is, and a number or a boolean as its JSON text; `None` for anything else.
     pub(super) fn as_text(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text)),
@@ -115,8 +116,8 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 }
 
-/// Returns true for the one field of the map as which `serde_json` hands out a number where it was
-/// built with `arbitrary_precision`.
+/// Returns true for the name of the one field of the map by which `serde_json` represents a number
+/// if it was built with `arbitrary_precision`.
 pub(super) fn is_number_field(name: &str) -> bool {
     name == "$serde_json::private::Number"
 }
@@ -130,7 +131,7 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads text; a number or a truth value as its JSON text; anything else as absent.
+/// Reads text; a number or a boolean as its JSON text; anything else as absent.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Loose::deserialize(deserializer)?.as_text().map(Cow::into_owned))
 }
@@ -144,7 +145,7 @@ where
     Ok(Loose::deserialize(deserializer)?.as_text().map(|text| T::from(&text)))
 }
 
-/// Reads a truth value; `"true"`, `"false"`, 0 and 1 count; anything else as absent.
+/// Reads a boolean, also from `"true"`, `"false"`, 0 and 1; anything else as absent.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     Ok(match Loose::deserialize(deserializer)? {
         Loose::Other(Value::Bool(value)) => Some(value),

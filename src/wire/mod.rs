@@ -1,6 +1,6 @@
 //! The wire format: JSON-RPC, tasks, and the token endpoint.
 //!
-//! All leniency about spellings is in this module, so that the rest of the crate sees one shape.
+//! All leniency about spellings is in this module, so that the rest of the crate handles one shape.
 //!
 //! | `POST` to | body | reply |
 //! |---|---|---|

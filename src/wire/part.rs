@@ -279,7 +279,7 @@ impl PartFields<'_> {
         self.into_unknown()
     }
 
-    /// Returns true for a part of this kind: it holds the content, and names no other kind.
+    /// Returns true for a part of this kind: it has the content, and no other kind is stated.
     fn is(&self, kind: &str, holds: bool) -> bool {
         holds
             && match &self.kind {

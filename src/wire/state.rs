@@ -27,7 +27,7 @@ pub enum TaskState {
     /// The agent waits for the user to authorize something elsewhere. Ends a stream, not the task.
     AuthRequired,
     /// The agent has finished its answer. **Not** a proof that a payment went through: it may be
-    /// awaiting approval, and the text says so.
+    /// awaiting approval, which is stated only in the text.
     Completed,
     /// The task was canceled before it was done.
     Canceled,

@@ -161,7 +161,7 @@ impl StatusMessage {
     }
 
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The platform sends text. A message is short, so the detour by a `Value` costs little.
+        // The platform sends text. Messages are short, so the intermediate `Value` is cheap.
         Ok(match <Loose<'_> as Deserialize>::deserialize(deserializer)? {
             Loose::Text(text) => Self::Text(text.into_owned()),
             Loose::Other(value) if value.get("parts").is_some() => {
@@ -412,7 +412,7 @@ impl Artifact {
 mod tests {
     use super::*;
 
-    /// Every open stream holds one, and every event is moved with one.
+    /// A limit for the size, since each open stream and each event contains a status.
     #[test]
     fn a_status_is_small() {
         assert_eq!(size_of::<Option<StatusMessage>>(), size_of::<String>());

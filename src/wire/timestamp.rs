@@ -26,7 +26,7 @@ use crate::inline_str::InlineStr;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Timestamp(InlineStr<LONGEST>);
 
-/// The length in bytes up to which the text is held in place; nine digits with a zone fit.
+/// The length in bytes up to which the text is stored inline; nine digits with a zone fit.
 const LONGEST: usize = 32;
 
 impl Timestamp {
@@ -60,7 +60,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Never fails: the text is kept, and parsed when asked.
+/// Never fails: the text is kept, and parsed on request.
 impl FromStr for Timestamp {
     type Err = Infallible;
 

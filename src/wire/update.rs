@@ -19,7 +19,7 @@ pub struct StatusUpdate {
     pub task_id: TaskId,
     /// The new status.
     pub status: TaskStatus,
-    /// Whether the server says that the stream ends here.
+    /// True if the server marks this update as the last of the stream.
     #[serde(rename = "final")]
     pub is_final: bool,
     /// Data that the server attached.
@@ -65,7 +65,7 @@ pub struct ArtifactUpdate {
     /// The status, if the server sends one along with the artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<TaskStatus>,
-    /// Whether the server says that the stream ends here.
+    /// True if the server marks this update as the last of the stream.
     #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
     /// Data that the server attached.

@@ -25,8 +25,7 @@ const MIGRATIONS: &[Migration] =
 /// A [`Journal`] on SQLite (feature `sqlite`) or PostgreSQL (feature `postgres`).
 ///
 /// It has one table, `payman_journal`, which it creates and brings up to date itself. `state`,
-/// `task_id` and `key` are columns for your own queries; leave the writing to the SDK. Cheap to
-/// clone.
+/// `task_id` and `key` are columns for your own queries; do not write to them. Cheap to clone.
 ///
 /// ```
 /// # async fn f(config: payman_sdk::Config) -> payman_sdk::Result<()> {
@@ -195,7 +194,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Binds all columns, in the order of `INSERT`.
+/// Binds all columns in the order of `INSERT`.
 macro_rules! bind_row {
     ($query:expr, $row:expr) => {
         $query
@@ -234,7 +233,7 @@ impl Journal for SqlJournal {
                     .map_err(Error::journal)?
                     .rows_affected()
             });
-            // The answer to an earlier try may have been lost, and its write may not.
+            // An earlier try may have written the entry although its answer was lost.
             if written > 0 || self.load(&entry.key).await?.as_ref() == Some(entry) {
                 return Ok(JournalSaved::Written);
             }

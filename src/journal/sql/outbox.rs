@@ -11,8 +11,8 @@ use crate::journal::state;
 #[cfg(feature = "postgres")]
 pub(super) use postgres::Listener;
 
-/// A transaction that an ask can be reserved in: `sqlx::Transaction` of SQLite or PostgreSQL, or
-/// such a connection. It cannot be implemented elsewhere.
+/// A transaction in which an ask can be reserved: `sqlx::Transaction` of SQLite or PostgreSQL, or
+/// such a connection. The trait is sealed.
 pub trait JournalTransaction: sealed::Sealed + Send {}
 
 mod sealed {
@@ -61,8 +61,7 @@ impl SqlJournal {
     /// [`JournalWorker`](crate::JournalWorker) if, and only if, the transaction commits.
     ///
     /// The transaction is one of the journal's own database. The ask's [task id](Ask::task_id) is
-    /// the one that it will first be sent with. Reserved again with the same content, nothing
-    /// changes.
+    /// the one that it will first be sent with. Reserving the same content again changes nothing.
     ///
     /// ```
     /// # use payman_sdk::SqlJournal;
@@ -118,7 +117,8 @@ impl SqlJournal {
                 if !self.0.tables.are_ready() {
                     self.0.tables.migrate_postgres(connection).await.map_err(Error::journal)?;
                 }
-                // In one round trip; the notification is sent when the transaction commits.
+                // Insert and notify in one round trip. PostgreSQL sends the notification when the
+                // transaction commits.
                 let insert = format!(
                     "WITH reserved AS ({INSERT} RETURNING key) \
                      SELECT pg_notify('{}', '') FROM reserved",
@@ -147,18 +147,18 @@ impl SqlJournal {
         if let Some(stored) = stored {
             return read(&stored)?.check_content(&entry.fingerprint);
         }
-        // Workers of this process look soon, and more often for a while: the commit is still to
-        // come.
+        // Workers of this process poll soon, and more often for a while, since the transaction has
+        // not committed yet.
         self.0.reserved.notify_one();
         Ok(())
     }
 
-    /// Takes the row that is due longest and that no other worker is taking.
+    /// Takes the row that is due longest, of those that no other worker is taking.
     pub(super) async fn claim_row(&self, claim: &JournalClaim) -> Result<Option<JournalEntry>> {
         match self.ready().await? {
             #[cfg(feature = "sqlite")]
             DatabasePool::Sqlite(pool) => {
-                // A read first: workers with nothing to do leave the lock for writing alone.
+                // Reads first, so that idle workers do not take the write lock.
                 let due = "SELECT entry FROM payman_journal WHERE state = $1 AND due_at <= $2 \
                            AND (identity IS NULL OR identity = $3) ORDER BY due_at LIMIT 1";
                 let bind = || {
@@ -210,7 +210,7 @@ impl SqlJournal {
         }
     }
 
-    /// A commit whose answer was lost may have been done: then the row holds this very claim.
+    /// Checks a commit whose answer was lost. If it was done, the row has this claim.
     async fn committed(
         &self,
         result: Result<(), sqlx::Error>,
@@ -256,15 +256,15 @@ mod postgres {
     pub(super) const CHANNEL: &str = "payman_journal";
     const RETRY: Duration = Duration::from_secs(5);
 
-    /// The connection that is told of reserved asks; made when it is first needed, and again when
-    /// it broke.
+    /// The connection that receives notifications of reserved asks. It is opened when it is first
+    /// needed, and again after it broke.
     #[derive(Default)]
     pub(in crate::journal::sql) struct Listener(Mutex<Option<PgListener>>);
 
     impl Listener {
-        /// Completes at the next notification; it may complete for none.
+        /// Completes at the next notification, and possibly without one.
         pub(super) async fn notified(&self, pool: &PgPool) {
-            // A pool of one connection would be left with none.
+            // With a pool of one connection, none would be left for queries.
             if pool.options().get_max_connections() < 2 {
                 std::future::pending::<()>().await;
             }

@@ -17,13 +17,14 @@ use super::EventError;
 pub(super) struct Assembly {
     events: EventStream<Lines>,
     lines: Lines,
-    /// Lines that were not fed yet: several at a time are cheaper.
+    /// Lines that were not fed yet. Feeding several at a time is cheaper.
     waiting: Vec<u8>,
     /// Set by the first lines that are not UTF-8, which the library never sees.
     spoiled: bool,
 }
 
-/// The library moves its whole buffer once for each line, so this has to stay small.
+/// The number of bytes to feed at once. Small, since the library moves its whole buffer for each
+/// line.
 const FED_AT_ONCE: usize = 512;
 
 impl Assembly {
@@ -41,14 +42,14 @@ impl Assembly {
     /// Adds a line, without its end.
     pub(super) fn add(&mut self, line: &[u8]) {
         self.waiting.extend_from_slice(line);
-        // The library waits after a CR, to see whether an LF follows; after an LF it knows.
+        // Lines end in LF here, since after a CR the library waits for a possible LF.
         self.waiting.push(b'\n');
         if self.waiting.len() >= FED_AT_ONCE {
             self.feed();
         }
     }
 
-    /// Ends the event, and returns its data where it has any.
+    /// Ends the event, and returns its data if it has any.
     pub(super) fn finish(mut self) -> Result<Option<Bytes>, EventError> {
         self.waiting.push(b'\n');
         let data = self.feed();
@@ -76,7 +77,8 @@ impl fmt::Debug for Assembly {
     }
 }
 
-/// The source of the library's lines. The library owns its source, so both ends share it.
+/// The source of the library's lines. It is shared with the assembly, because the library owns its
+/// source.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -89,7 +91,7 @@ impl Lines {
 impl Stream for Lines {
     type Item = Result<Vec<u8>, Infallible>;
 
-    /// Pending without a waker: whoever adds lines polls next.
+    /// Returns pending without registering a waker: the assembly polls after it has added lines.
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let lines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() { Poll::Pending } else { Poll::Ready(Some(Ok(lines))) }

@@ -1,4 +1,5 @@
-//! Parses server-sent events: bytes in, the data of whole events out. Bounded and linear.
+//! Parses server-sent events: from bytes to the data of whole events, bounded in size and in linear
+//! time.
 //!
 //! | an event with | path |
 //! |---|---|
@@ -57,16 +58,16 @@ impl Deref for SseEvent {
     }
 }
 
-/// Why parsing ended.
+/// The reason that parsing ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SseError<E> {
     /// The source failed.
     #[error("the source of the events failed")]
     Source(E),
-    /// An event holds bytes that are no UTF-8.
+    /// An event has bytes that are not UTF-8.
     #[error("an event is not valid UTF-8")]
     Utf8,
-    /// An event is over the limit.
+    /// An event is larger than the limit.
     #[error("an event is over the limit of {limit} bytes")]
     TooLarge {
         /// The limit in bytes.
@@ -74,12 +75,12 @@ pub(crate) enum SseError<E> {
     },
 }
 
-/// Parses a stream of bytes into events. After an error, nothing more comes.
+/// Parses a stream of bytes into events. It ends after an error.
 #[derive(Debug)]
 pub(crate) struct SseParser<S: TryStream> {
     /// `None` after the end.
     source: Option<S>,
-    /// `None` between events while the source has nothing, so that a silent stream is small.
+    /// `None` between events while the source is pending, so that a silent stream is small.
     reading: Option<Box<Reading<S::Error>>>,
     limit: usize,
     begun: bool,
@@ -89,7 +90,7 @@ pub(crate) struct SseParser<S: TryStream> {
 #[derive(Debug)]
 struct Reading<E> {
     parser: LineBuffer,
-    /// The source's error, held back until the events before it are out.
+    /// The source's error, held back until the events before it have been yielded.
     failure: Option<E>,
 }
 
@@ -129,7 +130,7 @@ where
         }
     }
 
-    /// Takes the first chunk after a silence. It is usually one event.
+    /// Takes the first chunk after a pause. It is usually one event.
     fn begin(&mut self, source: &mut S, cx: &mut Context<'_>) -> Chunks {
         let (chunk, failure) = match source.try_poll_next_unpin(cx) {
             Poll::Pending => return Chunks::Drained,
@@ -182,7 +183,7 @@ impl<E> Reading<E> {
                     *heard = true;
                     taken += chunk.len();
                     self.parser.push(&chunk);
-                    // An event is complete: it does not wait for more.
+                    // An event is complete and must not wait for more chunks.
                     if chunk.ends_with(b"\n\n") {
                         return Chunks::More;
                     }
@@ -202,9 +203,9 @@ impl<E> Reading<E> {
 enum Chunks {
     /// Exactly one event.
     Event(SseEvent),
-    /// Some, and there may be more.
+    /// Some chunks, and more may be ready.
     More,
-    /// All that is ready.
+    /// All chunks that are ready.
     Drained,
     /// The source has ended.
     Ended,
@@ -217,7 +218,7 @@ where
 {
     type Item = Result<SseEvent, SseError<S::Error>>;
 
-    /// Written by hand instead of as a generator, which is measurably slower with tiny chunks.
+    /// Implemented by hand, since a generator is measurably slower with tiny chunks.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let mut dry = false;
@@ -252,7 +253,7 @@ where
     }
 }
 
-/// Why an event was rejected.
+/// The reason that an event was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EventError {
     Utf8,

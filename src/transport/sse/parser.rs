@@ -8,32 +8,32 @@ use super::library::Assembly;
 use crate::wire::message::{is_ping, may_be_answer};
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
-/// Space in front of the buffer that is worth reusing, in bytes.
+/// The size of the free space in front of the buffer from which it is reused, in bytes.
 const WORTH_RECLAIMING: usize = 64 * 1024;
 
-/// The state between two bytes of a stream of events.
+/// The state of the parser between two chunks of bytes.
 #[derive(Debug)]
 pub(super) struct LineBuffer {
     /// The unread bytes. Starts at the start of a line, or inside a comment that is being skipped.
     buffer: BytesMut,
     /// The length of the part that was searched and has no line end.
     searched: usize,
-    /// The number of bytes in front of the buffer that were handed out or dropped.
+    /// The number of bytes in front of the buffer that were yielded or dropped.
     passed: usize,
     limit: usize,
-    /// The bytes of the open event's lines so far, comments aside.
+    /// The number of bytes of the open event's lines so far, without comments.
     size: usize,
     /// The data of the open event.
     data: OpenData,
-    /// The open event has fields other than data, so far.
+    /// True if the open event has fields other than data so far.
     mixed: bool,
-    /// The open event is named like a ping.
+    /// True if the open event has the name of a ping.
     ping: bool,
-    /// Every event goes through the library.
+    /// True if the library assembles every event, for tests.
     only_library: bool,
-    /// Nothing was read yet: a byte-order mark may come.
+    /// True before the first byte, when a byte-order mark may follow.
     at_start: bool,
-    /// The last line ended in CR: an LF would belong to its end.
+    /// True if the last line ended in CR: a following LF belongs to its end.
     after_cr: bool,
     in_comment: bool,
 }
@@ -79,11 +79,11 @@ impl LineBuffer {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// Moves the unread bytes to the front if nobody holds the events in front of them any more, so
-    /// that the buffer does not take twice the memory that it needs.
+    /// Moves the unread bytes to the front if the events in front of them were dropped, so that the
+    /// buffer does not take twice the memory that it needs.
     fn reclaim(&mut self) {
         let all = self.passed + self.buffer.capacity();
-        // If somebody still holds them, the buffer is left as it is.
+        // If such an event is still in use, the buffer stays as it is.
         let _ = self.buffer.try_reclaim(all - self.buffer.len());
         self.passed = 0;
     }
@@ -108,7 +108,7 @@ impl LineBuffer {
         Self { at_start: false, ..Self::new(limit) }
     }
 
-    /// Frees an empty buffer: it would keep all its memory while the stream is silent.
+    /// Frees an empty buffer, which would otherwise keep its memory while the stream is silent.
     pub(super) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
@@ -135,7 +135,7 @@ impl LineBuffer {
         None
     }
 
-    /// Skips what is between two lines. Returns false where more bytes are needed.
+    /// Skips bytes between two lines. Returns false where more bytes are needed.
     fn settle(&mut self) -> bool {
         if self.at_start {
             if self.buffer.len() < BOM.len() && BOM.starts_with(&self.buffer) {
@@ -239,14 +239,14 @@ impl LineBuffer {
         self.buffer.advance(end + 1);
     }
 
-    /// Takes a field other than `data`. Of the names of events, only those of pings matter.
+    /// Takes a field other than `data`. Only the name of a ping has an effect.
     fn take_other_field(&mut self, end: usize) {
         self.mixed = true;
         if let Some(name) = self.buffer.get(..end).and_then(|line| line.strip_prefix(b"event:")) {
             self.ping = std::str::from_utf8(name).is_ok_and(is_ping);
         }
         let is_text = || std::str::from_utf8(self.buffer.get(..end).unwrap_or_default()).is_ok();
-        // A field that is not text is ignored: it must not spoil the data.
+        // A field that is not UTF-8 is ignored, since it does not affect the data.
         if (self.only_library || matches!(self.data, OpenData::Many(_))) && is_text() {
             self.add_line(end);
         }
@@ -260,8 +260,8 @@ impl LineBuffer {
         }
     }
 
-    /// Gives a line to the library, after the first one, which was kept in case it stayed the only
-    /// one.
+    /// Adds a line to the assembly by the library, after the first line, which was kept until now
+    /// in case it was the only one.
     fn add_line(&mut self, end: usize) {
         if !matches!(self.data, OpenData::Many(_)) {
             let mut assembly = Box::new(Assembly::new());
