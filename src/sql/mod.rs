@@ -174,6 +174,21 @@ pub(crate) struct Migration {
     pub(crate) postgres: &'static str,
 }
 
+/// Runs the migrations after `$version`, and records each. A macro, because the connections of
+/// `sqlx` have no common type.
+macro_rules! apply_migrations {
+    ($tables:expr, $connection:expr, $version:expr, $sql:ident) => {
+        for (number, migration) in $tables.after($version) {
+            sqlx::Executor::execute(&mut *$connection, migration.$sql).await?;
+            sqlx::query(RECORD)
+                .bind($tables.component)
+                .bind(number)
+                .execute(&mut *$connection)
+                .await?;
+        }
+    };
+}
+
 /// The tables of one component, created when they are first needed.
 pub(crate) struct Tables {
     component: &'static str,
@@ -216,7 +231,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Within a transaction.
+    /// Creates or updates the tables in SQLite. The connection must be in a transaction.
     #[cfg(feature = "sqlite")]
     pub(crate) fn migrate_sqlite<'a>(
         &'a self,
@@ -228,19 +243,12 @@ impl Tables {
                 .bind(self.component)
                 .fetch_one(&mut *connection)
                 .await?;
-            for (number, migration) in self.after(version) {
-                sqlx::Executor::execute(&mut *connection, migration.sqlite).await?;
-                sqlx::query(RECORD)
-                    .bind(self.component)
-                    .bind(number)
-                    .execute(&mut *connection)
-                    .await?;
-            }
+            apply_migrations!(self, connection, version, sqlite);
             Ok(())
         })
     }
 
-    /// Within a transaction.
+    /// Creates or updates the tables in PostgreSQL. The connection must be in a transaction.
     #[cfg(feature = "postgres")]
     pub(crate) fn migrate_postgres<'a>(
         &'a self,
@@ -253,28 +261,15 @@ impl Tables {
                     .fetch_one(&mut *connection)
                     .await?;
             if !exists {
-                // If two processes start at the same time, the second waits for the first to
-                // commit.
-                sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)")
-                    .execute(&mut *connection)
-                    .await?;
+                lock_migrations(connection).await?;
                 sqlx::Executor::execute(&mut *connection, MIGRATIONS_TABLE).await?;
             }
             let mut version = self.postgres_version(connection).await?;
             if !self.after(version).is_empty() {
-                sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)")
-                    .execute(&mut *connection)
-                    .await?;
+                lock_migrations(connection).await?;
                 version = self.postgres_version(connection).await?;
             }
-            for (number, migration) in self.after(version) {
-                sqlx::Executor::execute(&mut *connection, migration.postgres).await?;
-                sqlx::query(RECORD)
-                    .bind(self.component)
-                    .bind(number)
-                    .execute(&mut *connection)
-                    .await?;
-            }
+            apply_migrations!(self, connection, version, postgres);
             Ok(())
         })
     }
@@ -287,6 +282,13 @@ impl Tables {
     fn after(&self, version: i64) -> Vec<(i64, &'static Migration)> {
         (1..).zip(self.migrations).filter(|(number, _)| *number > version).collect()
     }
+}
+
+/// Waits until no other process migrates, and locks the migrations until the transaction ends.
+#[cfg(feature = "postgres")]
+async fn lock_migrations(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(7809644627822240000)").execute(connection).await?;
+    Ok(())
 }
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS payman_migrations (

@@ -146,7 +146,6 @@ impl SqlJournal {
     }
 
     async fn load(&self, key: &str) -> Result<Option<JournalEntry>> {
-        const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
         let row: Option<String> = on_pool!(self.ready().await?, pool => {
             sqlx::query_scalar(GET).bind(key).fetch_optional(pool).await.map_err(Error::journal)?
         });
@@ -210,6 +209,7 @@ macro_rules! bind_row {
 }
 use bind_row;
 
+const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
 const INSERT: &str = "INSERT INTO payman_journal \
      (key, revision, state, task_id, identity, due_at, updated_at, entry) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (key) DO NOTHING";

@@ -2,7 +2,7 @@
 //! workers.
 
 use super::{
-    DatabasePool, Error, INSERT, JournalClaim, JournalEntry, Result, Row, SqlJournal, UPDATE,
+    DatabasePool, Error, GET, INSERT, JournalClaim, JournalEntry, Result, Row, SqlJournal, UPDATE,
     bind_row, now, read, signed, to_millis,
 };
 use crate::ask::Ask;
@@ -56,6 +56,28 @@ transaction!(
     sqlx::pool::PoolConnection<sqlx::Postgres>
 );
 
+/// Reads the entry of a key within a transaction. A macro, as are the others here, because the
+/// connections of `sqlx` have no common type.
+macro_rules! stored_entry {
+    ($connection:expr, $key:expr) => {
+        sqlx::query_scalar(GET)
+            .bind(&$key)
+            .fetch_optional(&mut *$connection)
+            .await
+            .map_err(Error::journal)?
+    };
+}
+
+/// Stores the claim of the entry that was found, and commits the transaction.
+macro_rules! commit_claim {
+    ($journal:expr, $claim:expr, $tx:ident, $found:expr) => {{
+        let claimed = $claim.apply(read(&$found)?);
+        let row = Row::new(&claimed)?;
+        bind_row!(sqlx::query(UPDATE), row).execute(&mut *$tx).await.map_err(Error::journal)?;
+        $journal.committed($tx.commit().await, claimed).await
+    }};
+}
+
 impl SqlJournal {
     /// Reserves an ask in your own transaction: it is sent by a
     /// [`JournalWorker`](crate::JournalWorker) if, and only if, the transaction commits.
@@ -92,7 +114,6 @@ impl SqlJournal {
         let ask = ask.into().checked_for_reserve()?;
         let entry = state::reserve(ask.key, ask.stored, &ask.task_id, now());
         let row = Row::new(&entry)?;
-        const GET: &str = "SELECT entry FROM payman_journal WHERE key = $1";
         let stored: Option<String> = match (tx.connection(), &self.0.pool.0) {
             #[cfg(feature = "sqlite")]
             (TransactionConnection::Sqlite(connection), DatabasePool::Sqlite(_)) => {
@@ -104,11 +125,7 @@ impl SqlJournal {
                     .await
                     .map_err(Error::journal)?;
                 match done.rows_affected() {
-                    0 => sqlx::query_scalar(GET)
-                        .bind(&entry.key)
-                        .fetch_optional(&mut *connection)
-                        .await
-                        .map_err(Error::journal)?,
+                    0 => stored_entry!(connection, entry.key),
                     _ => None,
                 }
             }
@@ -129,11 +146,7 @@ impl SqlJournal {
                     .await
                     .map_err(Error::journal)?;
                 match done {
-                    None => sqlx::query_scalar(GET)
-                        .bind(&entry.key)
-                        .fetch_optional(&mut *connection)
-                        .await
-                        .map_err(Error::journal)?,
+                    None => stored_entry!(connection, entry.key),
                     Some(_) => None,
                 }
             }
@@ -175,13 +188,7 @@ impl SqlJournal {
                 let Some(found) = found else {
                     return Ok(None);
                 };
-                let claimed = claim.apply(read(&found)?);
-                let row = Row::new(&claimed)?;
-                bind_row!(sqlx::query(UPDATE), row)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(Error::journal)?;
-                self.committed(tx.commit().await, claimed).await
+                commit_claim!(self, claim, tx, found)
             }
             #[cfg(feature = "postgres")]
             DatabasePool::Postgres(pool) => {
@@ -199,13 +206,7 @@ impl SqlJournal {
                 let Some(found) = found else {
                     return Ok(None);
                 };
-                let claimed = claim.apply(read(&found)?);
-                let row = Row::new(&claimed)?;
-                bind_row!(sqlx::query(UPDATE), row)
-                    .execute(&mut *tx)
-                    .await
-                    .map_err(Error::journal)?;
-                self.committed(tx.commit().await, claimed).await
+                commit_claim!(self, claim, tx, found)
             }
         }
     }
