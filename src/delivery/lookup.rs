@@ -72,35 +72,35 @@ impl Platform {
         self.call(&self.urls.get, method::GET, ask, history_length, until).await
     }
 
-    /// Looks a task up, and repeats failing lookups within the limits.
+    /// Looks a task up, and retries failing lookups within the limits.
     pub(crate) async fn get_persistently(&self, ask: &AskContext) -> Result<TaskSnapshot> {
-        let mut repeats = Repeats::new(self, ask);
+        let mut retries = CallRetries::new(self, ask);
         loop {
-            match self.get(ask, Some(HISTORY), repeats.until()).await {
-                Err(error) => repeats.wait(self, error).await?,
+            match self.get(ask, Some(HISTORY), retries.until()).await {
+                Err(error) => retries.wait(self, error).await?,
                 found => return found,
             }
         }
     }
 
-    /// Cancels a task, and repeats failing requests within the limits.
+    /// Cancels a task, and retries failing requests within the limits.
     ///
     /// If a repeated request finds nothing to cancel, the state of the task shows whether an
     /// earlier one canceled it.
     pub(crate) async fn cancel(&self, ask: &AskContext) -> Result<TaskSnapshot> {
-        let mut repeats = Repeats::new(self, ask);
+        let mut retries = CallRetries::new(self, ask);
         let mut repeated = false;
         loop {
-            let until = repeats.until();
+            let until = retries.until();
             match self.call(&self.urls.cancel, method::CANCEL, ask, None, until).await {
                 Err(error) if repeated && error.rpc_code() == Some(code::TASK_NOT_CANCELABLE) => {
-                    let found = self.get(ask, None, repeats.until()).await?;
+                    let found = self.get(ask, None, retries.until()).await?;
                     return match found.task.state() {
                         TaskState::Canceled => Ok(found),
                         _ => Err(error),
                     };
                 }
-                Err(error) => repeats.wait(self, error).await?,
+                Err(error) => retries.wait(self, error).await?,
                 found => return found,
             }
             repeated = true;
@@ -176,58 +176,58 @@ impl Platform {
 
 /// The repetitions of one call of the user, bounded by the deadline and, if the server does not
 /// answer, by the recovery timeout. The last try is made at its end.
-struct Repeats {
+struct CallRetries {
     deadline: Instant,
     /// The latest start of the last try.
     last_start: Instant,
     /// The time limit of one try. It is shorter than the whole time, so that a server that stalls
     /// once can be asked again.
-    one_try: Duration,
+    try_timeout: Duration,
     backoff: Backoff,
-    tries: Tries,
+    left: RetriesLeft,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tries {
+enum RetriesLeft {
     More,
     Last,
 }
 
-impl Repeats {
+impl CallRetries {
     fn new(platform: &Platform, ask: &AskContext) -> Self {
         let deadline = platform.reply_deadline(&ask.limits);
-        let one_try = ask.limits.deadline.map_or(LOOKUP_TIMEOUT, |limit| limit / 2);
-        let one_try = one_try.min(LOOKUP_TIMEOUT).min(ask.limits.reply_timeout);
+        let try_timeout = ask.limits.deadline.map_or(LOOKUP_TIMEOUT, |limit| limit / 2);
+        let try_timeout = try_timeout.min(LOOKUP_TIMEOUT).min(ask.limits.reply_timeout);
         Self {
             deadline,
             last_start: last_start(instant_after(platform.policy.recovery_timeout), deadline),
-            one_try,
+            try_timeout,
             backoff: lookup_backoff(),
-            tries: Tries::More,
+            left: RetriesLeft::More,
         }
     }
 
     fn until(&self) -> Instant {
-        instant_after(self.one_try).min(self.deadline)
+        instant_after(self.try_timeout).min(self.deadline)
     }
 
     /// Waits for the next try, or returns the error where there is none.
     async fn wait(&mut self, platform: &Platform, error: Error) -> Result<()> {
         let wait = self.backoff.next_wait().max(error.retry_after().unwrap_or_default());
-        let left = self.last_start.saturating_duration_since(Instant::now());
+        let time_left = self.last_start.saturating_duration_since(Instant::now());
         // If the server asks for a longer wait than the time that is left, another try is useless.
-        let is_in_vain = left.is_zero() || (error.retry_after().is_some() && wait > left);
-        if self.tries == Tries::Last
-            || is_in_vain
-            || !is_passing(&error)
+        let is_useless = time_left.is_zero() || (error.retry_after().is_some() && wait > time_left);
+        if self.left == RetriesLeft::Last
+            || is_useless
+            || !is_transient(&error)
             || !platform.http.budget().withdraw()
         {
             return Err(error);
         }
-        if wait >= left {
-            self.tries = Tries::Last;
+        if wait >= time_left {
+            self.left = RetriesLeft::Last;
         }
-        sleep(wait.min(left)).await;
+        sleep(wait.min(time_left)).await;
         Ok(())
     }
 }
@@ -242,7 +242,7 @@ pub(super) fn last_start(ends: Instant, deadline: Instant) -> Instant {
 }
 
 /// Returns true where the same call may succeed later.
-fn is_passing(error: &Error) -> bool {
+fn is_transient(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Connect | ErrorKind::Timeout | ErrorKind::Interrupted | ErrorKind::RateLimited

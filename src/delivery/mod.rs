@@ -319,13 +319,13 @@ impl Platform {
         let wait = error.retry_after().unwrap_or_else(|| state.busy_backoff.next_wait());
         let unproven = error.with_outcome(Outcome::Unknown);
         // Without a lookup the wait is useless, unless the caller opted in to sending again.
-        let is_in_vain = !self.policy.reconcile && !self.policy.resend_when_busy;
-        if is_in_vain || instant_after(wait) >= deadline {
+        let is_useless = !self.policy.reconcile && !self.policy.resend_when_busy;
+        if is_useless || instant_after(wait) >= deadline {
             return Err(unproven);
         }
         sleep(wait).await;
         let mut follower = self.follower(&ask.context, deadline);
-        let surely_not_done = match follower.find_out(&unproven).await {
+        let surely_not_done = match follower.check_receipt(&unproven).await {
             Reconciled::Found(found) => return Ok(Some(found)),
             Reconciled::NotKnown => true,
             Reconciled::NotFound => false,

@@ -28,7 +28,7 @@ const LAST_LOOKUP_WAIT: Duration = Duration::from_secs(5);
 const INPUT_LOOKUP: Duration = Duration::from_secs(5);
 
 /// The result of a lookup.
-enum Seen {
+enum LookupOutcome {
     /// The task ended, or waits for the user.
     Ended(Box<TaskSnapshot>),
     Running,
@@ -67,8 +67,8 @@ async fn newer_reply(
     let stored = stored_reply(&entry, ask)?;
     // The history is not checked, since only the end of the task matters here.
     ask.origin = TaskOrigin::Minted;
-    match look(platform, ask, deadline.min(instant_after(INPUT_LOOKUP))).await {
-        Seen::Ended(found) if found.task.state().is_terminal() => {
+    match look_up(platform, ask, deadline.min(instant_after(INPUT_LOOKUP))).await {
+        LookupOutcome::Ended(found) if found.task.state().is_terminal() => {
             settle(journal, entry, *found, ask, deadline).await
         }
         _ => Ok(stored),
@@ -93,18 +93,20 @@ async fn wait_for_end(
     let mut poll = Duration::from_millis(10);
     loop {
         if Instant::now() >= next_lookup {
-            let seen = look(platform, ask, deadline).await;
+            let seen = look_up(platform, ask, deadline).await;
             let is_over = answered.elapsed() >= patience;
             match seen {
-                Seen::Ended(found) => return settle(journal, entry, *found, ask, deadline).await,
-                Seen::Running => answered = Instant::now(),
-                Seen::NotKnown if is_over || age(&entry) >= patience => {
+                LookupOutcome::Ended(found) => {
+                    return settle(journal, entry, *found, ask, deadline).await;
+                }
+                LookupOutcome::Running => answered = Instant::now(),
+                LookupOutcome::NotKnown if is_over || age(&entry) >= patience => {
                     return Err(Error::keyed_task_not_known(&entry.task_id));
                 }
-                Seen::NoAnswer(error) if is_over => {
+                LookupOutcome::NoAnswer(error) if is_over => {
                     return Err(Error::keyed_outcome_unknown(&entry.task_id, error));
                 }
-                Seen::NotKnown | Seen::NoAnswer(_) => {}
+                LookupOutcome::NotKnown | LookupOutcome::NoAnswer(_) => {}
             }
             next_lookup = instant_after(lookup_wait);
             lookup_wait = (lookup_wait * 8 / 5).min(LAST_LOOKUP_WAIT);
@@ -177,31 +179,33 @@ pub(super) async fn check(
     deadline: Instant,
 ) {
     adopt(&entry, ask);
-    match look(platform, ask, deadline).await {
-        Seen::Ended(found) => {
+    match look_up(platform, ask, deadline).await {
+        LookupOutcome::Ended(found) => {
             let _ = settle(journal, entry, *found, ask, deadline).await;
         }
-        Seen::Running => {}
-        Seen::NotKnown => {
+        LookupOutcome::Running => {}
+        LookupOutcome::NotKnown => {
             warn!(task_id = %entry.task_id, "the platform does not know the task of a key");
         }
-        Seen::NoAnswer(error) => {
+        LookupOutcome::NoAnswer(error) => {
             debug!(task_id = %entry.task_id, ?error, "the task of a key was not found");
         }
     }
 }
 
-async fn look(platform: &Arc<Platform>, ask: &AskContext, deadline: Instant) -> Seen {
-    match platform.follower(ask, deadline).look_once().await {
+async fn look_up(platform: &Arc<Platform>, ask: &AskContext, deadline: Instant) -> LookupOutcome {
+    match platform.follower(ask, deadline).look_up_once().await {
         Observation::Seen(found) => {
             match found.task.state().is_terminal() || found.task.state().is_waiting_for_user() {
-                true => Seen::Ended(Box::new(found)),
-                false => Seen::Running,
+                true => LookupOutcome::Ended(Box::new(found)),
+                false => LookupOutcome::Running,
             }
         }
-        Observation::Stale => Seen::NoAnswer(None),
-        Observation::NotKnown(_) => Seen::NotKnown,
-        Observation::Unsupported(error) | Observation::Failed(error) => Seen::NoAnswer(Some(error)),
+        Observation::Stale => LookupOutcome::NoAnswer(None),
+        Observation::NotKnown(_) => LookupOutcome::NotKnown,
+        Observation::Unsupported(error) | Observation::Failed(error) => {
+            LookupOutcome::NoAnswer(Some(error))
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Sending {
     /// never.
     fn retry_at(&self, error: &Error) -> Option<SystemTime> {
         let attempts = self.entry.attempts;
-        if self.max_attempts.is_some_and(|most| attempts >= most) || is_hopeless(error) {
+        if self.max_attempts.is_some_and(|most| attempts >= most) || is_permanent(error) {
             return None;
         }
         let doubled = FIRST_RETRY.saturating_mul(1 << attempts.saturating_sub(1).min(10));
@@ -108,7 +108,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// Returns true for an error that a repetition cannot resolve.
-fn is_hopeless(error: &Error) -> bool {
+fn is_permanent(error: &Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::InvalidInput

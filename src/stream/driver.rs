@@ -187,38 +187,38 @@ impl Driver {
                 StreamState::Live { events, progress } => {
                     self.timeouts.reader_waits();
                     let polled = events.poll_next_unpin(cx).map_ok(SseEvent::into_bytes);
-                    let (heard, progress) = (events.has_heard(), *progress);
-                    ready!(self.take_in(cx, polled, heard, progress))
+                    let (received, progress) = (events.has_received(), *progress);
+                    ready!(self.process(cx, polled, received, progress))
                 }
                 StreamState::Draining(events) => {
                     // If the end of the body has already arrived, reading it returns the connection
                     // to the pool.
                     let _ = events.poll_next_unpin(cx);
-                    Next::Complete
+                    StepResult::Complete
                 }
                 StreamState::Following(snapshots) => {
                     match ready!(self.observer.in_scope(|| snapshots.poll_next_unpin(cx))) {
                         Some(Ok(found)) => self.apply_snapshot(found),
-                        Some(Err(error)) => Next::Fail(error),
-                        None => Next::Complete,
+                        Some(Err(error)) => StepResult::Fail(error),
+                        None => StepResult::Complete,
                     }
                 }
                 StreamState::Completed | StreamState::Failed => return Poll::Ready(None),
             };
             match next {
-                Next::Deliver(delivery) => {
+                StepResult::Deliver(delivery) => {
                     self.timeouts.reader_leaves();
                     return Poll::Ready(Some(Ok(delivery)));
                 }
-                Next::Skip => {}
-                Next::Complete => self.complete(),
-                Next::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
-                Next::Lost(error) => {
+                StepResult::Skip => {}
+                StepResult::Complete => self.complete(),
+                StepResult::Fail(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                StepResult::Lost(error) => {
                     if let Some(error) = self.recover(error) {
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
-                Next::Confirm => self.confirm(),
+                StepResult::Confirm => self.confirm(),
             }
         }
         // Yields to the runtime, because the server sends many events of other tasks.
@@ -228,15 +228,15 @@ impl Driver {
 
     /// Processes the result of polling the connection.
     #[inline]
-    fn take_in(
+    fn process(
         &mut self,
         cx: &mut Context<'_>,
         polled: Poll<Option<Result<Bytes, SseError<reqwest::Error>>>>,
-        heard: bool,
+        received: bool,
         progress: StreamProgress,
-    ) -> Poll<Next> {
+    ) -> Poll<StepResult> {
         let is_settling = progress == StreamProgress::Settling;
-        if heard && !is_settling {
+        if received && !is_settling {
             self.timeouts.restart_idle();
         }
         Poll::Ready(match polled {
@@ -250,44 +250,46 @@ impl Driver {
                     ready!(self.timeouts.poll(cx, idle, self.deadline))
                 };
                 match passed {
-                    _ if is_settling => Next::Confirm,
-                    TimeoutKind::Idle => Next::Lost(Error::stream_idle()),
-                    TimeoutKind::Deadline => Next::Lost(Error::stream_deadline_passed()),
+                    _ if is_settling => StepResult::Confirm,
+                    TimeoutKind::Idle => StepResult::Lost(Error::stream_idle()),
+                    TimeoutKind::Deadline => StepResult::Lost(Error::stream_deadline_passed()),
                 }
             }
             Poll::Ready(Some(Ok(data))) => {
                 if self.timeouts.admits(data.len(), self.deadline) {
                     self.read(data, progress)
                 } else {
-                    Next::Lost(Error::stream_deadline_passed())
+                    StepResult::Lost(Error::stream_deadline_passed())
                 }
             }
-            Poll::Ready(Some(Err(error))) => Next::Lost(lost(error)),
-            Poll::Ready(None) if is_settling => Next::Complete,
+            Poll::Ready(Some(Err(error))) => StepResult::Lost(lost(error)),
+            Poll::Ready(None) if is_settling => StepResult::Complete,
             Poll::Ready(None) => {
-                Next::Lost(Error::stream_cut("the stream ended before the answer did"))
+                StepResult::Lost(Error::stream_cut("the stream ended before the answer did"))
             }
         })
     }
 
-    fn read(&mut self, data: Bytes, progress: StreamProgress) -> Next {
+    fn read(&mut self, data: Bytes, progress: StreamProgress) -> StepResult {
         let payload = match decode_message(&data) {
             Ok(MessageContent::Result(payload)) => payload,
             Ok(MessageContent::Unknown(value)) => {
                 self.begin(progress);
-                return Next::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
+                return StepResult::Deliver(Delivery { raw: data, event: Event::Unknown(value) });
             }
             Ok(MessageContent::Error(rpc, beside_result)) => {
                 let has_task = beside_result || progress != StreamProgress::Opened;
                 return self.refused_or_lost(Error::from_rpc(rpc), has_task);
             }
-            Ok(MessageContent::KeepAlive) => return Next::Skip,
+            Ok(MessageContent::KeepAlive) => return StepResult::Skip,
             Ok(MessageContent::Nothing) => {
-                return Next::Lost(Error::protocol("an event is neither a result nor an error"));
+                return StepResult::Lost(Error::protocol(
+                    "an event is neither a result nor an error",
+                ));
             }
             Err(error) => {
                 let lost = Error::protocol("an event could not be understood");
-                return Next::Lost(lost.with_source(error));
+                return StepResult::Lost(lost.with_source(error));
             }
         };
         let is_final = payload.is_final();
@@ -296,7 +298,7 @@ impl Driver {
             false => ArtifactsField::LeftOut,
         };
         let Some(update) = payload.into_update(&self.ask.task_id) else {
-            return Next::Lost(Error::protocol(
+            return StepResult::Lost(Error::protocol(
                 "an event has a state that could not be understood",
             ));
         };
@@ -324,14 +326,14 @@ impl Driver {
         artifacts: ArtifactsField,
         is_final: bool,
         data: Bytes,
-    ) -> Next {
+    ) -> StepResult {
         if event.task_id() != Some(&self.ask.task_id) {
-            return Next::Skip;
+            return StepResult::Skip;
         }
         let size = self.accumulated.apply(&mut event, artifacts, data.len());
         let limit = self.ask.limits.max_reply_bytes;
         if size > 0 && size > limit {
-            return Next::Fail(Error::too_large("the answer", limit));
+            return StepResult::Fail(Error::too_large("the answer", limit));
         }
         // An event restarts the idle limit at any time, unlike a comment.
         self.timeouts.restart_idle();
@@ -347,7 +349,7 @@ impl Driver {
         if is_final {
             self.end_live();
         }
-        Next::Deliver(Delivery { raw: data, event })
+        StepResult::Deliver(Delivery { raw: data, event })
     }
 
     /// Ends the connection after a final event or the end of the body. Follows a task that is still
@@ -375,7 +377,7 @@ impl Driver {
     }
 
     /// Interprets an error event: it is a refusal only if no result was received before.
-    fn refused_or_lost(&self, error: Error, has_task: bool) -> Next {
+    fn refused_or_lost(&self, error: Error, has_task: bool) -> StepResult {
         let answer = ErrorAnswer {
             status: 200,
             has_task,
@@ -384,18 +386,18 @@ impl Driver {
             id: IdAtServer::AsExpected,
         };
         match classify(Attempt::Answer(answer), self.platform.policy()) {
-            RetryDecision::Refused => Next::Fail(error.with_outcome(Outcome::NotDone)),
-            _ => Next::Lost(error),
+            RetryDecision::Refused => StepResult::Fail(error.with_outcome(Outcome::NotDone)),
+            _ => StepResult::Lost(error),
         }
     }
 
-    fn apply_snapshot(&mut self, mut found: TaskSnapshot) -> Next {
+    fn apply_snapshot(&mut self, mut found: TaskSnapshot) -> StepResult {
         let is_whole = self.accumulated.apply_snapshot(&mut found);
         self.observer.note_state(self.accumulated.state());
         if !is_whole {
-            return Next::Fail(Error::answer_not_whole(self.accumulated.state()));
+            return StepResult::Fail(Error::answer_not_whole(self.accumulated.state()));
         }
-        Next::Deliver(Delivery { raw: found.response, event: Event::Task(found.task) })
+        StepResult::Deliver(Delivery { raw: found.response, event: Event::Task(found.task) })
     }
 
     /// Closes the connection and looks the task up instead. Returns the error if it cannot be
@@ -467,7 +469,7 @@ impl Driver {
     clippy::large_enum_variant,
     reason = "nearly always an event: a box would cost each of them"
 )]
-enum Next {
+enum StepResult {
     Deliver(Delivery),
     Skip,
     /// The answer is whole.

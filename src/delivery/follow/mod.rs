@@ -159,8 +159,8 @@ impl Follower {
         }
     }
 
-    /// Finds out whether a busy server knows the task.
-    pub(super) async fn find_out(&mut self, busy: &Error) -> Reconciled {
+    /// Looks the task up on a server that was busy, to learn whether it received the ask.
+    pub(super) async fn check_receipt(&mut self, busy: &Error) -> Reconciled {
         self.search(busy, NotKnown::IsAnAnswer).await
     }
 
@@ -391,7 +391,7 @@ impl Follower {
     }
 
     /// Looks the task up once.
-    pub(crate) async fn look_once(&mut self) -> Observation {
+    pub(crate) async fn look_up_once(&mut self) -> Observation {
         self.observe(&Window::new(self)).await
     }
 

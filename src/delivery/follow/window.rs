@@ -67,7 +67,7 @@ impl Window {
         self
     }
 
-    /// Returns the time limit of one lookup: at most half of the time that is left, so that a server
+    /// Returns the deadline of one lookup: at most half of the time that is left, so that a server
     /// that stalls once can be asked again.
     pub(super) fn one_lookup(&self, follower: &Follower) -> Instant {
         let left = self.ends.min(self.deadline).saturating_duration_since(Instant::now());

@@ -84,7 +84,7 @@ pub(crate) struct SseParser<S: TryStream> {
     reading: Option<Box<Reading<S::Error>>>,
     limit: usize,
     begun: bool,
-    heard: bool,
+    received: bool,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ where
             reading: None,
             limit: max_event_bytes,
             begun: false,
-            heard: false,
+            received: false,
         }
     }
 
@@ -118,14 +118,14 @@ where
     }
 
     /// Returns true where bytes arrived since the last call, comments included.
-    pub(crate) fn has_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+    pub(crate) fn has_received(&mut self) -> bool {
+        std::mem::take(&mut self.received)
     }
 
     /// Takes the chunks that are ready.
     fn take_chunks(&mut self, source: &mut S, cx: &mut Context<'_>) -> Chunks {
         match &mut self.reading {
-            Some(reading) => reading.take_chunks(source, cx, &mut self.heard),
+            Some(reading) => reading.take_chunks(source, cx, &mut self.received),
             None => self.begin(source, cx),
         }
     }
@@ -138,7 +138,7 @@ where
             Poll::Ready(Some(Ok(chunk))) => (chunk, None),
             Poll::Ready(Some(Err(error))) => (Bytes::new(), Some(error)),
         };
-        self.heard |= failure.is_none();
+        self.received |= failure.is_none();
         let begun = std::mem::replace(&mut self.begun, true);
         let chunk = match whole_event(chunk, self.limit) {
             Ok(data) => return Chunks::Event(SseEvent(data)),
@@ -171,7 +171,12 @@ where
 }
 
 impl<E> Reading<E> {
-    fn take_chunks<S>(&mut self, source: &mut S, cx: &mut Context<'_>, heard: &mut bool) -> Chunks
+    fn take_chunks<S>(
+        &mut self,
+        source: &mut S,
+        cx: &mut Context<'_>,
+        received: &mut bool,
+    ) -> Chunks
     where
         S: TryStream<Ok = Bytes, Error = E> + Unpin,
     {
@@ -180,7 +185,7 @@ impl<E> Reading<E> {
             match source.try_poll_next_unpin(cx) {
                 Poll::Pending => return Chunks::Drained,
                 Poll::Ready(Some(Ok(chunk))) => {
-                    *heard = true;
+                    *received = true;
                     taken += chunk.len();
                     self.parser.push(&chunk);
                     // An event is complete and must not wait for more chunks.

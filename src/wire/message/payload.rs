@@ -59,7 +59,7 @@ impl<'de> Payload<'de> {
         }
     }
 
-    /// Returns true where the message has one of the fields by which a task or an update is recognized.
+    /// Returns true where the message has one of the fields that identify a task or an update.
     pub(crate) fn is_known(&self) -> bool {
         self.status.is_some()
             || self.artifact.is_some()
