@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Client, ClientInner};
 use crate::ids::SessionId;
 
-/// Sessions.
+/// Sessions and handles.
 impl Client {
     /// Returns the session of this handle.
     ///
@@ -65,7 +65,7 @@ impl Client {
         self.with_session(SessionId::new())
     }
 
-    /// Returns the name given in the [`Config`].
+    /// Returns the name given in the [`Config`](crate::Config).
     ///
     /// ```
     /// use payman_sdk::{Client, Config};

@@ -15,7 +15,7 @@ use crate::stream::{AskStream, Driver};
 use crate::time::instant_after;
 use crate::wire::task::Task;
 
-/// Existing tasks.
+/// Existing tasks: lookup, following, cancellation.
 impl Client {
     /// Looks a task up: after a crash, or after an error whose outcome is unknown.
     ///

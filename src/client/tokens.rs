@@ -10,7 +10,7 @@ use super::Client;
 use crate::auth::token::{AccessToken, TokenStatus};
 use crate::error::{Error, Result};
 
-/// Tokens.
+/// Tokens and sign-out.
 impl Client {
     /// Returns a valid access token, and renews it first where necessary.
     ///
