@@ -165,13 +165,15 @@ impl Error {
         Self::unknown(ErrorKind::Timeout, message).with_task_id(id)
     }
 
-    /// The server ended the stream without a state, and lookups show none.
+    /// Builds the error of a stream that the server ended without a state, where lookups show none
+    /// either.
     pub(crate) fn state_never_came(id: &TaskId) -> Self {
         let message = "the stream ended without a state of the task";
         Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
     }
 
-    /// A stream was cut, and lookups show a state that does not say whether the task has ended.
+    /// Builds the error of a stream that was cut, where lookups show a state that does not tell
+    /// whether the task has ended.
     pub(crate) fn state_not_recognized(id: &TaskId, state: &TaskState) -> Self {
         let message =
             format!("the stream was cut, and the task's state is not recognized: {state}");

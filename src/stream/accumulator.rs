@@ -43,14 +43,14 @@ struct TaskContent {
     bytes: usize,
 }
 
-/// Whether artifacts were seen, kept or not.
+/// The artifacts received from the stream, even if they are not kept.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Streamed {
     #[default]
     Nothing,
-    /// Some, and more may be missing.
+    /// Some artifacts were received, and more may be missing.
     Partly,
-    /// Some, and then the server ended the stream itself.
+    /// Some artifacts were received, and then the server ended the stream itself.
     Wholly,
 }
 
@@ -135,7 +135,7 @@ impl TaskAccumulator {
         self.rest.as_ref().map_or(0, |rest| rest.bytes)
     }
 
-    /// Notes that the server ended the stream itself: the artifacts that came are whole.
+    /// Records that the server ended the stream itself, so that the artifacts received are whole.
     pub(super) fn end_artifacts(&mut self) {
         if let Some(rest) = &mut self.rest
             && rest.streamed == Streamed::Partly
@@ -145,10 +145,10 @@ impl TaskAccumulator {
     }
 
     /// Applies a snapshot that a lookup returned. Returns false where the task has ended and has no
-    /// artifacts although some were streamed: the text that came is not known to be whole.
+    /// artifacts although some were streamed: the text received may not be whole.
     ///
-    /// What was streamed is kept by such a snapshot even if it lists no artifacts explicitly: the
-    /// server need not have stored what it streamed.
+    /// The streamed artifacts are kept, even if the snapshot explicitly has none: the server may
+    /// not have stored them.
     pub(super) fn apply_snapshot(&mut self, snapshot: &mut TaskSnapshot) -> bool {
         let artifacts = match snapshot.task.artifacts.is_empty() {
             true => ArtifactsField::LeftOut,

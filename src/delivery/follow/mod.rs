@@ -110,7 +110,7 @@ pub(crate) enum FollowStart {
     Snapshot(TaskSnapshot),
     /// The stream ended with this task still running. It was shown already.
     StillRunning(Task),
-    /// The stream ended with this task, whose state is not recognized or never came.
+    /// The stream ended with this task, whose state is not recognized or was never received.
     Unrecognized(Task),
 }
 
@@ -247,13 +247,14 @@ impl Follower {
                         yield found.clone();
                         found
                     }
-                    // The server ended the stream itself: its own word for the state is shown.
+                    // The server ended the stream itself, so its unrecognized state is yielded as
+                    // the last.
                     None if *task.state() != TaskState::Unknown => TaskSnapshot::of(task),
                     None => Err(Error::state_never_came(&self.ask.task_id))?,
                 },
             };
             self.note(&current);
-            // Nothing says of a state that is not recognized that it ends an answer that was cut.
+            // A state that is not recognized does not prove the end of an answer that was cut.
             while current.task.state().is_running()
                 || (is_cut && is_unrecognized(current.task.state()))
             {
@@ -281,13 +282,13 @@ impl Follower {
         }
     }
 
-    /// Looks up a task until its state is one that is recognized.
+    /// Looks up a task until its state is recognized.
     async fn find_state(&mut self) -> Option<TaskSnapshot> {
         self.find(|state| may_be_last(state) || state.is_running()).await
     }
 
-    /// Looks up a task until its state is one that is wanted. Returns `None` where no lookup shows
-    /// one within a few seconds.
+    /// Looks up a task until `is_wanted` accepts its state. Returns `None` if no lookup shows such
+    /// a state within a few seconds.
     async fn find(&mut self, is_wanted: fn(&TaskState) -> bool) -> Option<TaskSnapshot> {
         let ends = instant_after(CONFIRM_TIMEOUT).min(self.deadline);
         if !self.platform.policy.reconcile || Instant::now() >= ends {
