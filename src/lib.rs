@@ -55,6 +55,9 @@ mod delivery;
 pub mod emulator;
 mod endpoint;
 mod error;
+// Hidden: public only for the program `payman`, which escapes the same characters.
+#[doc(hidden)]
+pub mod escape;
 mod event;
 pub mod guide;
 mod identity;

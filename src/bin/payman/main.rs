@@ -20,7 +20,6 @@ mod completions;
 mod connect;
 mod dot_env;
 mod emulator;
-mod escape;
 mod exit_status;
 mod folder;
 mod journal;

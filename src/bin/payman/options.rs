@@ -8,10 +8,10 @@ use clap::builder::{BoolishValueParser, Resettable};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command};
 use payman_sdk::Environment;
+use payman_sdk::escape::is_unsafe;
 
 use crate::command_failure::CommandFailure;
 use crate::dot_env::DotEnv;
-use crate::escape::is_unsafe;
 use crate::value_origin::{OriginKind, ValueOrigin};
 
 /// The options that say which platform a command talks to and as whom.

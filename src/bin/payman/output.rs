@@ -6,9 +6,8 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use payman_sdk::escape::{escape_json, escape_line, escape_text};
 use tracing_subscriber::EnvFilter;
-
-use crate::escape::{escape_json, escape_line, escape_text};
 
 /// Whether someone still reads stdout. A reader that left, as `head` does, is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use payman_sdk::escape::escape_line;
 use payman_sdk::{Client, TaskId, TaskState};
 use tokio::time::sleep;
 
-use crate::escape::escape_line;
 use crate::output;
 
 /// Shown on stderr while stdout and stderr are terminals; removed when it is dropped.

@@ -3,13 +3,12 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use payman_sdk::escape::escape_text;
 use payman_sdk::{Error, ErrorKind, Reply, SessionId, TaskId, TaskState};
 use rmcp::model::{CallToolResult, ContentBlock};
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
-
-use crate::escape::escape_text;
 
 use super::visible;
 

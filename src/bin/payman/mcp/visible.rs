@@ -1,12 +1,12 @@
 //! Makes characters visible that a reader would not see, or that would change what they see.
 
-use crate::escape::is_unsafe;
+use payman_sdk::escape::is_unsafe;
 
 /// Returns the text with every character escaped that a person who decides on it would not see.
 ///
 /// Line ends stay. A tab is escaped: it could push the end of a line out of sight. An answer is
-/// escaped less strictly, by [`escape_text`](crate::escape::escape_text): it may hold emoji and
-/// scripts that need joiners.
+/// escaped less strictly, by [`escape_text`](payman_sdk::escape::escape_text): it may hold emoji
+/// and scripts that need joiners.
 pub(super) fn strict(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,12 +1,12 @@
 //! Escapes the characters of untrusted text that could control a terminal or hide and reorder the
-//! text around them.
+//! text around them. Not part of the public API.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Returns true for control characters (C0, DEL, C1), bidirectional overrides and isolates, line
 /// and paragraph separators, and invisible tag characters.
-pub(crate) fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -22,12 +22,12 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 }
 
 /// Returns the text on one line: every unsafe character, line ends included, as `\n` or `\u{9b}`.
-pub(crate) fn escape_line(text: &str) -> Cow<'_, str> {
+pub fn escape_line(text: &str) -> Cow<'_, str> {
     escape_with(text, is_unsafe, |out, c| out.extend(c.escape_default()))
 }
 
 /// Returns the text with its lines and tabs, and every other unsafe character escaped.
-pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
+pub fn escape_text(text: &str) -> Cow<'_, str> {
     let text = match text.contains("\r\n") {
         true => Cow::Owned(text.replace("\r\n", "\n")),
         false => Cow::Borrowed(text),
@@ -43,7 +43,7 @@ pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
 /// Returns JSON with the same meaning, in which unsafe characters are written as `\u009b`.
 ///
 /// White space between tokens stays, except that a carriage return becomes a space.
-pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
+pub fn escape_json(json: &str) -> Cow<'_, str> {
     escape_with(
         json,
         |c| is_unsafe(c) && !matches!(c, '\n' | '\t'),
