@@ -1,7 +1,7 @@
 //! Wall-clock time next to the monotonic clock.
 //!
-//! Neither clock is enough: the monotonic clock may stand still while the machine sleeps, and the
-//! wall clock may be set. A token or a lease is valid only while both clocks say so.
+//! Neither clock is enough: the monotonic clock may stop while the machine sleeps, and the wall
+//! clock may be set. A token or a lease is valid only until the first of the two passes its end.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -70,12 +70,12 @@ impl Moment {
     }
 }
 
-/// The clock by which a store on this machine judges leases: wall-clock time, but no faster than
+/// The clock by which a store on this machine measures leases: wall-clock time, but no faster than
 /// the monotonic clock.
 ///
-/// A step of the wall clock, or a sleep of the machine, would end every lease at once. So after a
-/// step forward the clock goes on from where it was, until every lease that was granted before the
-/// step has ended.
+/// A step of the wall clock, or a sleep of the machine, would end every lease at once. After a step
+/// forward the clock therefore continues from its earlier value, until every lease that was granted
+/// before the step has ended.
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     lease: Duration,
@@ -85,11 +85,12 @@ pub(crate) struct LeaseClock {
 #[derive(Debug)]
 struct LeaseClockState {
     base: Moment,
-    /// Since when the wall clock is ahead of the base.
+    /// The time since which the wall clock is ahead of the base.
     stepped: Option<std::time::Instant>,
 }
 
-/// Differences between the clocks that are no step: clocks are adjusted in small amounts.
+/// The largest difference between the clocks that is not a step: clocks are adjusted in small
+/// amounts.
 const TOLERANCE: Duration = Duration::from_secs(2);
 
 impl LeaseClock {

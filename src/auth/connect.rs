@@ -94,7 +94,7 @@ impl fmt::Display for Scope {
 pub struct AuthCode(SecretString);
 
 impl AuthCode {
-    /// Returns the code in the clear.
+    /// Returns the secret code.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         self.0.expose_secret()
@@ -348,7 +348,8 @@ fn query_of(redirect: &str) -> &str {
     }
 }
 
-/// RFC 6749's error codes are short and printable; what a stranger sends may be anything.
+/// Keeps printable ASCII characters and cuts the text: RFC 6749's error codes are short and
+/// printable, but anyone can call the redirect URL.
 fn printable(code: &str) -> String {
     code.chars().filter(|c| c.is_ascii_graphic()).take(64).collect()
 }
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_carries_everything_percent_encoded() {
+    fn the_url_holds_all_parameters_percent_encoded() {
         let url = ConnectUrl::new("a&b", "https://my.app/back?x=1&y=2")
             .environment(Environment::Test)
             .scopes([Scope::ReadBalance, Scope::Other("new scope".to_owned())])
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_read_as_url_path_or_query() {
+    fn a_redirect_can_be_a_url_a_path_or_a_query() {
         for redirect in [
             "https://my.app/back?code=c%2B1&state=s",
             "/back?state=s&code=c%2B1#fragment",
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_its_code() {
+    fn a_refusal_reports_its_code() {
         let error = ConnectUrl::parse_redirect("?error=access_denied&state=s", "s").unwrap_err();
         assert!(error.is_auth() && error.to_string().contains("access_denied"));
         assert_eq!(error.body().as_deref(), Some("access_denied"));

@@ -50,13 +50,13 @@ use crate::wire::json;
 use crate::wire::oauth::{TokenRefusal, TokenReply};
 use crate::wire::path;
 
-/// How long one token request may take, from connecting to the last byte.
+/// The time limit of one token request, from connecting to the last byte.
 pub(crate) const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
 const MAX_REPLY_BYTES: usize = 64 * 1024;
-/// A server that asks for more is asked again after this time.
+/// The upper bound of a server's `Retry-After`.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// What is exchanged for a token.
+/// A grant to exchange for a token.
 #[derive(Clone)]
 pub(crate) enum Grant {
     ClientCredentials,
@@ -65,7 +65,7 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    /// OAuth's name for it.
+    /// Returns the value of OAuth's `grant_type` parameter.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::ClientCredentials => "client_credentials",
@@ -85,19 +85,19 @@ impl fmt::Debug for Grant {
     }
 }
 
-/// What the server gave.
+/// The contents of a successful token response.
 pub(crate) struct Granted {
     pub(crate) access: SecretString,
     pub(crate) refresh: Option<SecretString>,
-    /// Seconds from the start of the request.
+    /// The lifetime in seconds, counted from the start of the request.
     pub(crate) expires_in: Option<i64>,
     pub(crate) scope: Option<String>,
 }
 
-/// What a failure proves of the grant.
+/// Classifies a failed token request by its effect on the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantFault {
-    /// No byte left: the grant is unspent.
+    /// Nothing was sent: the grant is unspent.
     NotSent,
     /// The server was too busy to act: the grant is unspent.
     Busy,
@@ -107,16 +107,16 @@ pub(crate) enum GrantFault {
     Lost,
     /// The app's request was refused; the grant is unspent.
     Refused,
-    /// The code or the refresh token is dead.
+    /// The server no longer accepts the code or the refresh token.
     GrantDead,
 }
 
-/// Why there is no token. The error is one of a kind that says that nothing of an ask was done.
+/// The failure of a token request. Its error never stands for an ask that may have been done.
 #[derive(Debug)]
 pub(crate) struct ExchangeError {
     pub(crate) fault: GrantFault,
     pub(crate) error: Error,
-    /// The answer has an error code of OAuth.
+    /// True where the answer has an OAuth error code.
     pub(crate) names_reason: bool,
 }
 
@@ -130,7 +130,8 @@ impl ExchangeError {
         self
     }
 
-    /// An app's own credentials are no sign-in: no user can connect anew and mend it.
+    /// Adapts the failure to the grant: no user can renew an app's own credentials, so that their
+    /// failure never asks for a new sign-in.
     fn of(mut self, grant: &Grant) -> Self {
         if self.fault == GrantFault::GrantDead && matches!(grant, Grant::ClientCredentials) {
             self.fault = GrantFault::Refused;
@@ -139,13 +140,13 @@ impl ExchangeError {
         self
     }
 
-    /// A reply that came and says nothing usable.
+    /// Builds the failure of a reply that holds neither a token nor an error.
     pub(crate) fn garbled(message: &'static str) -> Self {
         Self::new(GrantFault::Lost, ErrorKind::Protocol, message)
     }
 }
 
-/// The seam: exactly one token request. Behind it a server or, in tests, a script.
+/// Sends exactly one token request. Tests implement it with scripted replies.
 pub(crate) trait Exchange: Send + Sync {
     fn exchange(&self, grant: Grant) -> BoxFuture<'static, Result<Granted, ExchangeError>>;
 }
@@ -208,14 +209,14 @@ impl HttpExchange {
                 query.append_pair("client_id", &self.client_id);
             }
         }
-        // A form's `+` for a space is not every server's.
+        // Not every server decodes a form's `+` as a space.
         let spaced = url.query().map(|query| query.replace('+', "%20"));
         url.set_query(spaced.as_deref());
         let mut request = Request::new(Method::POST, url);
         *request.body_mut() = Some(Bytes::new().into());
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.1"));
-        // Some servers refuse a POST that does not say so (411).
+        // Some servers refuse a POST without a length (411).
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         if let Some(basic) = &self.basic {
             headers.insert(AUTHORIZATION, basic.clone());
@@ -244,11 +245,11 @@ impl Exchange for HttpExchange {
     }
 }
 
-/// How long a reply that is already there may take to be read once the time limit has passed.
+/// The time to read a reply that had already arrived when the time limit passed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Applies the time limit. Where the runtime stood still beyond it, the reply may be in the socket,
-/// and reading it is better than spending the grant again.
+/// Applies the time limit. Where the runtime stalled for longer, the reply may already be in the
+/// socket's buffer, and reading it is better than spending the grant again.
 async fn within_limit<T>(
     exchange: impl Future<Output = Result<T, ExchangeError>>,
 ) -> Result<T, ExchangeError> {
@@ -283,7 +284,7 @@ async fn exchange(
 /// Reads a successful reply. No part of it goes into an error, because it may hold a token.
 fn read_reply(body: &[u8], secrets: &[SecretString]) -> Result<Granted, ExchangeError> {
     let body = json::without_bom(body);
-    // serde reads a struct from an array too.
+    // serde would accept an array as well.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     let Some(mut reply) = json::from_body::<TokenReply>(body).ok().filter(|_| is_object) else {
         return Err(ExchangeError::garbled(
@@ -359,7 +360,7 @@ fn of_answer(
 ) -> ExchangeError {
     let mut failed = of_answer_with(status, code_of(&body.bytes).as_deref());
     if !body.is_whole && matches!(failed.fault, GrantFault::GrantDead | GrantFault::Refused) {
-        // The code that decides may have been in the rest: no reason to give a sign-in up.
+        // The missing rest may hold the error code, so the sign-in is not ended.
         failed = ExchangeError::garbled("the token endpoint's error broke off");
     }
     failed.error = failed.error.with_status(status).with_retry_after(wait);
@@ -374,7 +375,7 @@ fn of_answer_with(status: u16, code: Option<&str>) -> ExchangeError {
     ExchangeError { names_reason: code.is_some_and(is_code), ..fault_of_answer(status, code) }
 }
 
-/// Returns true for what looks like an error code, and not like a sentence ("Bad Request").
+/// Returns true for a text with the form of an error code, unlike a sentence ("Bad Request").
 fn is_code(code: &str) -> bool {
     code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_without_a_secret_names_itself() {
+    fn an_app_without_a_secret_sends_its_client_id() {
         let request = endpoint(None).request(&Grant::Refresh("r".to_owned().into()));
         assert_eq!(
             request.url().query(),
@@ -492,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn garbled_replies_are_lost_and_shown_nowhere() {
+    fn unreadable_replies_count_as_lost_and_are_not_shown() {
         for body in
             ["", "{", r#"{"accessToken":""}"#, r#"{"hush":"hush"}"#, r#"["hush"]"#, r#""hush""#]
         {

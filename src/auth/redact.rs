@@ -1,4 +1,4 @@
-//! What may be shown of a token endpoint's answers: OAuth's own fields, without any secret that was
+//! Redacts a token endpoint's answers: keeps OAuth's own fields, and removes every secret that was
 //! sent.
 
 use base64::Engine;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-/// The error codes of RFC 6749: they are no secrets.
+/// The error codes of RFC 6749, which are never redacted.
 const CODES: [&str; 9] = [
     "invalid_request",
     "invalid_client",
@@ -21,10 +21,11 @@ const CODES: [&str; 9] = [
 ];
 const FIELDS: [&str; 3] = ["error", "error_description", "error_uri"];
 const REDACTED: &str = "[redacted]";
-/// How often a text is decoded in search of a secret that was encoded more than once.
-const LAYERS: usize = 4;
+/// The number of percent-encoding layers that are decoded in search of a secret.
+const MAX_LAYERS: usize = 4;
 
-/// Returns the error fields of an answer as JSON; `None` where it has none, as a page of HTML.
+/// Returns the error fields of an answer as JSON, or `None` for an answer without them, such as an
+/// HTML page.
 pub(super) fn reduced(body: &[u8], secrets: &[SecretString]) -> Option<Bytes> {
     let Ok(Value::Object(answer)) = crate::wire::json::from_body::<Value>(body) else {
         return None;
@@ -39,23 +40,25 @@ pub(super) fn reduced(body: &[u8], secrets: &[SecretString]) -> Option<Bytes> {
 
 /// Replaces a text that holds a secret in any encoding.
 pub(super) fn redacted(text: &str, secrets: &[SecretString]) -> String {
-    if !CODES.contains(&text) && secrets.iter().any(|secret| holds(text, secret.expose_secret())) {
+    if !CODES.contains(&text)
+        && secrets.iter().any(|secret| contains_secret(text, secret.expose_secret()))
+    {
         return REDACTED.to_owned();
     }
     text.to_owned()
 }
 
-fn holds(text: &str, secret: &str) -> bool {
+fn contains_secret(text: &str, secret: &str) -> bool {
     let secret = secret.trim();
     if secret.is_empty() {
         return false;
     }
     let mut layer = text.to_owned();
-    for _ in 0..LAYERS {
-        if holds_decoded(&layer, secret) {
+    for _ in 0..MAX_LAYERS {
+        if contains_encoded(&layer, secret) {
             return true;
         }
-        // A form's `+` is a space; elsewhere it is itself.
+        // `+` stands for a space in a form only.
         if layer.contains('+') && percent_decoded(&layer.replace('+', " ")).contains(secret) {
             return true;
         }
@@ -65,11 +68,11 @@ fn holds(text: &str, secret: &str) -> bool {
         }
         layer = decoded;
     }
-    // Encoded more often than any server does: nobody can tell what it is.
+    // The text has more layers than any server writes: it is treated as a secret.
     true
 }
 
-fn holds_decoded(text: &str, secret: &str) -> bool {
+fn contains_encoded(text: &str, secret: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     text.contains(secret)
@@ -85,7 +88,7 @@ fn holds_decoded(text: &str, secret: &str) -> bool {
 fn base64_cores(secret: &str, shift: usize) -> [String; 2] {
     let mut bytes = vec![0; shift];
     bytes.extend_from_slice(secret.as_bytes());
-    // The first characters mix with what precedes, the last one with what follows.
+    // The first characters also encode the preceding bytes, the last one the following bytes.
     let first = (shift * 8).div_ceil(6);
     let end = bytes.len() * 8 / 6;
     [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)]
@@ -117,7 +120,7 @@ mod tests {
 
     const SECRET: &str = "s3cret+/ =&é";
 
-    fn is_hidden(text: &str) -> bool {
+    fn is_redacted(text: &str) -> bool {
         redacted(text, &[SECRET.to_owned().into()]) == REDACTED
     }
 
@@ -132,21 +135,21 @@ mod tests {
             percent.replace('%', "%25"),
             percent.replace('%', "%2525"),
         ] {
-            assert!(is_hidden(&text), "{text}");
+            assert!(is_redacted(&text), "{text}");
         }
         for prefix in ["", "i", "id", "id:", "client-id:"] {
             let pair = format!("{prefix}{SECRET}{prefix}");
-            assert!(is_hidden(&format!("Basic {}", BASE64_STANDARD_NO_PAD.encode(&pair))));
-            assert!(is_hidden(&BASE64_URL_SAFE_NO_PAD.encode(&pair)), "{prefix}");
+            assert!(is_redacted(&format!("Basic {}", BASE64_STANDARD_NO_PAD.encode(&pair))));
+            assert!(is_redacted(&BASE64_URL_SAFE_NO_PAD.encode(&pair)), "{prefix}");
         }
         for harmless in ["invalid_grant", "the token is unknown", "50% of", ""] {
-            assert!(!is_hidden(harmless), "{harmless}");
+            assert!(!is_redacted(harmless), "{harmless}");
         }
         assert_eq!(redacted("invalid_grant", &["grant".to_owned().into()]), "invalid_grant");
     }
 
     #[test]
-    fn only_oauths_fields_are_kept() {
+    fn only_oauth_fields_are_kept() {
         let body =
             br#"{"error":"invalid_grant","error_description":"no","path":"/t?x=y","trace":[1]}"#;
         let kept = reduced(body, &[]).unwrap();

@@ -17,9 +17,9 @@ use super::token::{Lifetime, Token, TokenSource};
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-const TRIES: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
-/// A sign-in to be made, and where it is stored.
+/// A sign-in by auth code, and the store of its token.
 pub(crate) struct CodeSignIn {
     pub(crate) options: Options,
     pub(crate) exchange: Arc<dyn Exchange>,
@@ -29,15 +29,15 @@ pub(crate) struct CodeSignIn {
     pub(crate) subject: Option<String>,
 }
 
-/// A grant, and when it was asked for.
+/// A granted token, and the time of its request.
 struct Exchanged {
     granted: Granted,
     asked: Moment,
 }
 
 impl CodeSignIn {
-    /// Exchanges the code, in a task of its own: a caller who leaves does not drop the only copy of
-    /// a token.
+    /// Exchanges the code in a task of its own, for cancellation safety: dropping the caller's
+    /// future must not drop the only copy of the token.
     pub(crate) async fn run(self, code: SecretString) -> Result<TokenManager> {
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let task = runtime.spawn(async move {
@@ -58,7 +58,7 @@ impl CodeSignIn {
                 Ok(granted) => return Ok(Exchanged { granted, asked }),
                 Err(failed) => {
                     events::failed(grant, 0, &failed, asked.monotonic);
-                    if failed.fault != GrantFault::NotSent || tries == TRIES {
+                    if failed.fault != GrantFault::NotSent || tries == MAX_ATTEMPTS {
                         return Err(failed);
                     }
                     sleep(backoff.next_wait()).await;
@@ -73,8 +73,8 @@ impl CodeSignIn {
         let seed = fingerprint(granted.refresh.as_ref().unwrap_or(&granted.access));
         let subject = self.subject.as_deref().unwrap_or(&seed);
         let key = TokenKey::new(Owner::User, &self.client_id, &self.base_url, subject);
-        // What the store holds under this subject is an earlier sign-in of the same user: this one
-        // follows it. Where the store fails, the time of day orders them.
+        // The store's token under this subject is an earlier sign-in of the same user, and this one
+        // is numbered after it. Where the store fails, the wall clock orders them.
         let store = CheckedStore::new(Arc::clone(&self.store), key.clone());
         let before = store.load().await.ok().flatten();
         let version = Version {
@@ -93,12 +93,12 @@ impl CodeSignIn {
     }
 }
 
-/// Builds the error of a failed exchange. Where the code may have been spent, or was refused, only
-/// a new one helps.
+/// Builds the error of a failed exchange. Where the code may have been spent, or was refused, the
+/// user has to connect again.
 fn code_spent(failed: ExchangeError) -> Error {
     let is_spent = match failed.fault {
         GrantFault::Lost | GrantFault::Failed => true,
-        // A refusal that names another reason than the code is about the app.
+        // A refusal with another error code than `invalid_grant` concerns the app.
         GrantFault::Refused => failed.error.status() == Some(400) && !failed.names_reason,
         GrantFault::NotSent | GrantFault::Busy | GrantFault::GrantDead => false,
     };

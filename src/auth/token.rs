@@ -14,10 +14,10 @@ use super::connect::Scope;
 use super::store::{Owner, StoredToken, Version, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Ten years, the longest lifetime that is believed. Sums with it stay in range.
+/// The upper bound of a server's stated lifetime: ten years. Sums with it stay in range.
 pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// The lifetime of a token whose server named none. Short, because a wrong guess costs a refused
-/// ask.
+/// The assumed lifetime of a token whose server stated none. It is short, because an overestimate
+/// costs a refused ask.
 pub(crate) const UNSTATED: Duration = Duration::from_secs(5 * 60);
 /// A token with a shorter lifetime is renewed on demand and not ahead of time, which would be a
 /// busy loop.
@@ -102,9 +102,9 @@ impl TokenInfo {
 
     /// Adds the refresh token that renews the access token.
     ///
-    /// Where a [`TokenStore`](crate::TokenStore) knows the subject: a refresh token that the
-    /// subject had before is replaced by the stored one, and one that it never had is a newer
-    /// sign-in, which replaces the stored one.
+    /// If a [`TokenStore`](crate::TokenStore) holds a token of the subject, a refresh token that the
+    /// subject had before is replaced by the stored one. A refresh token that the subject never had
+    /// is a newer sign-in, which replaces the stored one.
     ///
     /// ```
     /// use std::time::Duration;
@@ -122,13 +122,13 @@ impl TokenInfo {
         self.access.is_none() && self.refresh.is_none()
     }
 
-    /// Returns what distinguishes this sign-in from others where the caller names no subject.
+    /// Returns a fingerprint that identifies this sign-in where the caller sets no subject.
     pub(crate) fn fingerprint(&self) -> Option<String> {
         let secret = self.refresh.as_ref().or(self.access.as_ref().map(|(access, _)| access))?;
         Some(fingerprint(secret))
     }
 
-    /// Checks the token. Generation 0 is what was given in code.
+    /// Validates the token. Generation 0 is a token that was given in code.
     pub(crate) fn into_token(self) -> Result<Token> {
         let blank = |secret: &SecretString| secret.expose_secret().trim().is_empty();
         let has_control = |secret: &SecretString| secret.expose_secret().contains(char::is_control);
@@ -183,7 +183,7 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// Returns the token in the clear: for a header, never for a log.
+    /// Returns the secret token, for a header. Never log it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -245,7 +245,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// How the present token was obtained.
+/// The origin of the present token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -258,7 +258,7 @@ pub enum TokenSource {
     RefreshToken,
     /// Given in code: [`TokenInfo`].
     Given,
-    /// The token store: another process, or an earlier run, obtained it.
+    /// The token store, in which another process, or an earlier run, put it.
     Store,
 }
 
@@ -492,7 +492,7 @@ pub struct TokenFailure {
 }
 
 impl TokenFailure {
-    /// Returns when it failed.
+    /// Returns the time of the failure.
     #[must_use]
     pub fn at(&self) -> SystemTime {
         self.at
@@ -523,7 +523,8 @@ impl Lifetime {
         Self { issued, expires: Deadline::after(issued, lifetime.min(LONGEST)) }
     }
 
-    /// Reads seconds as servers write them: absent, zero, negative and absurd ones too.
+    /// Builds the lifetime from a server's seconds, which may be missing, zero, negative or
+    /// absurdly large.
     pub(crate) fn of_seconds(issued: Moment, seconds: Option<i64>) -> Self {
         let lifetime = seconds
             .map_or(UNSTATED, |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
@@ -551,23 +552,23 @@ impl Lifetime {
 /// The access token as it is sent.
 #[derive(Clone)]
 pub(crate) struct Access {
-    /// Marked as sensitive. The only copy.
+    /// The only copy of the token, marked as sensitive.
     header: HeaderValue,
     lifetime: Lifetime,
     refresh_at: Option<Instant>,
-    /// The generation that brought the token: a 401 is compared with it.
+    /// The token's generation, which a 401 is compared with.
     pub(crate) serial: u64,
 }
 
 impl Access {
-    /// Returns `None` for a token that no header can carry.
+    /// Returns `None` for a token that is not a valid header value.
     pub(crate) fn new(secret: &SecretString, lifetime: Lifetime, serial: u64) -> Option<Self> {
         if secret.expose_secret().is_empty() {
             return None;
         }
         let mut header = HeaderValue::from_str(secret.expose_secret()).ok()?;
         header.set_sensitive(true);
-        // A value that is not ASCII would be changed on the way.
+        // Intermediaries may change a value that is not ASCII.
         header.to_str().ok()?;
         Some(Self { header, lifetime, refresh_at: lifetime.refresh_at(), serial })
     }
@@ -608,20 +609,21 @@ impl Access {
 /// An access token for one request.
 #[derive(Debug)]
 pub(crate) struct RequestToken {
-    /// Marked as sensitive.
+    /// The value of the `Authorization` header, marked as sensitive.
     pub(crate) header: HeaderValue,
-    /// Named when the server refuses the token.
+    /// The generation to report when the server refuses the token.
     pub(crate) generation: u64,
 }
 
 /// Everything that is known about one sign-in.
 pub(crate) struct Token {
-    /// Orders sign-ins: milliseconds since 1970; 0 until the sign-in is compared with the store.
+    /// The number that orders sign-ins: milliseconds since 1970; 0 until the sign-in is compared
+    /// with the store.
     pub(crate) sign_in: u64,
-    /// Counts the renewals; 0 is what was given in code.
+    /// The number of renewals; 0 for a token that was given in code.
     pub(crate) generation: u64,
     pub(crate) access: Option<Arc<Access>>,
-    /// The server refused the access token.
+    /// True if the server refused the access token.
     pub(crate) refused: bool,
     pub(crate) refresh: Option<SecretString>,
     /// The fingerprint of the refresh token that the sign-in began with.
@@ -630,9 +632,9 @@ pub(crate) struct Token {
     pub(crate) known: Vec<String>,
     pub(crate) scope: Option<String>,
     pub(crate) source: TokenSource,
-    /// Why only the user can renew the token.
+    /// The reason if only the user can renew the token.
     pub(crate) ended: Option<Error>,
-    /// False until the store was asked for a newer token.
+    /// True once the store was read for a newer token.
     pub(crate) loaded: bool,
 }
 
@@ -654,7 +656,7 @@ impl Token {
     }
 
     /// Clears the time of the refresh where only the user can renew the token.
-    pub(crate) fn fit(&mut self, owner: Owner) {
+    pub(crate) fn limit_refresh(&mut self, owner: Owner) {
         if let (Owner::User, None, Some(access)) = (owner, &self.refresh, &mut self.access) {
             Arc::make_mut(access).refresh_at = None;
         }
@@ -777,7 +779,7 @@ mod tests {
     }
 
     #[test]
-    fn the_moment_is_jittered() {
+    fn the_refresh_time_has_jitter() {
         let drawn: std::collections::HashSet<_> =
             (0..50).map(|_| (share(3600 * SECOND).unwrap().0 * 1e6) as u64).collect();
         assert!(drawn.len() > 40, "{}", drawn.len());

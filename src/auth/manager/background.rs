@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::single_flight::{RefreshHandle, STALL};
-use super::{LATE, ManagerInner};
+use super::single_flight::{RefreshHandle, STALL_TIMEOUT};
+use super::{MAX_BACKGROUND_DELAY, ManagerInner};
 use crate::policy::BackgroundRefresh;
 
-/// Timers do not run while the machine sleeps: the wall clock is looked at now and then.
+/// The interval at which the wall clock is read: timers do not run while the machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5 * 60);
 
-/// Which background task is the present one.
+/// Identifies the present background task.
 #[derive(Default)]
 pub(super) struct BackgroundTask {
     number: u64,
@@ -39,7 +39,7 @@ enum Step {
     Follow(RefreshHandle),
 }
 
-/// Marks the task as gone, also where its runtime dropped it.
+/// Marks the background task as ended, also when its runtime drops it.
 struct BackgroundGuard {
     manager: Weak<ManagerInner>,
     number: u64,
@@ -57,13 +57,14 @@ impl Drop for BackgroundGuard {
 
 impl ManagerInner {
     /// Starts the background task where there is none, or where it is late because its runtime
-    /// stands still.
+    /// is stalled.
     #[cold]
     pub(super) fn ensure_background(self: &Arc<Self>, is_late: bool) {
         let is_soon = is_late && {
             let (state, now) = (self.read(), Instant::now());
             let times = [state.schedule.retry_at, state.background.started];
-            state.refresh.running().is_some() || times.iter().flatten().any(|at| now < *at + LATE)
+            state.refresh.running().is_some()
+                || times.iter().flatten().any(|at| now < *at + MAX_BACKGROUND_DELAY)
         };
         if !is_soon && self.options.background == BackgroundRefresh::Enabled {
             self.start_background();
@@ -85,7 +86,7 @@ impl ManagerInner {
             state.background.number
         };
         let guard = BackgroundGuard { manager: Arc::downgrade(self), number };
-        // A predecessor that stands still ends as soon as it runs again.
+        // A stalled predecessor ends as soon as it runs again.
         self.wake.notify_one();
         runtime.spawn(keep_fresh(guard, Arc::clone(&self.wake)));
     }
@@ -139,8 +140,8 @@ async fn keep_fresh(guard: BackgroundGuard, wake: Arc<Notify>) {
                 }
             }
             Step::Follow(handle) => {
-                // Whatever its result is, the next step looks at the state.
-                let _ = timeout(STALL, handle).await;
+                // The result does not matter: the next step reads the state.
+                let _ = timeout(STALL_TIMEOUT, handle).await;
             }
         }
     }

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::TokenManager;
 
-/// Longer than one token request may take.
+/// The time limit of closing: longer than one token request may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(35);
-/// How often a store that fails is tried.
+/// The interval between attempts on a store that fails.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 
 impl TokenManager {
@@ -30,7 +30,7 @@ impl TokenManager {
                 (running, state.pending.clone())
             };
             match (running, pending) {
-                // However it ends, the state is looked at again.
+                // The result does not matter: the state is read again.
                 (Some(handle), _) => drop(timeout_at(until, handle).await),
                 (None, Some(pending)) => {
                     let committing = async {

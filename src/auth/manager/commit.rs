@@ -1,4 +1,4 @@
-//! Storing tokens, and taking up what the store holds.
+//! Storing tokens, and adopting newer tokens from the store.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use crate::transport::backoff::Backoff;
 
 const FIRST_COMMIT_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_COMMIT_WAIT: Duration = Duration::from_secs(30);
-/// How long storing a token is retried after the last client is gone.
+/// The time for which storing a token is retried after the last client was dropped.
 const COMMIT_ALONE: Duration = Duration::from_secs(10 * 60);
 
 /// A token that is obtained and not yet stored.
@@ -42,7 +42,7 @@ enum CommitKind {
     SignIn,
 }
 
-/// Whether a task retries the commit.
+/// The state of the task that retries the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Committer {
     Idle,
@@ -52,11 +52,11 @@ pub(super) enum Committer {
 /// The result of spending a grant.
 pub(super) enum SpendOutcome {
     Renewed,
-    /// There is another way to try.
+    /// There is another grant to try.
     TryAgain,
 }
 
-/// What comparing with the store found.
+/// The result of comparing the token in use with the stored one.
 pub(super) enum CommitOutcome {
     /// The newer of the two tokens is in use.
     Settled,
@@ -88,10 +88,10 @@ impl PendingCommit {
         }
     }
 
-    /// Returns the commit with a number after the stored sign-in, where this one is newer though
-    /// its number is not.
+    /// Returns the commit, renumbered after the stored sign-in, if it is newer although its number
+    /// is lower.
     ///
-    /// Numbers are times. One that lies in the future was given by a clock that was ahead.
+    /// Numbers are times. A number in the future was given by a clock that was ahead.
     fn numbered_after(&self, stored: &StoredToken) -> Option<Self> {
         let is_newer = match self.kind {
             CommitKind::Renewal => false,
@@ -118,7 +118,7 @@ pub(in crate::auth) fn next_sign_in(stored: &StoredToken) -> u64 {
     millis(wall_now()).max(stored.sign_in + 1)
 }
 
-/// Marks the committer as gone, also where the runtime dropped its task.
+/// Marks the committer as idle, also when the runtime drops its task.
 struct CommitterGuard<'a>(&'a ManagerInner);
 
 impl Drop for CommitterGuard<'_> {
@@ -129,7 +129,7 @@ impl Drop for CommitterGuard<'_> {
 
 impl ManagerInner {
     /// Stores a new token, then uses it. It is kept as pending before anything can fail.
-    pub(super) async fn keep(&self, claim: Option<Claim>, token: Token, lifetime: Lifetime) {
+    pub(super) async fn commit_new(&self, claim: Option<Claim>, token: Token, lifetime: Lifetime) {
         let claim = claim.unwrap_or_else(|| self.no_claim(token.generation.saturating_sub(1)));
         let pending = {
             let mut state = self.write();
@@ -225,7 +225,7 @@ impl ManagerInner {
         }
     }
 
-    /// Starts a task that retries, where there is none any more.
+    /// Starts a task that retries the commit, unless one is running.
     pub(super) fn ensure_committing(self: &Arc<Self>) {
         let is_needed = {
             let state = self.read();
@@ -267,7 +267,7 @@ impl ManagerInner {
     fn adopt(&self, stored: &StoredToken, tie: Tie) {
         let newer = (!stored.ended).then(|| {
             let mut token = Token::from_stored(stored);
-            token.fit(self.options.owner);
+            token.limit_refresh(self.options.owner);
             token
         });
         let replaced;
@@ -297,7 +297,7 @@ impl ManagerInner {
         self.wake.notify_one();
     }
 
-    /// Handles a dead refresh token: the sign-in ends, or there is another way to go on.
+    /// Handles a refused refresh token: ends the sign-in, or finds another grant.
     pub(super) async fn give_up(
         self: &Arc<Self>,
         claim: Option<Claim>,
@@ -321,7 +321,7 @@ impl ManagerInner {
             expires_at: SystemTime::now(),
             ..held
         };
-        // Stored, so that no other process spends it once more.
+        // The end is stored, so that no other process sends the refresh token again.
         match self.store.commit(&claim, &stored).await {
             Ok(Committed::Superseded(newer)) => {
                 self.adopt(&newer, Tie::StoreWins);
@@ -335,7 +335,8 @@ impl ManagerInner {
         Err(error)
     }
 
-    /// Gives a claim back whose refresh token was not spent: others need not wait until it expires.
+    /// Releases a claim whose refresh token was not spent, so that others need not wait until it
+    /// expires.
     pub(super) async fn release(&self, claim: Option<Claim>) {
         self.write().lease = None;
         if let Some(claim) = claim
@@ -352,22 +353,22 @@ impl ManagerInner {
     }
 }
 
-/// Which of two tokens with the same version is used.
+/// The precedence of two tokens with the same version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tie {
     OursWins,
     StoreWins,
 }
 
-/// How a token that was given in code relates to the stored one.
+/// The relation of a token that was given in code to the stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GivenToken {
     NotGiven,
     /// The stored sign-in is the same one, or a later one of the same user.
     Known,
-    /// It cannot be renewed, and neither can the stored one.
+    /// Neither it nor the stored one can be renewed.
     Kept,
-    /// The store never saw it.
+    /// The store has no record of it.
     NewSignIn,
 }
 
@@ -379,18 +380,18 @@ impl GivenToken {
         match &held.seed {
             Some(seed) if !stored.knows(seed) => Self::NewSignIn,
             Some(_) => Self::Known,
-            // An access token alone replaces no sign-in that can be renewed.
+            // An access token alone does not replace a sign-in that can be renewed.
             None if stored.ended => Self::Kept,
             None => Self::Known,
         }
     }
 }
 
-/// Ends a sign-in. The access token is used while it is valid; there will be no other.
+/// Ends a sign-in. The access token is used while it is valid and is not renewed.
 pub(super) fn end(token: &mut Token, version: Version, error: Error, owner: Owner) {
     token.sign_in = version.sign_in;
     token.generation = version.generation;
     token.refresh = None;
     token.ended = Some(error);
-    token.fit(owner);
+    token.limit_refresh(owner);
 }

@@ -1,5 +1,4 @@
-//! What happens to tokens, as `tracing` events of target `payman_sdk::token`. No field holds a
-//! secret.
+//! The `tracing` events of tokens, with target `payman_sdk::token`. No field holds a secret.
 
 use tokio::time::Instant;
 use tracing::Span;
@@ -11,8 +10,8 @@ use crate::error::Error;
 
 const TARGET: &str = "payman_sdk::token";
 
-/// One flight. Within the span of the ask that started it, if one did, though others may wait for
-/// it too.
+/// Creates the span of one refresh. Its parent is the span of the ask that started it, if any,
+/// although other asks may wait for it too.
 pub(super) fn span() -> Span {
     tracing::info_span!(
         target: TARGET,
@@ -34,7 +33,7 @@ pub(super) fn refresh_completed<T>(
     span.record("duration_ms", millis_since(started));
 }
 
-/// Obtained, or refreshed.
+/// Reports an obtained or refreshed token.
 pub(in crate::auth) fn obtained(grant: &Grant, token: &Token, asked: Instant) {
     let outcome = if grant.is_refresh() { "refreshed" } else { "obtained" };
     tracing::info!(

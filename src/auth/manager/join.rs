@@ -7,21 +7,21 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::refresh::Renewal;
-use super::single_flight::{Flight, JoinedRefresh};
+use super::single_flight::{JoinOutcome, JoinedRefresh};
 use super::{ManagerInner, events};
 use crate::error::{Error, Result};
 
 impl ManagerInner {
-    /// Joins the refresh in progress, or starts one on this runtime; an error while the server is
-    /// to be left alone.
+    /// Joins the refresh in progress, or starts one on this runtime. Returns the last error while
+    /// requests are paused.
     pub(super) fn join_refresh(self: &Arc<Self>) -> Result<JoinedRefresh> {
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let (joined, guard) = match self.join_or_start()? {
-            Flight::Joined(joined) => return Ok(joined),
-            Flight::Started(joined, guard) => (joined, guard),
+            JoinOutcome::Joined(joined) => return Ok(joined),
+            JoinOutcome::Started(joined, guard) => (joined, guard),
         };
-        // Outside the lock: a runtime that is shutting down drops the task, and with it the guard,
-        // at once.
+        // Spawned outside the lock: a runtime that is shutting down drops the task at once, and the
+        // guard's destructor takes the lock.
         let span = events::span();
         runtime.spawn(async move {
             let manager = guard.manager();

@@ -5,7 +5,7 @@
 //!   time, that all callers without a token wait for ([`single_flight`]). It belongs to none of
 //!   them, and holds the manager until its token is stored ([`commit`]).
 //! * The *background task* starts a refresh before the token expires. It holds the manager weakly
-//!   and runs on the runtime of the first caller; where that runtime ends or stands still, the next
+//!   and runs on the runtime of the first caller; where that runtime ends or stalls, the next
 //!   caller's takes over.
 //!
 //! There is one lock. It is held for a few instructions, never across an `.await`.
@@ -51,20 +51,20 @@ use rate_limit::RateLimit;
 use single_flight::{JoinedRefresh, RefreshPhase, RefreshState, RetrySchedule};
 use store_calls::CheckedStore;
 
-/// How often a caller waits for a refresh that ends without a token that can be sent.
+/// The maximum number of refreshes that a caller waits for without obtaining a usable token.
 const REFRESHES_PER_CALLER: u32 = 8;
-/// How late the background task may be before a caller's runtime takes over.
-const LATE: Duration = Duration::from_secs(2);
+/// The delay of the background task after which a caller's runtime takes over.
+const MAX_BACKGROUND_DELAY: Duration = Duration::from_secs(2);
 
 /// Provides tokens. Cheap to clone; clones share one token.
 #[derive(Clone)]
 pub(crate) struct TokenManager(Arc<ManagerInner>);
 
-/// How a token may be renewed.
+/// The settings of a token's renewal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) owner: Owner,
-    /// How often a refresh token whose reply was lost is tried again.
+    /// The maximum number of retries of a refresh token whose reply was lost.
     pub(crate) lost_refresh_retries: u32,
     pub(crate) background: BackgroundRefresh,
 }
@@ -74,14 +74,14 @@ struct ManagerInner {
     options: Options,
     exchange: Arc<dyn Exchange>,
     store: CheckedStore,
-    /// Whether the background task runs: read by every caller, so that it is outside the lock.
+    /// True while the background task runs. It is outside the lock, because every caller reads it.
     has_background: AtomicBool,
-    /// Tells the background task that the token changed, or that the manager is gone.
+    /// Notifies the background task that the token changed or the manager was dropped.
     wake: Arc<Notify>,
 }
 
-/// Everything that is decided together, under one lock. It outlives the task of a refresh, so that
-/// the next one knows where a runtime's end interrupted it.
+/// The state under the manager's one lock. It outlives the task of a refresh, so that the next
+/// refresh continues where the end of a runtime interrupted it.
 pub(super) struct ManagedToken {
     token: Token,
     refresh: RefreshState,
@@ -97,14 +97,14 @@ pub(super) struct ManagedToken {
     last_failure: Option<TokenFailure>,
 }
 
-/// A claim, and until when it is surely ours.
+/// A claim, and the deadline until which it is certainly held.
 #[derive(Clone)]
 struct Lease {
     claim: Claim,
     until: Deadline,
 }
 
-/// How many spends of one version's refresh token have an unknown outcome.
+/// The number of spends of one version's refresh token whose outcome is unknown.
 #[derive(Clone, Copy, Debug, Default)]
 struct UnknownSpends {
     version: Version,
@@ -144,7 +144,7 @@ impl TokenManager {
         key: TokenKey,
         mut token: Token,
     ) -> Self {
-        token.fit(options.owner);
+        token.limit_refresh(options.owner);
         Self(Arc::new(ManagerInner {
             token: PublishedToken::new(ManagedToken::new(token)),
             options,
@@ -168,7 +168,8 @@ impl TokenManager {
         self.request_token_until(Instant::now() + LONGEST).await
     }
 
-    /// Notes that the server refused the token of this generation (HTTP 401). A newer one is kept.
+    /// Records that the server refused the token of this generation (HTTP 401). A newer token is
+    /// not affected.
     pub(crate) fn refuse(&self, generation: u64) {
         {
             let mut state = self.0.write();
@@ -219,8 +220,7 @@ impl TokenManager {
         self.0.begin(token, lifetime).await;
     }
 
-    /// Returns a future that is ready at once for nearly every caller; the slow path is not even
-    /// built then.
+    /// Returns a valid token. The future of the slow path is built only where the fast path fails.
     fn obtain<T>(
         &self,
         take: impl Fn(&Access) -> T,
@@ -242,13 +242,14 @@ impl ManagerInner {
         self.token.write()
     }
 
-    /// The fast path.
+    /// Returns the token by the fast path: without waiting, while it is fresh.
     fn take_usable<T>(self: &Arc<Self>, take: impl Fn(&Access) -> T) -> Option<T> {
         let now = Moment::now();
         let (taken, is_late) = {
             let sendable = self.token.sendable();
             let access = sendable.as_ref().filter(|access| access.is_alive(now))?;
-            let late = |at: Instant| now.monotonic.saturating_duration_since(at) > LATE;
+            let late =
+                |at: Instant| now.monotonic.saturating_duration_since(at) > MAX_BACKGROUND_DELAY;
             (take(access), access.refresh_at().is_some_and(late))
         };
         if is_late || !self.has_background.load(Ordering::Relaxed) {
@@ -273,8 +274,8 @@ impl ManagerInner {
             }
             let until = deadline.min(Instant::now() + patience);
             match timeout_at(until, handle).await {
-                // What a refresh brought is given to those who waited for it, however short it
-                // lives: the server decides.
+                // Callers that waited for the refresh use its token, even if its lifetime is very
+                // short.
                 Ok(Ok(Ok(()))) => {
                     if let Some(access) = &*self.token.sendable() {
                         return Ok(take(access));
@@ -282,10 +283,10 @@ impl ManagerInner {
                     without_token += 1;
                 }
                 Ok(Ok(Err(error))) => return self.usable_after_failure(error, take),
-                // The runtime of the refresh is gone: another one is started on this one.
+                // The runtime of the refresh has ended: a new refresh starts on this runtime.
                 Ok(Err(_)) => ended_early += 1,
                 Err(_) if until == deadline => return Err(self.deadline_passed()),
-                // It may stand still. Joining it again tells.
+                // The refresh may be stalled, which joining it again detects.
                 Err(_) => {}
             }
         }
@@ -319,7 +320,7 @@ impl ManagerInner {
 
     /// Replaces the token, unless there is a newer one. The old one is wiped outside the lock.
     fn install(&self, mut token: Token) {
-        token.fit(self.options.owner);
+        token.limit_refresh(self.options.owner);
         let replaced = {
             let mut state = self.write();
             if token.version() <= state.token.version() {

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::ManagedToken;
 use crate::auth::token::Access;
 
-/// The token, and the access token that readers take without a lock.
+/// The token, with a copy of its access token for lock-free readers.
 pub(super) struct PublishedToken {
     token: Arc<RwLock<ManagedToken>>,
     /// [`Token::sendable`](crate::auth::token::Token::sendable), as of the last write.
@@ -64,7 +64,7 @@ impl DerefMut for TokenWriteGuard<'_> {
 impl Drop for TokenWriteGuard<'_> {
     fn drop(&mut self) {
         let (published, sendable) = (self.published.load(), self.token.token.sendable());
-        // Most writes concern the refresh only.
+        // Most writes change the state of the refresh only.
         if published.as_ref().map(Arc::as_ptr) != sendable.map(Arc::as_ptr) {
             self.published.store(sendable.cloned());
         }

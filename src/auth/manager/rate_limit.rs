@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests that may follow each other at once.
+/// The number of requests that may be sent without an interval.
 const BURST: u32 = 4;
 /// The interval between further requests.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// that refuses every token must not be asked for a new one by every caller.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
-    /// When the requests so far would have been sent at the lasting rate.
+    /// The time at which all reserved requests would have been sent at the sustained rate.
     reserved_until: Option<Instant>,
 }
 

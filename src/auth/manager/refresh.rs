@@ -17,24 +17,26 @@ use crate::auth::token::{Access, Lifetime, Token, TokenSource};
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-/// How often a request is tried where nothing was sent, or the server is busy.
-const TRIES: u32 = 3;
-/// The cause of a lost reply may take a while to pass. Where the present token is still valid, the
-/// second try waits.
-const CALM: Duration = Duration::from_secs(10);
-/// The longest wait within a refresh. A server that asks for more is left alone, and callers get
-/// the error.
+/// The maximum number of attempts where nothing was sent, or the server is busy.
+const MAX_ATTEMPTS: u32 = 3;
+/// The wait before a lost refresh is tried again while the present token is valid: the cause of a
+/// lost reply may last for a while.
+const LOST_REPLY_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait within a refresh. Where a server asks for more, the refresh fails with its
+/// error and is repeated later.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-/// A refresh token is not spent on a claim that ends sooner: the exchange could outlive it.
+/// The minimum time left of a claim on which a refresh token is spent: the exchange must not
+/// outlive the claim.
 const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
-/// How long to wait for other holders: two leases, as one may die right after another.
+/// The time limit of waiting for other holders: two leases, because two holders in a row may
+/// crash.
 const LONGEST_CLAIM_WAIT: Duration = Duration::from_secs(2 * Claim::LEASE.as_secs());
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const SHORTEST_POLL: Duration = Duration::from_millis(15);
 const LONGEST_POLL: Duration = Duration::from_millis(250);
-/// How often the store is read before the claim is asked for again.
+/// The number of reads of the store before the claim is requested again.
 const LOADS_PER_CLAIM: u32 = 3;
-/// How often a refresh begins anew with a newer token from the store.
+/// The maximum number of times that a refresh restarts with a newer token from the store.
 const MAX_ROUNDS: u32 = 16;
 
 /// One refresh.
@@ -43,7 +45,7 @@ pub(super) struct Renewal<'a> {
     guard: &'a RefreshGuard,
 }
 
-/// What to send, and for which version.
+/// The grant to send, and the version of the token that it renews.
 struct Plan {
     version: Version,
     grant: Grant,
@@ -58,10 +60,10 @@ enum ClaimOutcome {
     NotNeeded,
 }
 
-/// Whether a grant may be sent.
+/// The decision whether a grant may be sent.
 enum MaySpend {
     Yes,
-    /// The exchange could outlive the claim: claim again.
+    /// The exchange could outlive the claim, so that a new claim is needed.
     ClaimExpires,
     /// It was sent too often without an answer.
     TooManyLost,
@@ -117,7 +119,8 @@ impl<'a> Renewal<'a> {
     async fn catch_up(&self) -> Result<(), StoreError> {
         let left = self.manager.read().pending.clone();
         if let Some(left) = left {
-            // One that could not be stored is in use already, and is stored beside this refresh.
+            // A token that could not be stored is already in use. Its commit is retried in parallel
+            // with this refresh.
             if left.version() > self.manager.read().token.version() {
                 self.manager.commit(left).await;
             }
@@ -126,7 +129,7 @@ impl<'a> Renewal<'a> {
         let loaded = self.manager.store.load().await;
         let result = match loaded {
             Ok(Some(stored)) => {
-                self.manager.take_up(&stored).await;
+                self.manager.adopt_stored(&stored).await;
                 Ok(())
             }
             Ok(None) => Ok(()),
@@ -137,8 +140,8 @@ impl<'a> Renewal<'a> {
             }
         };
         let mut state = self.manager.write();
-        // A store that fails does not take away what was given, and a sign-in that only it knows is
-        // not missing.
+        // A failed store neither invalidates a token that was given in code nor proves that a
+        // stored sign-in is missing.
         state.token.loaded |= result.is_ok() || !state.token.is_empty();
         result
     }
@@ -185,7 +188,7 @@ impl<'a> Renewal<'a> {
                     return Ok(ClaimOutcome::Granted(claim));
                 }
                 Ok(Claimed::Newer(stored)) => {
-                    self.take_up_newer(&stored, version).await?;
+                    self.adopt_newer(&stored, version).await?;
                     return Ok(ClaimOutcome::CaughtUp);
                 }
                 Ok(Claimed::Held(_)) if Instant::now() >= give_up_at => {
@@ -209,7 +212,8 @@ impl<'a> Renewal<'a> {
     fn note_claim(&self, claim: &Claim, version: Version, asked: Moment) {
         let mut state = self.manager.write();
         if claim.abandoned() > 0 {
-            // Holders that died prove nothing: their successor always has one try.
+            // A holder that crashed may not have sent anything, so that its successor always has
+            // one attempt.
             let retries = self.manager.options.lost_refresh_retries.max(1);
             let count = state.unknown_spends.of(version).max(claim.abandoned().min(retries));
             state.unknown_spends = UnknownSpends { version, count };
@@ -218,10 +222,10 @@ impl<'a> Renewal<'a> {
         state.lease = Some(Lease { claim: claim.clone(), until });
     }
 
-    /// Takes up a token that the store calls newer. Where it belongs to an older sign-in, the store
-    /// lacks ours.
-    async fn take_up_newer(&self, stored: &StoredToken, version: Version) -> Result<()> {
-        self.manager.take_up(stored).await;
+    /// Adopts a token that the store reports as newer. If it belongs to an older sign-in, stores
+    /// the present sign-in instead.
+    async fn adopt_newer(&self, stored: &StoredToken, version: Version) -> Result<()> {
+        self.manager.adopt_stored(stored).await;
         let held = {
             let state = self.manager.read();
             if state.token.version() != version {
@@ -230,7 +234,7 @@ impl<'a> Renewal<'a> {
             state.token.to_stored()
         };
         let claim = Claim::new(self.manager.store.key().clone(), held.generation, 0, 0);
-        // Numbered after the store's generation, so that the next claim is of the newest one.
+        // It is numbered after the store's generation, so that the next claim is for the newest.
         let anew = StoredToken { generation: stored.generation + 1, ..held };
         match self.manager.store.commit(&claim, &anew).await {
             Ok(Committed::Saved) => {
@@ -245,16 +249,16 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Waits for another holder's token, and returns true once it is there. It reads the store
-    /// often, and returns false when it is time to ask for the claim again: the other holder may
-    /// have released it.
+    /// Waits for another holder's token by polling the store, and returns true once it is stored.
+    /// Returns false when the claim is to be requested again, because the other holder may have
+    /// released it.
     async fn wait_for_commit(&self, version: Version, left: Duration, poll: &mut Duration) -> bool {
         for _ in 0..LOADS_PER_CLAIM {
             self.guard.heartbeat(RefreshPhase::WaitingForHolder);
             sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
             *poll = (*poll * 2).min(LONGEST_POLL);
             if let Ok(Some(stored)) = self.manager.store.load().await {
-                self.manager.take_up(&stored).await;
+                self.manager.adopt_stored(&stored).await;
             }
             if self.manager.read().token.version() != version {
                 return true;
@@ -273,7 +277,7 @@ impl<'a> Renewal<'a> {
             match self.may_spend(&grant, version) {
                 MaySpend::Yes => {}
                 MaySpend::ClaimExpires => return Ok(SpendOutcome::TryAgain),
-                MaySpend::TooManyLost => return self.out_of_tries(claim, version).await,
+                MaySpend::TooManyLost => return self.replies_lost(claim, version).await,
             }
             tries += 1;
             self.heartbeat();
@@ -288,7 +292,7 @@ impl<'a> Renewal<'a> {
             let failed = match exchanged {
                 Ok((obtained, lifetime)) => {
                     events::obtained(&grant, &obtained.token, asked.monotonic);
-                    self.manager.keep(claim, obtained.token, lifetime).await;
+                    self.manager.commit_new(claim, obtained.token, lifetime).await;
                     return match obtained.unusable_access {
                         None => Ok(SpendOutcome::Renewed),
                         Some(failed) => {
@@ -306,17 +310,18 @@ impl<'a> Renewal<'a> {
                 GrantFault::GrantDead if is_refresh => {
                     return self.manager.give_up(claim, failed.error).await;
                 }
-                // An app that may not refresh has its credentials, and is the same app.
+                // An app whose refresh is refused falls back to its credentials: they stand for the
+                // same identity.
                 GrantFault::Refused if is_refresh && self.manager.options.owner == Owner::App => {
                     return self.manager.give_up(claim, failed.error).await;
                 }
                 fault if is_refresh && self.counts_as_lost(fault) => {
                     self.manager.note_failure(&failed.error);
-                    sleep(backoff.next_wait().max(self.time_to_spare())).await;
+                    sleep(backoff.next_wait().max(self.spare_time())).await;
                     continue;
                 }
                 GrantFault::NotSent | GrantFault::Busy | GrantFault::Failed | GrantFault::Lost
-                    if tries < TRIES =>
+                    if tries < MAX_ATTEMPTS =>
                 {
                     failed.error.retry_after().unwrap_or_else(|| backoff.next_wait())
                 }
@@ -330,18 +335,18 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// A server that failed may have rotated the refresh token. Where lost refreshes are not
-    /// repeated, this is one.
+    /// Returns true where the reply counts as lost. A server that failed may have rotated the
+    /// refresh token, so that its failure is one where lost refreshes are not retried.
     fn counts_as_lost(&self, fault: GrantFault) -> bool {
         fault == GrantFault::Lost
             || (fault == GrantFault::Failed && self.manager.options.lost_refresh_retries == 0)
     }
 
-    /// Returns how long the second try of a lost refresh may wait without making a caller wait.
-    fn time_to_spare(&self) -> Duration {
+    /// Returns the longest wait before the next attempt that delays no caller.
+    fn spare_time(&self) -> Duration {
         let now = Moment::now();
         let left = self.manager.read().token.usable(now).map(|access| access.expires().left(now));
-        (left.unwrap_or_default() / 4).min(CALM)
+        (left.unwrap_or_default() / 4).min(LOST_REPLY_WAIT)
     }
 
     /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome
@@ -372,10 +377,10 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Ends a refresh whose replies were lost. Only the server knows whether the refresh token
-    /// still works: it is kept for the next refresh, and only `invalid_grant` ends the sign-in.
-    /// Where a second try is forbidden, the first was the last.
-    async fn out_of_tries(&self, claim: Option<Claim>, version: Version) -> Result<SpendOutcome> {
+    /// Ends a refresh whose replies were lost. The refresh token may still be valid: it is kept for
+    /// the next refresh, and only `invalid_grant` ends the sign-in. If retries of a lost refresh
+    /// are disabled, the sign-in ends at once.
+    async fn replies_lost(&self, claim: Option<Claim>, version: Version) -> Result<SpendOutcome> {
         let options = self.manager.options;
         if options.owner == Owner::App || options.lost_refresh_retries == 0 {
             let error = Error::reauthorization_required(
@@ -421,9 +426,9 @@ impl<'a> Renewal<'a> {
 }
 
 impl ManagerInner {
-    /// Takes up what the store holds, where it is newer. A sign-in that was given in code and that
-    /// the store never saw is newer than the stored one, and replaces it.
-    async fn take_up(self: &Arc<Self>, stored: &StoredToken) {
+    /// Adopts the stored token if it is newer. A sign-in that was given in code and that the store
+    /// has no record of is newer than the stored one, and replaces it.
+    async fn adopt_stored(self: &Arc<Self>, stored: &StoredToken) {
         if let CommitOutcome::NewSignIn(pending) = self.compare_with_stored(stored) {
             self.commit(*pending).await;
             self.ensure_committing();

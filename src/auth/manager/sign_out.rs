@@ -20,7 +20,7 @@ impl TokenManager {
         }
         let runtime = Handle::try_current().map_err(|_| Error::no_runtime())?;
         let manager = Arc::clone(&self.0);
-        // A task of its own, so that a caller who leaves does not leave half a sign-out behind.
+        // Spawned for cancellation safety: a dropped caller must not interrupt the sign-out.
         let task = runtime.spawn(async move { manager.sign_out().await });
         task.await.unwrap_or_else(|error| Err(Error::sign_out_failed(error)))
     }
@@ -43,7 +43,7 @@ impl ManagerInner {
                     self.forget(ended.version());
                     return Ok(());
                 }
-                // Another sign-in, or sign-out, was quicker: this one comes after it.
+                // Another sign-in or sign-out was stored first: this one is numbered after it.
                 Committed::Superseded(_) => {}
             }
         }

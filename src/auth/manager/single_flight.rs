@@ -13,30 +13,30 @@ use crate::auth::grant::EXCHANGE_LIMIT;
 use crate::error::{Error, Result};
 use crate::transport::backoff::Backoff;
 
-/// A refresh without a heartbeat for this long is suspected to stand still: longer than its longest
+/// The time without a heartbeat after which a refresh counts as stalled: longer than its longest
 /// step.
-pub(super) const STALL: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 15);
-/// How long a suspected refresh has for its next heartbeat. Where a runtime stood still, the
-/// refresh and those who wait for it wake up together, and the reply may be in the socket.
+pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 15);
+/// The time that a suspected refresh has for its next heartbeat. When a stalled runtime resumes,
+/// the refresh and its waiters wake up together, and the reply may be in the socket's buffer.
 const GRACE: Duration = Duration::from_secs(5);
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
-/// How long a refusal is the answer to other callers, before the server is asked again.
-const REFUSAL_STANDS: Duration = Duration::from_secs(1);
+/// The time for which other callers get a refusal, before the server is asked again.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) type RefreshResult = Result<(), Error>;
-/// Resolves when a refresh completes, or to an error where its runtime dropped it. Thousands may
-/// wait for one.
+/// Resolves when a refresh completes, or to an error if its runtime dropped it. It is shared by all
+/// callers that wait.
 pub(super) type RefreshHandle = Shared<oneshot::Receiver<RefreshResult>>;
 
-/// Whether a refresh is in progress.
+/// The state of the single-flight refresh.
 #[derive(Default)]
 pub(super) enum RefreshState {
     #[default]
     Idle,
     Running(Refresh),
-    /// The server is left alone until then; callers get the error.
+    /// No request is sent until then; callers get the error.
     Paused {
         until: Instant,
         error: Error,
@@ -52,7 +52,7 @@ pub(super) struct Refresh {
     pub(super) phase: RefreshPhase,
 }
 
-/// What a refresh is waiting for.
+/// The phase of a refresh, for the error of a caller whose deadline passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefreshPhase {
     Working,
@@ -60,15 +60,15 @@ pub(super) enum RefreshPhase {
     WaitingForHolder,
 }
 
-/// A refresh to wait for, and for how long until it has to be looked at again.
+/// A refresh to wait for, and the time after which its heartbeat is checked again.
 pub(super) struct JoinedRefresh {
     pub(super) handle: RefreshHandle,
     pub(super) patience: Duration,
 }
 
-/// When failed refreshes are repeated.
+/// The schedule of retries after failed refreshes.
 pub(super) struct RetrySchedule {
-    /// When the background task tries again.
+    /// The time of the background task's next attempt.
     pub(super) retry_at: Option<Instant>,
     backoff: Backoff,
 }
@@ -80,7 +80,7 @@ impl Default for RetrySchedule {
 }
 
 impl RefreshState {
-    /// Returns the refresh in progress, unless it stands still.
+    /// Returns the refresh in progress, unless it is stalled.
     pub(super) fn running(&self) -> Option<&Refresh> {
         match self {
             Self::Running(refresh) if refresh.has_heartbeat(Instant::now()) => Some(refresh),
@@ -97,7 +97,7 @@ impl RefreshState {
             return None;
         };
         if refresh.has_heartbeat(now) {
-            return Some(JoinedRefresh { handle: refresh.handle.clone(), patience: STALL });
+            return Some(JoinedRefresh { handle: refresh.handle.clone(), patience: STALL_TIMEOUT });
         }
         let since = *refresh.suspected_since.get_or_insert(now);
         let left = (since + GRACE).saturating_duration_since(now);
@@ -108,7 +108,7 @@ impl RefreshState {
 
 impl Refresh {
     fn has_heartbeat(&self, now: Instant) -> bool {
-        now < self.heartbeat + STALL
+        now < self.heartbeat + STALL_TIMEOUT
     }
 
     pub(super) fn handle(&self) -> RefreshHandle {
@@ -116,8 +116,8 @@ impl Refresh {
     }
 }
 
-/// Ends a refresh also where its runtime drops it: callers see the channel close, and start another
-/// one.
+/// Ends a refresh also when its runtime drops it: the channel closes, and its waiters start another
+/// refresh.
 pub(super) struct RefreshGuard {
     manager: Arc<ManagerInner>,
     number: u64,
@@ -134,7 +134,7 @@ impl Drop for RefreshGuard {
 }
 
 impl RefreshGuard {
-    /// Shows that the refresh is not standing still.
+    /// Records that the refresh is not stalled.
     pub(super) fn heartbeat(&self, phase: RefreshPhase) {
         if let RefreshState::Running(refresh) = &mut self.manager.write().refresh
             && refresh.number == self.number
@@ -168,7 +168,7 @@ impl RefreshGuard {
         }
         self.manager.wake.notify_one();
         if let Some(sender) = self.sender.take() {
-            // Nobody may be waiting any more.
+            // The send fails if no caller waits any more.
             let _ = sender.send(result);
         }
     }
@@ -176,7 +176,7 @@ impl RefreshGuard {
 
 fn pause_after(error: &Error) -> RefreshState {
     let asked = error.retry_after().unwrap_or_default();
-    let stands = if error.is_auth() { asked.max(REFUSAL_STANDS) } else { asked };
+    let stands = if error.is_auth() { asked.max(REFUSAL_PAUSE) } else { asked };
     if stands.is_zero() {
         return RefreshState::Idle;
     }
@@ -186,7 +186,7 @@ fn pause_after(error: &Error) -> RefreshState {
 impl RetrySchedule {
     fn postpone(&mut self, error: &Error, lifetime: Option<Duration>) {
         let asked = error.retry_after().unwrap_or_default();
-        // A token that lives for seconds cannot wait for a minute.
+        // The wait must fit into the lifetime of a short-lived token.
         let longest = lifetime.map_or(LAST_RETRY, |lifetime| lifetime / 10).max(FIRST_RETRY / 10);
         let wait = self.backoff.next_wait().min(longest).max(FIRST_RETRY / 10).max(asked);
         self.retry_at = Some(Instant::now() + wait);
@@ -194,7 +194,7 @@ impl RetrySchedule {
 }
 
 /// The refresh that a caller waits for.
-pub(super) enum Flight {
+pub(super) enum JoinOutcome {
     /// It was in progress.
     Joined(JoinedRefresh),
     /// The caller is the first: the guard is for the task that refreshes.
@@ -202,13 +202,13 @@ pub(super) enum Flight {
 }
 
 impl ManagerInner {
-    /// Joins the refresh in progress, or registers a new one; an error while the server is to be
-    /// left alone.
-    pub(super) fn join_or_start(self: &Arc<Self>) -> Result<Flight> {
+    /// Joins the refresh in progress, or registers a new one. Returns the last error while requests
+    /// are paused.
+    pub(super) fn join_or_start(self: &Arc<Self>) -> Result<JoinOutcome> {
         let now = Instant::now();
         let mut state = self.write();
         if let Some(joined) = state.refresh.join(now) {
-            return Ok(Flight::Joined(joined));
+            return Ok(JoinOutcome::Joined(joined));
         }
         if let RefreshState::Paused { until, error } = &state.refresh
             && now < *until
@@ -227,7 +227,7 @@ impl ManagerInner {
             phase: RefreshPhase::Working,
         });
         let guard = RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) };
-        Ok(Flight::Started(JoinedRefresh { handle, patience: STALL }, guard))
+        Ok(JoinOutcome::Started(JoinedRefresh { handle, patience: STALL_TIMEOUT }, guard))
     }
 }
 

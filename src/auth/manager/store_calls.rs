@@ -1,4 +1,4 @@
-//! Calls of a token store that may hang, panic or contradict itself.
+//! Calls of a token store that may hang, panic or return inconsistent answers.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::auth::store::{
     Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore,
 };
 
-/// How long one call may take.
+/// The time limit of one call.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A store whose answers are checked, with the key of one token.
@@ -81,7 +81,7 @@ impl CheckedStore {
     }
 }
 
-/// A store that hangs or panics is a store that fails.
+/// Reports a store that hangs or panics as a failed store.
 async fn limited<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match timeout(STORE_LIMIT, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(result)) => result,
@@ -90,7 +90,7 @@ async fn limited<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result
     }
 }
 
-/// Refuses numbers that no sign-in reaches, so that arithmetic with them stays in range.
+/// Rejects a token with a number that no sign-in reaches, so that arithmetic stays in range.
 fn checked(stored: StoredToken) -> Result<StoredToken, StoreError> {
     if stored.generation >= MAX_NUMBER || stored.sign_in >= MAX_NUMBER {
         return Err("the token store holds a token with a number out of range".into());

@@ -1,4 +1,4 @@
-//! Tokens in memory: they live as long as the process.
+//! Tokens in memory: they are lost when the process ends.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -54,7 +54,7 @@ impl MemoryTokenStore {
         self.slots().get(key).and_then(Slot::token).cloned()
     }
 
-    /// Applies a rule to a slot, which is made where it is missing.
+    /// Applies a rule to a slot, which is created if it is missing.
     fn decide<T>(&self, key: &TokenKey, rule: impl FnOnce(&mut Slot, u64) -> Decision<T>) -> T {
         // A lease is counted by the clock that tests can pause; the wall clock does not matter
         // within a process.

@@ -212,9 +212,9 @@ impl Claim {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Claimed {
-    /// The caller alone has the right to spend the refresh token.
+    /// The caller has the exclusive right to spend the refresh token.
     Granted(Claim),
-    /// The store holds a newer token: nothing is to be spent.
+    /// The store holds a newer token, so that no refresh token is to be spent.
     Newer(StoredToken),
     /// Another holder has the right, for at most this long.
     Held(Duration),
@@ -253,13 +253,14 @@ pub struct StoredToken {
     pub(crate) seed: Option<String>,
     /// Fingerprints of refresh tokens that this subject had before, newest last.
     pub(crate) known: Vec<String>,
-    /// Only the user can begin anew: the refresh token was refused, or the user was signed out.
+    /// True if only the user can sign in again: the refresh token was refused, or the user was
+    /// signed out.
     pub(crate) ended: bool,
-    /// The sign-in ended because its refresh token was refused.
+    /// True if the sign-in ended because its refresh token was refused.
     pub(crate) refused: bool,
 }
 
-/// How many earlier refresh tokens are recognized.
+/// The maximum number of earlier refresh tokens that are recognized.
 const MAX_KNOWN: usize = 32;
 
 /// The JSON of a [`StoredToken`]. Unknown fields are skipped, so that versions of the crate can
@@ -271,7 +272,7 @@ struct StoredTokenJson {
     generation: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     access_token: Option<String>,
-    /// Milliseconds since 1970.
+    /// The time of issue, in milliseconds since 1970.
     issued_at: u64,
     expires_at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -319,7 +320,7 @@ impl StoredToken {
         self.expires_at
     }
 
-    /// Returns true where only the user can begin anew: the refresh token was refused, or the user
+    /// Returns true if only the user can sign in again: the refresh token was refused, or the user
     /// was signed out.
     #[must_use]
     pub fn is_ended(&self) -> bool {
@@ -334,7 +335,7 @@ impl StoredToken {
             || self.known.iter().any(|known| known == fingerprint)
     }
 
-    /// Returns the fingerprints that the successor of this token has to remember.
+    /// Returns the fingerprints to be kept in the successor of this token.
     pub(crate) fn known_to_successor(&self) -> Vec<String> {
         let present = self.refresh.as_ref().map(fingerprint);
         let mut known = self.known.clone();
@@ -344,7 +345,7 @@ impl StoredToken {
         known
     }
 
-    /// Returns the token as JSON, with its secrets in the clear: the same text for the same token.
+    /// Returns the token as JSON, with its secrets in plain text. Equal tokens have equal texts.
     #[must_use]
     pub fn to_json(&self) -> SecretString {
         let json = StoredTokenJson {
@@ -360,7 +361,7 @@ impl StoredToken {
             ended: self.ended,
             refused: self.refused,
         };
-        // Strings and numbers: there is nothing that JSON cannot hold.
+        // Serializing strings and numbers does not fail.
         SecretString::from(serde_json::to_string(&json).unwrap_or_default())
     }
 
@@ -389,7 +390,7 @@ impl StoredToken {
     }
 }
 
-/// Adds a fingerprint to those that are remembered; the oldest ones are forgotten.
+/// Adds a fingerprint to the list, and removes the oldest ones beyond its limit.
 pub(crate) fn remember(known: &mut Vec<String>, fingerprint: String) {
     known.retain(|other| *other != fingerprint);
     known.push(fingerprint);

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::memory::MemoryTokenStore;
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore};
 
-/// One entry per key that a client uses. An entry is removed with its last client.
+/// The stores in use, by key. An entry is removed with its last client.
 static STORES: LazyLock<Mutex<HashMap<TokenKey, Weak<ProcessTokenStore>>>> =
     LazyLock::new(Mutex::default);
 
@@ -44,7 +44,7 @@ impl ProcessTokenStore {
 impl Drop for ProcessTokenStore {
     fn drop(&mut self) {
         let mut stores = stores();
-        // Another client may have begun anew in the meantime.
+        // Another client may have created a new entry in the meantime.
         if stores.get(&self.key).is_some_and(|store| store.strong_count() == 0) {
             stores.remove(&self.key);
         }

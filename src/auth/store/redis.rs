@@ -20,10 +20,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REPLY_LIMIT: Duration = Duration::from_secs(3);
 const PREFIX: &str = "payman:token:";
 const PLACE: &str = "the Redis key";
-/// How long a sign-in that nothing can renew is kept.
-const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How long the record of a refused refresh token is kept.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The time for which a sign-in that cannot be renewed is kept.
+const EXPIRED_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The time for which the record of a refused refresh token is kept.
+const REFUSED_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The rules of [`slot`](super::slot) in Lua. Each call has a name of its own, so that one whose
 /// answer was lost can be repeated.
@@ -170,7 +170,7 @@ struct Connection {
     connection: MultiplexedConnection,
 }
 
-/// What an error says about the connection that it came by.
+/// Classifies an error by the state of the connection that returned it.
 #[derive(Debug, PartialEq, Eq)]
 enum RedisFault {
     /// The connection is broken, or leads to a server that cannot serve: another one may work.
@@ -364,7 +364,7 @@ impl TokenStore for RedisTokenStore {
         Box::pin(async move {
             let mut call = self.0.claim.prepare_invoke();
             call.key(name(key)).arg(generation).arg(millis(Claim::LEASE));
-            call.arg(uuid::Uuid::new_v4().simple().to_string()).arg(millis(MONTH));
+            call.arg(uuid::Uuid::new_v4().simple().to_string()).arg(millis(EXPIRED_RETENTION));
             let answer = self.run(&call).await?;
             match &*answer.iter().map(String::as_str).collect::<Vec<_>>() {
                 ["newer", json] => StoredToken::from_json(json).map(Claimed::Newer),
@@ -418,10 +418,10 @@ fn name(key: &TokenKey) -> String {
 /// Returns how long a token is kept; `None` without limit, where it can be renewed.
 fn kept_for(token: &StoredToken) -> Option<Duration> {
     if token.refused {
-        return Some(DAY);
+        return Some(REFUSED_RETENTION);
     }
     let left = token.expires_at.duration_since(SystemTime::now()).unwrap_or_default();
-    token.refresh.is_none().then(|| left + MONTH)
+    token.refresh.is_none().then(|| left + EXPIRED_RETENTION)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -433,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_the_wrong_server_give_the_connection_up() {
+    fn errors_of_a_replica_close_the_connection() {
         let parse = |text: &str| {
             redis::parse_redis_value(text.as_bytes()).unwrap().extract_error().unwrap_err()
         };

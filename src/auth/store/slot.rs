@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey};
 
-/// What a store holds for one key.
+/// The record of one key in a store.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Slot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ struct SlotClaim {
     generation: u64,
     fence: u64,
     abandoned: u32,
-    /// Milliseconds since 1970 on the store's clock.
+    /// The end of the lease, in milliseconds since 1970 on the store's clock.
     until: u64,
 }
 
@@ -73,8 +73,8 @@ impl<T> Decision<T> {
     }
 }
 
-/// How long a slot that nothing can renew is kept.
-const KEPT_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// The time for which a slot that cannot be renewed is kept.
+const RETENTION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 impl Slot {
     /// Reads what [`to_json`](Self::to_json) wrote. The error does not quote the text, which holds
@@ -83,7 +83,7 @@ impl Slot {
         serde_json::from_str(json).map_err(|_| unreadable(place))
     }
 
-    /// Returns the slot as JSON, with its tokens in the clear.
+    /// Returns the slot as JSON, with its tokens in plain text.
     #[cfg_attr(
         not(any(feature = "sqlite", feature = "postgres")),
         expect(dead_code, reason = "for SQL stores")
@@ -120,8 +120,8 @@ impl Slot {
                 abandoned = held.abandoned.saturating_add(1);
             }
         }
-        // Numbers do not repeat when a slot is forgotten and made anew: they begin at the time,
-        // with a random part.
+        // The first number is the time with a random part, so that numbers do not repeat when a
+        // slot is deleted and created again.
         let first = now.saturating_add(fastrand::u64(1..1 << 20)).min(MAX_NUMBER / 2);
         self.fence = if self.fence == 0 { first } else { self.fence.saturating_add(1) };
         let fence = self.fence;
@@ -161,28 +161,29 @@ impl Slot {
         self.token.is_none() && self.claim.is_none()
     }
 
-    /// Returns true for a slot that holds nothing, or nothing that anyone can need again.
+    /// Returns true for a slot that is empty, or whose contents are no longer of use.
     pub(crate) fn is_stale(&self, now: u64) -> bool {
         let Some(token) = self.token() else {
             return self.claim.is_none();
         };
         self.claim.is_none()
             && token.refresh.is_none()
-            && super::millis(token.expires_at).saturating_add(KEPT_FOR_MS) < now
+            && super::millis(token.expires_at).saturating_add(RETENTION_MS) < now
     }
 
-    /// Returns when a refresh token was refused for good. Such records spare other processes a
-    /// request, and may be forgotten where there are many.
+    /// Returns the time at which a refresh token was refused permanently. Such records save other
+    /// processes a request, and the oldest ones may be removed.
     pub(crate) fn refused_at(&self) -> Option<u64> {
         let token = self.token().filter(|token| token.refused && self.claim.is_none())?;
         Some(super::millis(token.expires_at))
     }
 }
 
-/// How many records of refused sign-ins a store keeps.
+/// The maximum number of records of refused sign-ins in a store.
 pub(crate) const MAX_REFUSED: usize = 64;
 
-/// The largest number that every store can hold and compare: what a double represents exactly.
+/// The largest number that every store can hold and compare: the largest integer that a double
+/// represents exactly.
 pub(crate) const MAX_NUMBER: u64 = (1 << 53) - 1;
 
 /// Builds the error for text that no version of this crate wrote.

@@ -25,7 +25,7 @@ const WRITE: &str = "INSERT INTO payman_tokens (key, slot, forget_at) VALUES ($1
 const DELETE: &str = "DELETE FROM payman_tokens WHERE key = $1 AND $2 IS NULL AND $3 IS NULL";
 const FORGET: &str = "DELETE FROM payman_tokens WHERE forget_at < $1";
 
-/// The statement that writes a slot.
+/// Builds the statement that writes a slot.
 macro_rules! bind_slot {
     ($written:expr, $key:expr) => {
         sqlx::query(if $written.slot.is_some() { WRITE } else { DELETE })
@@ -35,8 +35,8 @@ macro_rules! bind_slot {
     };
 }
 
-/// How long a sign-in that nothing can renew is remembered after its token expired.
-const MONTH_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// The time for which a sign-in that cannot be renewed is kept after its token expired.
+const EXPIRED_RETENTION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Keeps tokens in a SQLite (feature `sqlite`) or PostgreSQL (feature `postgres`) database, and
 /// shares them among all who use that database.
@@ -144,7 +144,7 @@ impl SqlTokenStore {
             #[cfg(feature = "postgres")]
             DatabasePool::Postgres(pool) => {
                 let mut tx = pool.begin().await?;
-                // A row to lock; without a change it is rolled back.
+                // Inserts a row to lock. It is rolled back if nothing changes.
                 let insert = "INSERT INTO payman_tokens (key, slot) VALUES ($1, '{}') \
                               ON CONFLICT (key) DO NOTHING";
                 sqlx::query(insert).bind(key.as_str()).execute(&mut *tx).await?;
@@ -184,7 +184,7 @@ impl SqlTokenStore {
     }
 }
 
-/// What a decision comes to for the row.
+/// The change of the row that follows from a decision.
 struct SlotChange<T> {
     answer: T,
     now: u64,
@@ -195,7 +195,7 @@ struct SlotChange<T> {
 struct WrittenSlot {
     /// `None` for a slot that holds nothing: its row is deleted.
     slot: Option<String>,
-    /// When nobody can need it any more, in milliseconds since 1970.
+    /// The time after which the row is deleted, in milliseconds since 1970.
     forget_at: Option<i64>,
 }
 
@@ -218,8 +218,8 @@ impl<T> SlotChange<T> {
             false => Some(slot.to_json()?.expose_secret().to_owned()),
         };
         let dead = slot.token().filter(|token| token.refresh.is_none());
-        let forget_at =
-            dead.map(|token| signed(millis(token.expires_at()).saturating_add(MONTH_MS)));
+        let forget_at = dead
+            .map(|token| signed(millis(token.expires_at()).saturating_add(EXPIRED_RETENTION_MS)));
         Ok(Self { answer, now, written: Some(WrittenSlot { slot: json, forget_at }) })
     }
 }
@@ -288,7 +288,7 @@ impl TokenStore for SqlTokenStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::store::tests::keeps_its_promises;
+    use crate::auth::store::tests::check_contract;
 
     async fn two_of_sqlite(directory: &tempfile::TempDir) -> (SqlTokenStore, SqlTokenStore) {
         let url = format!("sqlite://{}", directory.path().join("tokens.db").display());
@@ -296,27 +296,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sqlite_keeps_its_promises() {
+    async fn sqlite_fulfills_the_contract() {
         let directory = tempfile::tempdir().unwrap();
         let (store, other) = two_of_sqlite(&directory).await;
-        keeps_its_promises(&store, &other).await;
+        check_contract(&store, &other).await;
     }
 
     /// Run by `tests/postgres/run`, which starts a server of its own.
     #[tokio::test]
-    async fn postgres_keeps_its_promises() {
+    async fn postgres_fulfills_the_contract() {
         let Ok(url) = std::env::var("DATABASE_URL") else {
             eprintln!("left out: DATABASE_URL is not set; tests/postgres/run sets it");
             return;
         };
         let store = SqlTokenStore::connect(&url).await.unwrap();
         let other = SqlTokenStore::connect(&url).await.unwrap();
-        keeps_its_promises(&store, &other).await;
+        check_contract(&store, &other).await;
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_new_sqlite_file_is_its_owners_alone() {
+    async fn a_new_sqlite_file_is_private() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let (store, _) = two_of_sqlite(&directory).await;

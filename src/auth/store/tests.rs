@@ -1,4 +1,4 @@
-//! What every store promises, tested on each of them.
+//! The contract of token stores, tested on each of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,8 +35,8 @@ fn granted(claimed: Claimed) -> Claim {
     }
 }
 
-/// `store` and `other` are two holders' views of one store.
-pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn TokenStore) {
+/// Checks the contract; `store` and `other` are two holders' handles of one store.
+pub(super) async fn check_contract(store: &dyn TokenStore, other: &dyn TokenStore) {
     let (alice, bob) = (key("alice"), key("bob"));
     assert!(store.load(&alice).await.unwrap().is_none());
 
@@ -57,7 +57,8 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
     assert_eq!(loaded.to_json().expose_secret(), first.to_json().expose_secret());
     assert!(other.load(&bob).await.unwrap().is_none());
 
-    // Who is behind is told, and may not spend; who is level may.
+    // A holder with an older generation gets the newer token and no claim; one with the newest
+    // generation gets a claim.
     let Claimed::Newer(newer) = other.claim(&alice, 0).await.unwrap() else {
         panic!("an old generation was granted")
     };
@@ -65,14 +66,14 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
     let second = granted(other.claim(&alice, 1).await.unwrap());
     assert!(second.fence() > claim.fence());
 
-    // A claim that is given back is free at once; a claim of the past gives nothing back.
+    // A released claim is free at once; releasing a past claim has no effect.
     store.release(&claim).await.unwrap();
     assert!(matches!(store.claim(&alice, 1).await.unwrap(), Claimed::Held(_)));
     other.release(&second).await.unwrap();
     let third = granted(store.claim(&alice, 1).await.unwrap());
     assert_eq!(third.abandoned(), 0);
 
-    // The newest generation wins; a holder that comes late learns what there is.
+    // The newest generation wins; a late holder gets the stored token.
     assert!(matches!(store.commit(&third, &token(2, "third")).await.unwrap(), Committed::Saved));
     let Committed::Superseded(held) = other.commit(&second, &token(2, "second")).await.unwrap()
     else {
@@ -100,7 +101,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
     assert_eq!(held.refresh.unwrap().expose_secret(), "anew");
     assert!(matches!(store.claim(&alice, 1).await.unwrap(), Claimed::Held(_)));
     other.release(&free).await.unwrap();
-    // A holder that comes late gives its claim back with its commit.
+    // A late holder's commit releases its claim.
     let late = granted(store.claim(&alice, 9).await.unwrap());
     assert!(matches!(
         store.commit(&late, &token(10, "late")).await.unwrap(),
@@ -121,19 +122,18 @@ pub(super) async fn keeps_its_promises(store: &dyn TokenStore, other: &dyn Token
 #[tokio::test]
 async fn memory() {
     let store = crate::MemoryTokenStore::new();
-    keeps_its_promises(&store, &store.clone()).await;
+    check_contract(&store, &store.clone()).await;
 }
 
 #[tokio::test]
 async fn file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
-    keeps_its_promises(&crate::FileTokenStore::new(&path), &crate::FileTokenStore::new(&path))
-        .await;
+    check_contract(&crate::FileTokenStore::new(&path), &crate::FileTokenStore::new(&path)).await;
 }
 
 #[test]
-fn a_lease_runs_out_and_the_successor_is_told() {
+fn an_expired_lease_is_reported_to_the_successor() {
     let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
     let (mut slot, key) = (Slot::default(), key("alice"));
     let first = granted(slot.claim(&key, 0, 1000).answer);
@@ -145,11 +145,12 @@ fn a_lease_runs_out_and_the_successor_is_told() {
     assert_eq!((first.abandoned(), second.abandoned()), (0, 1));
     let third = granted(slot.claim(&key, 0, 1000 + 2 * lease).answer);
     assert_eq!(third.abandoned(), 2);
-    // The holder of the past comes back with its token after all: it is the newest there is.
+    // The earlier holder commits its token after all, which is the newest.
     assert!(matches!(slot.commit(&first, &token(1, "late")).answer, Committed::Saved));
     let fresh = granted(slot.claim(&key, 1, 1000 + 2 * lease).answer);
     assert_eq!(fresh.abandoned(), 0, "another generation, another count");
-    // A clock that is set back makes no lease longer: it is dated anew, and ends one lease later.
+    // A clock that is set back extends no lease: the lease is dated again, and ends after its full
+    // duration.
     let seen = slot.claim(&key, 1, 0);
     assert!(matches!(seen.answer, Claimed::Held(left) if left == Claim::LEASE) && seen.changed);
     assert!(matches!(slot.claim(&key, 1, lease - 1).answer, Claimed::Held(_)));
@@ -158,13 +159,13 @@ fn a_lease_runs_out_and_the_successor_is_told() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_file_is_its_owners_and_is_replaced_whole() {
+async fn the_file_is_private_and_replaced_atomically() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
     let store = crate::FileTokenStore::new(&path);
-    // What a crash left behind is no obstacle, and lends its mode to nothing.
+    // A leftover of a crash does not prevent a write, and its mode is not taken over.
     std::fs::write(directory.path().join("tokens.json.new"), "half a fi").unwrap();
     let claim = granted(store.claim(&key("alice"), 0).await.unwrap());
     let before = std::fs::metadata(&path).unwrap().ino();
@@ -181,7 +182,7 @@ async fn the_file_is_its_owners_and_is_replaced_whole() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn links_lead_to_one_file_and_one_lock_and_owner_and_mode_stay() {
+async fn symbolic_links_share_one_file_and_lock_and_owner_and_mode_stay() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     let directory = tempfile::tempdir().unwrap();
@@ -192,7 +193,7 @@ async fn links_lead_to_one_file_and_one_lock_and_owner_and_mode_stay() {
     symlink("real", at("folder")).unwrap();
     let stores = [&link, &real, &at("folder/tokens.json"), &at("real/../link.json")]
         .map(crate::FileTokenStore::new);
-    // Before the file exists, and after: one book.
+    // All paths name the same file, before and after it exists.
     let claim = granted(stores[0].claim(&key("alice"), 0).await.unwrap());
     for store in &stores {
         assert!(matches!(store.claim(&key("alice"), 0).await.unwrap(), Claimed::Held(_)));
@@ -247,7 +248,7 @@ async fn refused_sign_ins_do_not_fill_the_file() {
 }
 
 #[tokio::test]
-async fn a_file_of_something_else_is_an_error_and_stays_as_it_is() {
+async fn a_file_with_other_contents_is_an_error_and_is_not_changed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
     let store = crate::FileTokenStore::new(&path);
@@ -277,7 +278,7 @@ async fn a_file_of_something_else_is_an_error_and_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_process_that_hangs_with_the_lock_does_not_hang_the_others() {
+async fn a_lock_that_is_never_released_does_not_block_others_forever() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("tokens.json");
     let lock = std::fs::File::create(directory.path().join("tokens.json.lock")).unwrap();
@@ -292,7 +293,7 @@ async fn a_process_that_hangs_with_the_lock_does_not_hang_the_others() {
 }
 
 #[tokio::test]
-async fn what_nothing_can_renew_is_forgotten_in_the_end() {
+async fn slots_that_cannot_be_renewed_are_removed_after_the_retention() {
     let directory = tempfile::tempdir().unwrap();
     let store = crate::FileTokenStore::new(directory.path().join("tokens.json"));
     let long_ago = SystemTime::now() - Duration::from_secs(40 * 24 * 3600);
@@ -326,7 +327,7 @@ async fn redis() {
     let run = uuid::Uuid::new_v4();
     let (one, other) =
         (crate::RedisTokenStore::new(&url).unwrap(), crate::RedisTokenStore::new(&url).unwrap());
-    keeps_its_promises(&Prefixed(one.clone(), run), &Prefixed(other, run)).await;
+    check_contract(&Prefixed(one.clone(), run), &Prefixed(other, run)).await;
 
     // Keys hold no secret.
     let mut connection =

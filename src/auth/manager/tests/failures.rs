@@ -2,7 +2,7 @@ use super::*;
 use crate::auth::sign_in::CodeSignIn;
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_lives() {
+async fn a_failed_refresh_backs_off_and_callers_get_no_error_while_the_token_is_valid() {
     let script = Script::at_once(|number| match number {
         1 => Ok(granted(number, 1000, None)),
         _ => fault(GrantFault::NotSent),
@@ -24,7 +24,7 @@ async fn a_failed_refresh_backs_off_and_callers_hear_nothing_while_the_token_liv
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_refresh_is_made_good_later() {
+async fn a_failed_refresh_is_repeated_later() {
     let script = Script::at_once(|number| match number {
         2..=9 => fault(GrantFault::Busy),
         _ => Ok(granted(number, 600, None)),
@@ -36,7 +36,7 @@ async fn a_failed_refresh_is_made_good_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_never_sent_is_sent_again() {
+async fn a_request_that_was_not_sent_is_repeated() {
     let script = Script::at_once(|number| match number {
         1 | 2 => fault(GrantFault::NotSent),
         _ => rotated(number, 3600),
@@ -47,7 +47,7 @@ async fn what_was_never_sent_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_ends_after_three_tries_and_the_next_caller_starts_another() {
+async fn a_refresh_ends_after_three_attempts_and_the_next_caller_starts_another() {
     let script = Script::at_once(|number| match number {
         1..=3 => fault(GrantFault::NotSent),
         _ => rotated(number, 3600),
@@ -59,7 +59,7 @@ async fn a_flight_ends_after_three_tries_and_the_next_caller_starts_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
+async fn a_busy_server_gets_no_request_before_its_retry_after() {
     let script = Script::at_once(|number| match number {
         1 => busy_for(2 * SECOND),
         2 => busy_for(60 * SECOND),
@@ -79,7 +79,7 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_replies_to_credentials_are_asked_for_again() {
+async fn client_credentials_are_sent_again_after_a_lost_reply() {
     let script = Script::at_once(|number| match number {
         1 | 2 => fault(GrantFault::Lost),
         _ => Ok(granted(number, 3600, None)),
@@ -88,7 +88,7 @@ async fn lost_replies_to_credentials_are_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_is_tried_again() {
+async fn after_a_lost_reply_the_access_token_is_used_and_the_refresh_token_is_retried() {
     let script = Script::new(|number, _| {
         Box::pin(async move {
             match number {
@@ -114,7 +114,7 @@ async fn after_a_lost_reply_the_token_in_hand_serves_and_the_same_refresh_token_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_again() {
+async fn invalid_grant_after_a_lost_reply_requires_a_new_sign_in() {
     let script = Script::at_once(|number| {
         fault(if number == 1 { GrantFault::Lost } else { GrantFault::GrantDead })
     });
@@ -132,7 +132,7 @@ async fn a_lost_reply_and_then_invalid_grant_means_that_the_user_must_connect_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_may_forbid_the_second_try() {
+async fn retries_of_a_lost_refresh_can_be_disabled() {
     let script = Script::at_once(|_| fault(GrantFault::Lost));
     let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
     let manager = manager(&script, MemoryTokenStore::new(), Owner::User, token, false);
@@ -145,7 +145,7 @@ async fn a_caller_may_forbid_the_second_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
+async fn lost_replies_end_no_sign_in_and_cause_no_busy_loop() {
     let script =
         Script::at_once(
             |number| if number < 5 { fault(GrantFault::Lost) } else { rotated(number, 3600) },
@@ -162,7 +162,7 @@ async fn lost_replies_sign_nobody_out_and_are_not_asked_for_in_a_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_may_allow_more_tries() {
+async fn retries_of_a_lost_refresh_can_be_increased() {
     for (retries, saved) in [(4, false), (5, true)] {
         let script = Script::at_once(|number| {
             if number < 6 { fault(GrantFault::Lost) } else { rotated(number, 3600) }
@@ -183,7 +183,7 @@ async fn a_caller_may_allow_more_tries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
+async fn refused_credentials_are_an_error_and_pause_further_requests() {
     let script = Script::at_once(|_| fault(GrantFault::Refused));
     let manager = app(&script);
     for _ in 0..1000 {
@@ -197,7 +197,7 @@ async fn refused_credentials_are_an_error_that_is_not_asked_for_in_a_hurry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_no_header_can_carry_is_a_garbled_reply() {
+async fn a_token_that_is_no_valid_header_is_an_unreadable_reply() {
     let script = Script::at_once(|number| match number {
         1 => Ok(Granted { access: SecretString::from("a\nb"), ..granted(1, 3600, None) }),
         _ => Ok(granted(number, 3600, None)),
@@ -245,7 +245,7 @@ async fn an_auth_code_is_never_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_sign_in_follows_what_the_store_holds_and_outlives_a_dropped_caller() {
+async fn a_new_sign_in_follows_the_stored_one_and_survives_a_dropped_caller() {
     let store = Flaky::default();
     let old = Script::at_once(|number| {
         if number == 1 { rotated(number, 3600) } else { fault(GrantFault::GrantDead) }

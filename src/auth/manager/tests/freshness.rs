@@ -5,7 +5,7 @@ fn hour() -> Arc<Script> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_token_costs_no_exchange_and_no_copy() {
+async fn a_fresh_token_causes_no_exchange_and_no_copy() {
     let script = hour();
     let manager = app(&script);
     let first = manager.request_token().await.unwrap();
@@ -94,7 +94,7 @@ async fn the_background_task_refreshes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_use_the_old_token_while_the_new_one_is_on_its_way() {
+async fn all_callers_use_the_old_token_during_a_refresh() {
     let script = Script::new(|number, _| {
         Box::pin(async move {
             sleep(if number == 1 { Duration::ZERO } else { 25 * SECOND }).await;
@@ -132,7 +132,7 @@ async fn odd_lifetimes_cause_no_busy_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn absurdly_long_lifetimes_are_a_long_time() {
+async fn absurdly_long_lifetimes_are_capped() {
     let script = Script::at_once(|number| Ok(granted(number, i64::MAX, None)));
     let manager = app(&script);
     obtained(&manager).await;
@@ -147,7 +147,7 @@ async fn absurdly_long_lifetimes_are_a_long_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_live_for_seconds_are_kept_fresh() {
+async fn tokens_with_lifetimes_of_seconds_are_kept_fresh() {
     let script = Script::at_once(|number| Ok(granted(number, 2, None)));
     let manager = app(&script);
     let began = Instant::now();
@@ -162,7 +162,7 @@ async fn tokens_that_live_for_seconds_are_kept_fresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_caller_loses_nothing() {
+async fn a_dropped_caller_does_not_stop_the_refresh() {
     let script = Script::new(|number, _| {
         Box::pin(async move {
             sleep(10 * SECOND).await;
@@ -275,7 +275,7 @@ async fn many_refused_callers_cause_one_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_says_how_things_stand() {
+async fn the_status_reports_validity_source_and_failures() {
     let script = hour();
     let manager = app(&script);
     let status = manager.status();

@@ -77,7 +77,7 @@ async fn a_reply_without_refresh_token_keeps_the_old_one_and_a_new_one_replaces_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_app_and_a_user_never_take_up_each_others_token() {
+async fn an_app_and_a_user_never_adopt_each_others_token() {
     let store = MemoryTokenStore::new();
     let apps = Script::at_once(|number| Ok(granted(number, 3600, Some("app-refresh"))));
     obtained(&app_on(&apps, store.clone())).await;

@@ -5,7 +5,7 @@ fn rotating() -> Arc<Script> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_newest_generation_wins_over_what_was_given_in_code() {
+async fn the_newest_generation_replaces_a_token_given_in_code() {
     let store = MemoryTokenStore::new();
     let script = rotating();
     let one = user_on(
@@ -80,7 +80,7 @@ async fn a_holder_waits_for_the_commit_of_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_ran_out_is_taken_over_as_a_lost_reply() {
+async fn an_expired_claim_is_taken_over_as_a_lost_reply() {
     for (retry, spends) in [(true, 1), (false, 0)] {
         let store = MemoryTokenStore::new();
         let script = rotating();
@@ -99,7 +99,7 @@ async fn a_claim_that_ran_out_is_taken_over_as_a_lost_reply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lease_outlives_the_exchange() {
+async fn the_lease_is_longer_than_two_exchanges() {
     assert!(Claim::LEASE > 2 * crate::auth::grant::EXCHANGE_LIMIT);
     // Replies that take their whole time limit, and are lost: no second holder gets in between.
     let store = MemoryTokenStore::new();
@@ -155,7 +155,7 @@ async fn a_token_is_stored_before_it_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
+async fn a_pending_commit_is_used_retried_and_reported() {
     let store = Flaky::default();
     store.commits_fail.store(true, Ordering::Relaxed);
     let script = rotating();
@@ -176,7 +176,7 @@ async fn what_cannot_be_stored_is_kept_in_memory_and_tried_again_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_stored_outlives_the_last_client() {
+async fn a_pending_commit_is_retried_after_the_last_client_is_dropped() {
     let store = Flaky::default();
     store.commits_fail.store(true, Ordering::Relaxed);
     let manager = user_on(&rotating(), store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -191,7 +191,7 @@ async fn what_cannot_be_stored_outlives_the_last_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_stores_consent_a_user_token_is_not_spent() {
+async fn without_a_claim_a_users_refresh_token_is_not_spent() {
     let store = Flaky::default();
     store.claims_fail.store(true, Ordering::Relaxed);
     store.loads_fail.store(true, Ordering::Relaxed);
@@ -214,7 +214,7 @@ async fn without_the_stores_consent_a_user_token_is_not_spent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_app_does_without_its_store() {
+async fn an_app_works_while_its_store_fails() {
     let store = Flaky::default();
     for failing in [&store.claims_fail, &store.loads_fail, &store.commits_fail] {
         failing.store(true, Ordering::Relaxed);
@@ -230,7 +230,7 @@ async fn an_app_does_without_its_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_whose_token_was_not_spent_is_given_back() {
+async fn a_claim_whose_token_was_not_spent_is_released() {
     let store = MemoryTokenStore::new();
     let down = Script::at_once(|_| fault(GrantFault::NotSent));
     let manager = user_on(&down, store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -242,7 +242,7 @@ async fn a_claim_whose_token_was_not_spent_is_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stored_token_serves_the_next_run() {
+async fn a_stored_token_is_used_by_the_next_run() {
     let store = MemoryTokenStore::new();
     let script = rotating();
     obtained(&app_on(&script, store.clone())).await;

@@ -35,7 +35,7 @@ fn the_next_callers_runtime_takes_over_the_background_task() {
 }
 
 #[test]
-fn a_runtime_that_stands_still_is_taken_over_too() {
+fn a_stalled_runtime_is_taken_over() {
     let script = Script::at_once(|number| rotated(number, 1000));
     let manager = app(&script);
     let first = runtime();
@@ -54,7 +54,7 @@ fn a_runtime_that_stands_still_is_taken_over_too() {
 }
 
 #[test]
-fn an_exchange_whose_runtime_dies_does_not_block_those_who_come_later() {
+fn an_exchange_whose_runtime_ends_does_not_block_later_callers() {
     let script = hangs_once();
     let manager = app(&script);
     let first = runtime();
@@ -70,7 +70,7 @@ fn an_exchange_whose_runtime_dies_does_not_block_those_who_come_later() {
 }
 
 #[test]
-fn those_who_wait_for_a_runtime_that_dies_start_anew() {
+fn waiters_start_another_refresh_when_its_runtime_ends() {
     let script = hangs_once();
     let manager = app(&script);
     let first = runtime();
@@ -89,7 +89,7 @@ fn those_who_wait_for_a_runtime_that_dies_start_anew() {
 }
 
 #[test]
-fn an_exchange_whose_runtime_stands_still_is_given_up() {
+fn an_exchange_on_a_stalled_runtime_is_abandoned() {
     let script = hangs_once();
     let manager = app(&script);
     let first = runtime();
@@ -103,7 +103,7 @@ fn an_exchange_whose_runtime_stands_still_is_given_up() {
 }
 
 #[test]
-fn a_refresh_token_whose_runtime_died_may_have_been_spent() {
+fn a_refresh_token_counts_as_spent_after_its_runtime_ended() {
     for (retry, answer) in [(true, Some("access-2")), (false, None)] {
         let script = hangs_once();
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
@@ -122,7 +122,7 @@ fn a_refresh_token_whose_runtime_died_may_have_been_spent() {
 }
 
 #[test]
-fn a_token_that_was_obtained_as_the_runtime_died_is_not_lost() {
+fn a_token_obtained_as_the_runtime_ended_is_not_lost() {
     /// Never answers a commit on the first runtime.
     struct Slow(MemoryTokenStore, AtomicBool);
     impl TokenStore for Slow {

@@ -21,7 +21,7 @@ async fn stored(store: &MemoryTokenStore) -> StoredToken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sign_in_during_an_outage_replaces_an_older_one_for_good() {
+async fn a_sign_in_during_an_outage_replaces_the_stored_one() {
     let store = Flaky::default();
     let old = user_on(
         &Script::at_once(|number| Ok(granted(number, 3600, Some("old-refresh")))),
@@ -50,7 +50,7 @@ async fn a_sign_in_during_an_outage_replaces_an_older_one_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sign_out_is_not_undone_by_what_is_stored_late() {
+async fn a_sign_out_is_not_undone_by_a_late_commit() {
     let store = Flaky::default();
     let script = Script::at_once(|number| rotated(number, 3600));
     let late = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -95,7 +95,7 @@ async fn a_new_pair_in_code_is_a_newer_sign_in_and_an_old_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stored_client_hears_of_a_store_that_fails() {
+async fn a_client_of_a_stored_token_gets_the_error_of_a_failed_store() {
     let store = Flaky::default();
     store.loads_fail.store(true, Ordering::Relaxed);
     let script = Script::at_once(|number| rotated(number, 3600));
@@ -111,7 +111,7 @@ async fn a_stored_client_hears_of_a_store_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_odd_access_token_does_not_cost_the_refresh_token() {
+async fn an_unusable_access_token_does_not_lose_the_refresh_token() {
     for odd in ["a\nb", "\u{feff}a", "é", ""] {
         let script = Script::at_once(move |number| match number {
             1 => Ok(Granted {
@@ -130,7 +130,7 @@ async fn an_odd_access_token_does_not_cost_the_refresh_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_server_counts_as_a_lost_reply_where_none_is_sent_twice() {
+async fn a_server_failure_counts_as_a_lost_reply_without_retries() {
     let script = Script::at_once(|_| fault(GrantFault::Failed));
     let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
     let once = manager(&script, MemoryTokenStore::new(), Owner::User, token, false);
@@ -151,7 +151,7 @@ async fn a_stray_refusal_does_not_end_a_token_that_nothing_can_replace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn token_requests_are_limited_whatever_fails() {
+async fn the_rate_of_token_requests_is_limited_after_any_failure() {
     for failing in
         [None, Some(GrantFault::NotSent), Some(GrantFault::Refused), Some(GrantFault::Lost)]
     {
@@ -175,7 +175,7 @@ async fn token_requests_are_limited_whatever_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_waits_for_a_refresh_and_for_what_is_not_stored() {
+async fn closing_waits_for_a_refresh_and_a_pending_commit() {
     let store = Flaky::default();
     let script = Script::new(|number, _| {
         Box::pin(async move {
@@ -212,7 +212,7 @@ async fn closing_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_dead_as_soon_as_the_wall_clock_says_so() {
+async fn a_token_expires_by_the_wall_clock_too() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let manager = user(&script, TokenInfo::access("given", 600 * SECOND).refresh("refresh-0"));
     assert_eq!(obtained(&manager).await, "given");
@@ -268,7 +268,7 @@ impl TokenStore for Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_contradicts_itself_is_an_error_that_names_it() {
+async fn inconsistent_answers_of_a_store_are_token_store_errors() {
     for fault in
         ["panics in load", "panics in claim", "older", "near the top", "at the top of doubles"]
     {
@@ -286,7 +286,7 @@ async fn a_store_that_contradicts_itself_is_an_error_that_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_that_never_ends_names_the_other_holder() {
+async fn a_wait_for_another_holders_claim_ends_at_the_deadline() {
     let script = Script::at_once(|_| panic!("nothing may be spent"));
     let store = Broken(MemoryTokenStore::new(), "holds for ever");
     let manager = user_on(&script, store, TokenInfo::refresh_only("refresh-0"));

@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
+async fn a_sign_out_removes_the_token_from_client_and_store() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -31,7 +31,7 @@ async fn a_user_who_is_signed_out_is_forgotten_by_client_and_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_who_connects_again_after_a_sign_out_is_welcome() {
+async fn a_user_can_connect_again_after_a_sign_out() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -64,7 +64,7 @@ async fn a_renewal_under_way_does_not_undo_a_sign_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_signs_nobody_out_and_says_so() {
+async fn a_failed_store_ends_no_sign_in_and_is_reported() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = Flaky::default();
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
@@ -79,7 +79,7 @@ async fn a_store_that_fails_signs_nobody_out_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_nothing_to_forget_of_a_stranger_and_no_signing_out_of_the_app() {
+async fn signing_out_an_unknown_user_does_nothing_and_the_app_is_refused() {
     let script = Script::at_once(|number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
     user_on(&script, store.clone(), TokenInfo::stored()).sign_out().await.unwrap();

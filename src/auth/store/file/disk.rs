@@ -11,9 +11,9 @@ use super::{Book, PLACE, VERSION};
 use crate::auth::store::StoreError;
 use crate::auth::store::slot::unreadable;
 
-/// How long to wait while other processes hold the lock.
+/// The time limit of waiting for other processes to release the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(8);
-/// Longer chains of symbolic links are loops.
+/// The maximum length of a chain of symbolic links; a longer one is taken for a loop.
 const MAX_LINKS: usize = 40;
 
 /// Returns the path of the file itself, so that every path to it has the same lock and no link is
@@ -24,7 +24,7 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
         let directory = directory_of(&path);
         match fs::read_link(&path) {
             Ok(target) => path = directory.join(target),
-            // Not a link, or nothing there yet.
+            // Either the path is not a symbolic link or no file exists yet.
             Err(_) => {
                 let Ok(directory) = directory.canonicalize() else {
                     return Ok(path);
@@ -49,7 +49,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Options for a file that only its owner can read.
+/// Returns the options of a file that only its owner can read.
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -67,7 +67,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         .truncate(false)
         .open(&lock_path)
         .map_err(context("cannot open the lock of"))?;
-    // A lock made by root must not shut out the owner of the tokens.
+    // A lock file that root created must be accessible to the owner of the tokens.
     if let Ok(tokens) = fs::metadata(path) {
         let _ = give_to_owner_of(&tokens, &file, &lock_path);
     }
@@ -85,7 +85,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
             Err(TryLockError::Error(error)) => return Err(context("cannot lock")(error)),
         }
     }
-    // A process that was killed while it wrote left this behind.
+    // A process that was killed while it wrote may have left this file.
     let _ = fs::remove_file(beside(path, ".new"));
     Ok(file)
 }

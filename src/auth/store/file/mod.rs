@@ -59,7 +59,8 @@ struct FileStoreInner {
     queue: Mutex<Queue>,
 }
 
-/// The requests of this process. All that wait are served together, with one lock and one write.
+/// The queue of this process's requests. All waiting requests are served with one lock and one
+/// write.
 #[derive(Default)]
 struct Queue {
     waiting: Vec<FileRequest>,
@@ -70,7 +71,7 @@ struct Queue {
 enum WorkerState {
     #[default]
     Idle,
-    /// A thread is at work, and will serve whatever waits.
+    /// A worker is running, and will serve all waiting requests.
     Busy,
 }
 
@@ -87,7 +88,7 @@ enum Answer {
     Released,
 }
 
-/// The contents of the file. Slots are parsed on demand: of many sign-ins, few are of interest.
+/// The contents of the file. Slots are parsed on demand, because one request needs one of them.
 #[derive(Serialize, Deserialize)]
 struct Book {
     version: u32,
@@ -151,7 +152,7 @@ impl FileTokenStore {
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        // Without a current directory, only the path itself is known.
+        // Without a current directory, the path stays relative.
         let path = std::path::absolute(&path).unwrap_or(path);
         let clock = LeaseClock::new(Claim::LEASE);
         Self(Arc::new(FileStoreInner { path, clock, queue: Mutex::default() }))
@@ -182,7 +183,7 @@ impl FileTokenStore {
         };
         if state == WorkerState::Idle {
             let worker = Worker { store: Arc::clone(&self.0), finished: false };
-            // The work goes on to its end, whether or not the caller still waits for it.
+            // The request is completed even if the caller's future is dropped.
             runtime.spawn_blocking(move || worker.work());
         }
         answer
@@ -233,8 +234,8 @@ impl Drop for Worker {
     }
 }
 
-/// Serves requests under the lock. Returns what is to be undone: claims granted to callers that are
-/// gone.
+/// Serves requests under the lock. Returns the requests that release claims granted to callers
+/// whose futures were dropped.
 fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> {
     let mut answers = Vec::with_capacity(waiting.len());
     let mut requests = waiting.into_iter();
@@ -263,9 +264,10 @@ fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> 
         Ok(())
     });
     match done {
-        Ok(()) => {
-            answers.into_iter().filter_map(|(request, answer)| tell(request, answer)).collect()
-        }
+        Ok(()) => answers
+            .into_iter()
+            .filter_map(|(request, answer)| send_answer(request, answer))
+            .collect(),
         Err(error) => {
             let why = error.to_string();
             answers
@@ -297,8 +299,8 @@ fn apply(book: &mut Book, request: &FileRequest, now: u64) -> Result<Decision<An
     Ok(decision)
 }
 
-/// Sends an answer. Returns the request that undoes a claim whose caller is gone.
-fn tell(request: FileRequest, answer: Answer) -> Option<FileRequest> {
+/// Sends an answer. Returns the request that releases a claim whose caller's future was dropped.
+fn send_answer(request: FileRequest, answer: Answer) -> Option<FileRequest> {
     match (request, answer) {
         (FileRequest::Claim(_, _, sender), Answer::Claimed(claimed)) => {
             match sender.send(Ok(claimed)) {
