@@ -81,7 +81,30 @@ fn escape_with(
 
 #[cfg(test)]
 mod tests {
+    use reqwest::StatusCode;
+
     use super::*;
+    use crate::error::{Error, Outcome};
+    use crate::wire::jsonrpc::RpcError;
+    use crate::wire::state::TaskState;
+
+    #[test]
+    fn an_error_shows_no_unsafe_character_of_a_server() {
+        let hostile = "Paid \u{202e}05$\u{2066}\u{9b}\n\u{2028}now";
+        let rpc: RpcError =
+            serde_json::from_value(serde_json::json!({"code": -32000, "message": hostile}))
+                .unwrap();
+        let state = TaskState::from(hostile);
+        for (case, error) in [
+            ("JSON-RPC", Error::from_rpc(rpc)),
+            ("HTTP", Error::from_status(StatusCode::FORBIDDEN, Some(hostile))),
+            ("not completed", Error::task_not_completed(&state, Outcome::Settled)),
+            ("not whole", Error::answer_not_whole(&state)),
+        ] {
+            let shown = error.to_string();
+            assert!(!shown.contains(is_unsafe) && shown.contains("05$"), "{case}: {shown:?}");
+        }
+    }
 
     #[test]
     fn unsafe_characters_are_shown_and_others_kept() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use super::{Error, ErrorKind, Outcome, RedirectFailure, Source};
+use crate::escape::is_unsafe;
 use crate::ids::TaskId;
 use crate::wire::jsonrpc::{RpcError, code};
 use crate::wire::state::TaskState;
@@ -175,6 +176,7 @@ impl Error {
     /// Builds the error of a stream that was cut, where lookups show a state that does not tell
     /// whether the task has ended.
     pub(crate) fn state_not_recognized(id: &TaskId, state: &TaskState) -> Self {
+        let state = on_one_line(state.as_str());
         let message =
             format!("the stream was cut, and the task's state is not recognized: {state}");
         Self::unknown(ErrorKind::Interrupted, message).with_task_id(id)
@@ -187,6 +189,7 @@ impl Error {
 
     /// Builds the error of a task in another state than completed.
     pub(crate) fn task_not_completed(state: &TaskState, outcome: Outcome) -> Self {
+        let state = on_one_line(state.as_str());
         let message = format!("the task did not complete: its state is {state}");
         Self::new(ErrorKind::TaskNotCompleted, outcome, message)
     }
@@ -194,6 +197,7 @@ impl Error {
     /// Builds the error of a task that has ended, whose streamed answer was cut and is not
     /// available again.
     pub(crate) fn answer_not_whole(state: &TaskState) -> Self {
+        let state = on_one_line(state.as_str());
         let message =
             format!("the answer was cut and was not sent again; the task's state is {state}");
         Self::new(ErrorKind::Interrupted, Outcome::Settled, message)
@@ -387,10 +391,10 @@ impl Error {
     }
 }
 
-/// Shortens a server's text and replaces its control characters, line ends included.
+/// Shortens a server's text and replaces its unsafe characters, line ends included, by spaces.
 fn on_one_line(text: &str) -> String {
     const LONGEST: usize = 300;
     let text: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+        text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }).take(LONGEST).collect();
     text.trim().to_owned()
 }
