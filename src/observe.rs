@@ -9,6 +9,7 @@ use tracing::{Span, info_span};
 
 use crate::ask::AskContext;
 use crate::error::{Error, Outcome};
+use crate::escape::escape_line;
 use crate::time::millis_since;
 use crate::wire::state::TaskState;
 
@@ -202,8 +203,8 @@ macro_rules! span_named {
     ($name:literal, $ask:expr) => {
         info_span!(
             $name,
-            task_id = %$ask.task_id,
-            session_id = %$ask.session_id,
+            task_id = %escape_line($ask.task_id.as_str()),
+            session_id = %escape_line($ask.session_id.as_str()),
             request_id = %$ask.request,
             state = tracing::field::Empty,
             duration_ms = tracing::field::Empty,

@@ -213,6 +213,16 @@ async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
 }
 
 #[tokio::test]
+async fn ids_of_a_server_are_escaped_in_spans() {
+    let _alone = alone().await;
+    let server = server().await;
+    let client = client_with(config(&server.url));
+    let (spans, _guard) = record();
+    client.ask(Ask::new("whole").session("ses-\u{202e}1\u{9b}\n2")).await.unwrap();
+    assert_eq!(spans.closed("ask").fields["session_id"], r"ses-\u{202e}1\u{9b}\n2");
+}
+
+#[tokio::test]
 async fn the_hook_is_told_of_each_ask_once() {
     let _alone = alone().await;
     let server = server().await;

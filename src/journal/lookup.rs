@@ -15,6 +15,7 @@ use crate::ask::{AskContext, TaskOrigin};
 use crate::delivery::follow::Observation;
 use crate::delivery::{Platform, TaskSnapshot};
 use crate::error::{Error, Outcome, Result};
+use crate::escape::escape_line;
 use crate::time::instant_after;
 
 /// The time after the start of an attempt before another caller looks it up.
@@ -147,7 +148,8 @@ async fn settle(
     ask: &mut AskContext,
     deadline: Instant,
 ) -> Result<TaskSnapshot> {
-    debug!(task_id = %entry.task_id, state = %found.task.state(), "a lookup settles the ask");
+    let state = escape_line(found.task.state().as_str());
+    debug!(task_id = %entry.task_id, %state, "a lookup settles the ask");
     let attempt = entry.attempt.clone();
     let Some(end) = replied(&found.task, Some(&found.response), &entry) else {
         return Ok(found);

@@ -19,6 +19,7 @@ use super::{ClaimPurpose, JournalClaim, lookup};
 use crate::ask::Ask;
 use crate::delivery::Platform;
 use crate::error::{Error, Result};
+use crate::escape::escape_line;
 use crate::ids::SessionId;
 use crate::reply::Reply;
 use crate::time::instant_after;
@@ -330,7 +331,8 @@ async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: WorkIt
             let call = KeyedCall::claimed(journal, entry, worker.max_attempts);
             match (worker.ask)(ask, call).await {
                 Ok(reply) => {
-                    debug!(%task_id, state = %reply.state(), "a reserved ask was answered")
+                    let state = escape_line(reply.state().as_str());
+                    debug!(%task_id, %state, "a reserved ask was answered");
                 }
                 Err(error) => warn!(%task_id, %error, "a reserved ask was not answered"),
             }

@@ -27,6 +27,7 @@ use super::lookup::{LookupResult, last_start};
 use super::response::{SnapshotSource, TaskSnapshot};
 use crate::ask::{AskContext, TaskOrigin};
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::escape::escape_line;
 use crate::time::{instant_after, instant_of};
 use crate::wire::state::TaskState;
 use crate::wire::task::{Role, Task};
@@ -151,7 +152,8 @@ impl Follower {
         let lost = error.with_outcome(Outcome::Unknown).with_task_id(&self.ask.task_id);
         match self.search(&lost, NotKnown::MayStillArrive).await {
             Reconciled::Found(found) => {
-                let (task_id, state) = (&self.ask.task_id, found.task.state());
+                let task_id = &self.ask.task_id;
+                let state = escape_line(found.task.state().as_str());
                 debug!(%task_id, %state, "found the lost answer");
                 Ok(found)
             }
