@@ -1,6 +1,6 @@
-//! The three OAuth grants: one request to the token endpoint, and what its failure proves.
+//! The three OAuth grants: one request to the token endpoint, and the effect of its failure.
 //!
-//! What the [token manager](super::manager) does about a failed token request:
+//! The [token manager](super::manager) handles a failed token request as follows:
 //!
 //! * **No connection**: nothing was sent. It is repeated with backoff.
 //! * **429, 503, `temporarily_unavailable`**: the server did not act. It is repeated after

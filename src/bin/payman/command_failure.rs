@@ -8,10 +8,10 @@ use payman_sdk::Error;
 use crate::exit_status::ExitStatus;
 use crate::output::note;
 
-/// What a command returns.
+/// The result of a command.
 pub(crate) type CommandResult = Result<ExitStatus, CommandFailure>;
 
-/// One readable sentence and what to do next.
+/// One readable sentence, with lines on what to do next.
 #[derive(Debug)]
 pub(crate) struct CommandFailure {
     status: ExitStatus,
@@ -24,7 +24,7 @@ impl CommandFailure {
         Self { status, sentence: sentence.into(), next: Vec::new() }
     }
 
-    /// An option, a variable or a text that cannot be used.
+    /// Builds the failure of an unusable option, variable or text.
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
         Self::new(ExitStatus::Usage, sentence)
     }
@@ -33,7 +33,7 @@ impl CommandFailure {
         Self::new(ExitStatus::Other, sentence)
     }
 
-    /// Stdout cannot be written, in a command that changes nothing on the platform.
+    /// Builds the failure to write stdout in a command that changes nothing on the platform.
     pub(crate) fn output(error: io::Error) -> Self {
         Self::other("the output could not be written").because(&error)
     }
@@ -86,7 +86,7 @@ impl CommandFailure {
     }
 }
 
-/// The sentence alone: `Account` knows which advice fits.
+/// Takes over the sentence only: [`Account`](crate::account::Account) adds the advice.
 impl From<&Error> for CommandFailure {
     fn from(error: &Error) -> Self {
         Self::new(error.into(), join_causes(error.to_string(), error.source()))

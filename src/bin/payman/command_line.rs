@@ -68,9 +68,9 @@ pub(crate) fn parse() -> Result<(Command, GlobalOptions), CommandFailure> {
     }
     let matches = match build().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => explained(error).exit(),
+        Err(error) => with_context(error).exit(),
     };
-    // Only now, so that help is shown whatever the file holds.
+    // The file is read only now, so that help is shown even if the file is invalid.
     let dot_env = dot_env?;
     let CommandLine { command, mut options } = read(&matches);
     options.settle(&matches, &dot_env)?;
@@ -102,8 +102,8 @@ fn without_account_options(command: clap::Command) -> clap::Command {
         .mut_subcommands(without_account_options)
 }
 
-/// Adds what clap does not tell.
-fn explained(error: clap::Error) -> clap::Error {
+/// Adds the suggestion or the variable that clap's message lacks.
+fn with_context(error: clap::Error) -> clap::Error {
     match error.kind() {
         ErrorKind::InvalidSubcommand => with_suggestion(error),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => with_variable(error),
@@ -121,8 +121,8 @@ fn with_suggestion(mut error: clap::Error) -> clap::Error {
     let command = build();
     let similar = command
         .get_subcommands()
-        .map(|command| (changes(typed, command.get_name()), command.get_name().to_owned()))
-        .filter(|(changes, name)| *changes <= MAX_CHANGES && *changes < name.len())
+        .map(|command| (edit_distance(typed, command.get_name()), command.get_name().to_owned()))
+        .filter(|(distance, name)| *distance <= MAX_CHANGES && *distance < name.len())
         .min();
     if let Some((_, name)) = similar {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
@@ -132,7 +132,7 @@ fn with_suggestion(mut error: clap::Error) -> clap::Error {
 
 /// Returns the optimal string alignment distance: insertions, deletions, replacements and swaps of
 /// neighbors.
-fn changes(from: &str, to: &str) -> usize {
+fn edit_distance(from: &str, to: &str) -> usize {
     let from: Vec<char> = from.chars().collect();
     let to: Vec<char> = to.chars().collect();
     let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);

@@ -23,9 +23,9 @@ use crate::options::GlobalOptions;
 use crate::output::{note, print_line};
 use crate::signals::EndSignals;
 
-/// How long a user may take to agree.
+/// The time limit of the user's consent.
 const CONSENT_LIMIT: Duration = Duration::from_secs(10 * 60);
-/// How long the browser may take to fetch its last page.
+/// The time limit of the browser's last request.
 const LAST_PAGE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Let a user connect: prints the consent page's URL, waits for the browser, keeps the token
@@ -39,7 +39,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, env = "PAYMAN_CONNECT_PORT", default_value_t = 8976)]
     port: u16,
 
-    /// What the app may do for the user, separated by commas
+    /// The scopes that the app asks for, separated by commas
     #[arg(
         long,
         env = "PAYMAN_SCOPES",
@@ -71,7 +71,7 @@ pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandRe
     let config = account::config(options, id)?
         .subject(SUBJECT)
         .token_store(FileTokenStore::new(file.as_path()));
-    // Checks every setting before a user is sent anywhere.
+    // Every setting is checked before the user is sent to the consent page.
     Client::with_credentials(config.clone()).map_err(|error| {
         CommandFailure::from(&error).next("Nothing was sent. Correct the option or variable.")
     })?;
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: ConnectArgs, options: &GlobalOptions) -> CommandRe
     exchange(config, code, &file).await
 }
 
-/// A token that was given wins over the connected user's.
+/// Warns that a token that was given takes precedence over the connected user's.
 fn warn_of_given_token(options: &GlobalOptions) {
     let origins = options.origins;
     for origin in [origins.access_token, origins.refresh_token] {
@@ -123,7 +123,7 @@ async fn exchange(config: Config, code: AuthCode, file: &Path) -> CommandResult 
     Ok(ExitStatus::Completed)
 }
 
-/// What the browser's visit is compared with, and who waits for it.
+/// The expected state of the redirect, and the channel for its result.
 struct ConsentVisit {
     csrf: String,
     codes: mpsc::Sender<Result<AuthCode, Error>>,
@@ -175,7 +175,7 @@ async fn wait_for_code(
     }
 }
 
-/// The failure of a redirect that brought an error instead of a code.
+/// Builds the failure of a redirect with an error instead of a code.
 fn refused(error: &Error) -> CommandFailure {
     if error.body().as_deref() == Some("access_denied") {
         return CommandFailure::new(ExitStatus::NotAuthorized, "the user said no (access_denied)")
@@ -192,7 +192,8 @@ async fn callback(
     let code = ConnectUrl::parse_redirect(format!("?{query}"), &visit.csrf);
     // A refusal carries its code; an error without one did not come from the consent page.
     if code.as_ref().is_err_and(|error| error.body().is_none()) {
-        // Any page can send a browser here: that neither connects nor ends the wait.
+        // Any page can redirect a browser here. A forged redirect neither connects nor ends the
+        // wait.
         return (
             StatusCode::BAD_REQUEST,
             Html("<p>This is not the answer that <code>payman connect</code> waits for.</p>"),

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_applied_is_what_was_read() {
+    fn applied_values_equal_the_parsed_ones() {
         let value = "a'b\"c$HOME ${HOME}\n#\\";
         let line = format!("A={}\n", requoted(value));
         let read: Vec<_> = dotenvy::from_read_iter(line.as_bytes()).map(Result::unwrap).collect();

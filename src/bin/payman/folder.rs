@@ -10,7 +10,7 @@ pub(crate) fn file(name: &str) -> Option<PathBuf> {
     Some(configuration()?.join("payman").join(name))
 }
 
-/// Returns the path of a file that the program writes and nobody edits.
+/// Returns the path of a file that only the program writes.
 #[cfg(feature = "sqlite")]
 pub(crate) fn state_file(name: &str) -> Option<PathBuf> {
     if cfg!(any(windows, target_os = "macos")) {

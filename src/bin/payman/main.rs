@@ -5,7 +5,7 @@
 //! `run(args, &GlobalOptions) -> CommandResult`; a variant of [`Command`]; an arm in
 //! [`Command::run`]. A command that talks to the platform obtains its client with
 //! [`account::with_account`]. It prints with the functions in [`output`] only, registers each task
-//! with [`account::Account::track`] before it is sent, and converts whatever fails after that with
+//! with [`account::Account::track`] before it is sent, and converts each failure after that with
 //! [`account::Account::ask_failure`].
 
 #![forbid(unsafe_code)]

@@ -31,7 +31,7 @@ pub(crate) fn parse_metadata(text: &str) -> Result<MetadataArg, String> {
 
 /// Reads JSON without changing a number: one that would be written in another way becomes text.
 ///
-/// `1.10`, `77950e8` and a long order number are such; as numbers they would arrive as others.
+/// Examples are `1.10`, `77950e8` and a long order number, which would arrive as other numbers.
 fn exact_json(text: &str) -> Result<Value, serde_json::Error> {
     let is_nested = |c| text.trim_start().starts_with(c);
     if is_nested('{') {

@@ -14,7 +14,7 @@ use crate::command_failure::CommandFailure;
 use crate::dot_env::DotEnv;
 use crate::value_origin::{OriginKind, ValueOrigin};
 
-/// The options that say which platform a command talks to and as whom.
+/// The options for the platform that a command talks to, and for its account.
 ///
 /// Each has an environment variable; the command line wins over it. Secrets belong in variables,
 /// because other users of a machine may see a command line.
@@ -51,7 +51,7 @@ pub(crate) struct GlobalOptions {
         value_name = "TOKEN", value_parser = Text::new())]
     pub(crate) access_token: Option<String>,
 
-    /// How long the access token remains valid, in seconds
+    /// The remaining lifetime of the access token, in seconds
     #[arg(
         long,
         global = true,
@@ -116,7 +116,7 @@ pub(crate) const ACCOUNT_OPTIONS: [&str; 11] = [
     "timeout",
 ];
 
-/// Where the values came from that error messages and checks refer to.
+/// The origins of the values that error messages and checks refer to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Origins {
     pub(crate) emulator: ValueOrigin,
@@ -129,7 +129,7 @@ pub(crate) struct Origins {
 }
 
 impl GlobalOptions {
-    /// Decides between options that contradict each other, by where each came from.
+    /// Decides between contradicting options by their origins.
     pub(crate) fn settle(
         &mut self,
         matches: &ArgMatches,
@@ -178,7 +178,7 @@ impl GlobalOptions {
         Ok(())
     }
 
-    /// Returns where the base URL came from.
+    /// Returns the origin of the base URL.
     pub(crate) fn destination(&self) -> ValueOrigin {
         if self.base_url.is_some() { self.origins.base_url } else { self.origins.environment }
     }
@@ -265,7 +265,7 @@ pub(crate) fn without_blank_variables(command: Command) -> Command {
         .mut_subcommands(without_blank_variables)
 }
 
-/// Reads `30`, `30s`, `500ms`, `2m`, `1h`.
+/// Parses a duration, such as `30`, `30s`, `500ms`, `2m` or `1h`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_would_change_is_quoted() {
+    fn special_characters_of_a_shell_are_quoted() {
         assert_eq!(quoted("http://127.0.0.1:80"), "http://127.0.0.1:80");
         assert_eq!(quoted("it's $5"), r"'it'\''s $5'");
         assert_eq!(quoted(""), "''");

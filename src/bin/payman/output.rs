@@ -1,7 +1,7 @@
 //! Writes answers to stdout and everything else to stderr. No other module writes to either.
 //!
-//! What reaches a terminal is escaped here, because answers, ids, states and error texts come from
-//! a server. Text for a pipe or a file is written unchanged.
+//! Text for a terminal is escaped here, because answers, ids, states and error texts come from a
+//! server. Text for a pipe or a file is written unchanged.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 use payman_sdk::escape::{escape_json, escape_line, escape_text};
 use tracing_subscriber::EnvFilter;
 
-/// Whether someone still reads stdout. A reader that left, as `head` does, is not an error.
+/// The state of stdout's reader. A closed pipe, as `head` leaves it, is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StdoutReader {
     Present,

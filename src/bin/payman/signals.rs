@@ -28,13 +28,14 @@ impl fmt::Display for EndSignal {
 
 /// Receives the signals. While it exists, none of them ends the program by itself.
 pub(crate) struct EndSignals {
-    /// Ctrl-C is left to the command.
+    /// True if the command handles Ctrl-C itself.
     ignores_interrupt: bool,
     #[cfg(unix)]
     interrupt: Option<tokio::signal::unix::Signal>,
     #[cfg(unix)]
     terminate: Option<tokio::signal::unix::Signal>,
-    /// `None` also where the program was started with the signal ignored, as `nohup` does.
+    /// The SIGHUP receiver; `None` also if the program was started with the signal ignored, as
+    /// `nohup` does.
     #[cfg(unix)]
     hang_up: Option<tokio::signal::unix::Signal>,
 }
@@ -110,7 +111,7 @@ fn is_hang_up_ignored() -> bool {
 pub(crate) struct Interrupts(UnboundedReceiver<()>);
 
 impl Interrupts {
-    /// From here on Ctrl-C no longer ends the program by itself.
+    /// Starts to receive Ctrl-C, which then no longer ends the program by itself.
     pub(crate) fn listen() -> Self {
         let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -125,7 +126,7 @@ impl Interrupts {
         }
     }
 
-    /// Discards those that were received before.
+    /// Discards the signals that were received before.
     pub(crate) fn clear(&mut self) {
         while self.0.try_recv().is_ok() {}
     }

@@ -11,13 +11,13 @@ use crate::account::AskFailure;
 use crate::output::{StdoutReader, note, print_line, print_text};
 use crate::spinner::Spinner;
 
-/// How often the spinner takes up the task's state.
+/// The interval at which the spinner reads the task's state.
 const STATE_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(crate) struct StreamPrinter {
     stream: TextStream,
     progress: Spinner,
-    /// The cursor is behind text that has no line end.
+    /// True if the printed text does not end with a line end.
     is_mid_line: bool,
     has_printed: bool,
     reader: StdoutReader,
@@ -47,7 +47,7 @@ impl StreamPrinter {
                     self.print(&self.reply().text())?;
                 }
                 Err(error) => {
-                    // What was printed is not the answer, and must not run into the error.
+                    // The printed text is not the answer, and must be separated from the error.
                     self.end_line()?;
                     return Err(error.into());
                 }
@@ -105,8 +105,8 @@ impl StreamPrinter {
     }
 }
 
-/// True for the error of a stream whose answer is known, and does not begin with the text that was
-/// printed.
+/// Returns true for the error of a stream whose answer is known and does not begin with the text
+/// that was printed.
 fn is_rewritten(error: &Error, reply: &Reply) -> bool {
     let state = reply.state();
     error.kind() == ErrorKind::Protocol
@@ -114,8 +114,8 @@ fn is_rewritten(error: &Error, reply: &Reply) -> bool {
         && (state.is_terminal() || state.is_waiting_for_user())
 }
 
-/// Returns what a person reads of a task: its text or, where the answer has none, its data as JSON
-/// and the names of its files.
+/// Returns the readable content of a task: its text or, if it has none, its data as JSON and the
+/// names of its files.
 pub(crate) fn printable(task: &Task) -> String {
     let parts = task.artifacts.iter().flat_map(|artifact| &artifact.parts);
     let has_text = parts.clone().any(|part| part.as_text().is_some_and(|text| !text.is_empty()));

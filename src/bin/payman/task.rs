@@ -23,14 +23,14 @@ pub(crate) struct TaskArgs {
 
 #[derive(Subcommand)]
 enum TaskAction {
-    /// Print what became of a task; the exit status tells its state
+    /// Print the outcome of a task; the exit status depends on its state
     ///
-    /// This is how to look after an ask whose outcome is unknown. Looking changes nothing.
+    /// Use it for an ask whose outcome is unknown. A lookup changes nothing.
     Get {
         /// The task's id
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         id: String,
-        /// What to print
+        /// The output format
         #[arg(short, long, env = "PAYMAN_TASK_OUTPUT", value_enum,
             default_value_t = TaskOutput::Text)]
         output: TaskOutput,

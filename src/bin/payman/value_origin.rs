@@ -1,4 +1,4 @@
-//! Where the value of an option came from.
+//! The origin of an option's value.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 
 use crate::dot_env::DotEnv;
 
-/// Ordered by precedence: a later one wins.
+/// The kinds of origins, ordered by precedence: a later one wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum OriginKind {
     #[default]
@@ -17,7 +17,7 @@ pub(crate) enum OriginKind {
     CommandLine,
 }
 
-/// Where a value came from, with the name of its option and of its variable.
+/// The origin of a value, with the names of its option and its variable.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ValueOrigin {
     pub(crate) kind: OriginKind,
@@ -43,7 +43,7 @@ impl ValueOrigin {
         Self { kind, option, variable }
     }
 
-    /// Returns true where a person or a script named the value for this run.
+    /// Returns true if the value was set for this run, by an option or by a variable.
     pub(crate) fn is_given(self) -> bool {
         self.kind != OriginKind::Default
     }

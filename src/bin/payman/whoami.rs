@@ -14,7 +14,7 @@ use crate::output::{print_json, print_line};
 /// does not show whether the credentials are accepted (`payman token` does).
 #[derive(Args)]
 pub(crate) struct WhoamiArgs {
-    /// What to print
+    /// The output format
     #[arg(short, long, env = "PAYMAN_WHOAMI_OUTPUT", value_enum,
         default_value_t = WhoamiOutput::Text)]
     output: WhoamiOutput,

@@ -1,4 +1,4 @@
-//! What to do about an error of the SDK, given the account that met it.
+//! Advice on an error of the SDK, for the account that it occurred with.
 
 use payman_sdk::{Environment, Error, ErrorKind};
 
@@ -6,7 +6,7 @@ use super::{Account, AccountOwner};
 use crate::command_failure::CommandFailure;
 
 impl Account {
-    /// Returns the failure for an error: what happened, what the platform said, what to do next.
+    /// Returns the failure for an error, with the platform's message and the next step.
     pub(crate) fn failure(&self, error: &Error) -> CommandFailure {
         let failure = CommandFailure::from(error);
         let said = said_by_platform(error).map(|said| format!("The platform said: {said}"));
@@ -93,7 +93,7 @@ impl Account {
         }
     }
 
-    /// Names the server that could not be reached, and where its address came from.
+    /// Adds the unreachable server and the origin of its address.
     fn with_destination(&self, failure: CommandFailure) -> CommandFailure {
         let identity = &self.identity;
         failure.next(format!(
@@ -102,7 +102,7 @@ impl Account {
         ))
     }
 
-    /// Tells how to start an emulator where the server would be one.
+    /// Adds the command that starts an emulator, if the server's address is a loopback address.
     fn with_emulator(&self, failure: CommandFailure) -> CommandFailure {
         let identity = &self.identity;
         if !identity.is_loopback() {

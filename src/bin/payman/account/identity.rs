@@ -1,4 +1,4 @@
-//! Whose account a command acts as, and on which platform.
+//! The account that a command acts as, and its platform.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use url::Url;
 use crate::options::GlobalOptions;
 use crate::value_origin::ValueOrigin;
 
-/// Whose money a command can move.
+/// The owner of the account whose money a command can move.
 #[derive(Debug)]
 pub(crate) enum AccountOwner {
     /// The app itself.
     App { secret: ValueOrigin },
     /// The user who agreed at `payman connect`.
     ConnectedUser { token_file: PathBuf },
-    /// Whoever the token that was given belongs to.
+    /// The unknown owner of a token that was given.
     TokenBearer { token: ValueOrigin },
-    /// Nobody: an emulator of this command's own.
+    /// An emulator that belongs to this command.
     Emulator,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Identity {
     pub(crate) owner: AccountOwner,
     pub(crate) client_id: String,
     pub(crate) base_url: String,
-    /// Where the base URL came from.
+    /// The origin of the base URL.
     pub(crate) destination: ValueOrigin,
 }
 
@@ -79,7 +79,7 @@ impl Identity {
         Url::parse(&self.base_url).is_ok_and(|url| is_loopback(&url))
     }
 
-    /// Names where the token that was given came from, and that its lifetime is not the server's.
+    /// Describes the origins of the given token and of its lifetime.
     pub(crate) fn given_token(&self) -> String {
         match &self.owner {
             AccountOwner::TokenBearer { token } => {
@@ -108,7 +108,7 @@ impl Identity {
     }
 }
 
-/// One line for a person.
+/// Writes one line for a person.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let client_id = &self.client_id;
@@ -132,7 +132,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Returns the base URL as the SDK spells it; as it was given, where it is not a URL.
+/// Returns the base URL as the SDK normalizes it, or the given text if it is not a URL.
 pub(crate) fn base_url(options: &GlobalOptions) -> String {
     let given = match &options.base_url {
         Some(url) => url.trim(),

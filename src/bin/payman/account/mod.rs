@@ -33,17 +33,17 @@ pub(crate) use token_file::token_file;
 /// The subject under which a connected user's token is kept: one per client id and platform.
 pub(crate) const SUBJECT: &str = "payman connect";
 
-/// How long the program waits before it ends for a token to be stored. A further signal ends the
-/// wait.
+/// The time limit of the wait for a token to be stored before the program ends. A further signal
+/// ends the wait.
 const CLOSE_LIMIT: Duration = Duration::from_secs(35);
-/// The same after `--timeout` ran out: the person wants the command to end.
+/// The same limit after `--timeout` has passed, when the command should end soon.
 const CLOSE_LIMIT_AFTER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it waits before it says so.
+/// The time after which the wait is explained on stderr.
 const SILENT_CLOSE: Duration = Duration::from_secs(1);
-/// How long after `--timeout` a command is ended that did not end by itself.
+/// The time after `--timeout` at which a command that has not ended by itself is ended.
 const TIMEOUT_GRACE: Duration = Duration::from_millis(500);
 
-/// A client, and what is needed to say whose it is and how to go on.
+/// A client, with the identity and the options that messages and suggested commands need.
 pub(crate) struct Account {
     pub(crate) client: Client,
     pub(crate) identity: Identity,
@@ -51,7 +51,7 @@ pub(crate) struct Account {
     emulator: Option<Emulator>,
     /// The options to be repeated in a command that is suggested.
     spelled: String,
-    /// A conversation suggests its own commands, which begin with `/`.
+    /// True in a conversation, which suggests its own commands that begin with `/`.
     in_chat: bool,
     quiet: bool,
     in_flight: Mutex<Vec<TaskId>>,
@@ -65,7 +65,7 @@ pub(crate) async fn with_account(
     AccountSetup::new(options).run(command).await
 }
 
-/// How a command wants its account.
+/// The settings with which a command obtains its account.
 pub(crate) struct AccountSetup<'a> {
     options: &'a GlobalOptions,
     configure: Box<dyn FnOnce(Config) -> Config + 'a>,
@@ -84,7 +84,7 @@ impl<'a> AccountSetup<'a> {
         self
     }
 
-    /// For a conversation: it handles Ctrl-C itself and has no time limit of its own.
+    /// Sets the account up for a conversation, which handles Ctrl-C itself and has no time limit.
     pub(crate) fn in_chat(mut self) -> Self {
         self.in_chat = true;
         self
@@ -171,7 +171,7 @@ async fn wait_for(limit: Option<Duration>) {
 impl Account {
     /// Names the account and the platform on stderr, where a person reads it.
     fn announce(&self) {
-        // That answers are not real matters to a script too.
+        // A script, too, has to know that the answers are not real.
         if !self.quiet && (stderr_is_terminal() || self.emulator.is_some()) {
             note(format_args!("({}.)", self.identity));
         }
@@ -182,7 +182,7 @@ impl Account {
         &self.spelled
     }
 
-    /// Shows the text of an ask as the program received it: a shell may have changed it.
+    /// Shows the text of an ask as the program received it, because a shell may have changed it.
     pub(crate) fn show_asked(&self, text: &str) {
         if !self.quiet && stderr_is_terminal() {
             note(format_args!("Asking: {text}"));
@@ -224,7 +224,7 @@ impl Account {
     }
 }
 
-/// Says what the program waits for, once that takes long. Never returns.
+/// Explains on stderr what the program waits for, once that takes long. Never returns.
 async fn explain_wait() {
     sleep(SILENT_CLOSE).await;
     note("(Waiting for a token refresh. Ctrl-C ends the wait, and may end the sign-in.)");
@@ -276,8 +276,8 @@ fn with_limits(config: Config, options: &GlobalOptions) -> Config {
     }
 }
 
-/// Chooses whom the command acts as: tokens that were given come first, then a user who is
-/// connected, then the app. Needs no network.
+/// Chooses the identity that the command acts as: a given token first, then a connected user, then
+/// the app. Needs no network.
 pub(crate) fn sign_in(
     options: &GlobalOptions,
     configure: impl FnOnce(Config) -> Config,

@@ -1,4 +1,4 @@
-//! How a task ended, and what a person has to do about it.
+//! The outcome of a task, and the advice to a person about it.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::exit_status::ExitStatus;
 use crate::options::quoted;
 use crate::output::note;
 
-/// What can fail once an ask may have been sent.
+/// A failure after an ask may have been sent.
 ///
 /// There is no conversion from `io::Error` to `CommandFailure`, so that a failure to print the
 /// answer cannot be reported as "the command failed": a script might repeat the payment.
@@ -40,12 +40,12 @@ impl From<serde_json::Error> for AskFailure {
 }
 
 impl Account {
-    /// Returns the exit status for a reply; says on stderr what a person has to do.
+    /// Returns the exit status for a reply, and writes advice to a person to stderr.
     pub(crate) fn report_reply(&self, reply: &Reply) -> ExitStatus {
         self.report_state(reply.state(), reply.task_id(), reply.session_id())
     }
 
-    /// Returns the exit status for a task's state; says on stderr what a person has to do.
+    /// Returns the exit status for a task's state, and writes advice to a person to stderr.
     pub(crate) fn report_state(
         &self,
         state: &TaskState,
@@ -94,7 +94,7 @@ impl Account {
         ));
     }
 
-    /// Returns the failure of an ask; where its outcome is unknown, with the command that looks.
+    /// Returns the failure of an ask, with the lookup command where its outcome is unknown.
     pub(crate) fn ask_failure(&self, failure: AskFailure, asked: &TaskId) -> CommandFailure {
         match failure {
             AskFailure::Sdk(error) => {
@@ -129,7 +129,7 @@ impl Account {
         format!("To see what became of the task: payman task get {id}{}", self.spelled)
     }
 
-    /// Adds the warning that the task may have been done, and the command that looks.
+    /// Adds the warning that the task may have been done, and the lookup command.
     pub(crate) fn with_lookup(&self, failure: CommandFailure, task: &TaskId) -> CommandFailure {
         if self.emulator.is_some() && !self.in_chat {
             return failure.next(format!(
@@ -137,7 +137,7 @@ impl Account {
                  ended. No real money moved."
             ));
         }
-        // A conversation that was ended cannot look any more.
+        // A conversation that has ended accepts no further commands.
         let id = quoted(task.as_str());
         let mut failure = failure.next(format!(
             "IT MAY HAVE BEEN DONE (task {task}). Do not ask again before you have looked:"

@@ -1,4 +1,4 @@
-//! The file with the connected user's token: whether it applies to this command.
+//! The file with the connected user's token, and the check whether it applies to this command.
 //!
 //! A command must never act as the app because the user's token was overlooked. So every state of
 //! the file but "this app has no user here" is an error.
@@ -21,14 +21,14 @@ use crate::options::GlobalOptions;
 const VERSION: u32 = 1;
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Whether a user is connected.
+/// The result of looking for a connected user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SignInLookup {
     Connected,
     NotConnected,
 }
 
-/// The part of the store's file that matters here.
+/// The part of the store's file that this module reads.
 #[derive(Deserialize)]
 struct TokenBook {
     version: u32,
@@ -37,7 +37,7 @@ struct TokenBook {
 
 #[derive(Deserialize)]
 struct BookEntry {
-    /// Absent where a sign-in was begun and not completed.
+    /// Absent if a sign-in was begun and not completed.
     #[serde(default)]
     token: Option<IgnoredAny>,
 }
@@ -119,7 +119,7 @@ fn user_of(key: &str, client_id: &str) -> Option<String> {
 }
 
 /// Returns true where two base URLs may be the same platform, or would both move real money.
-/// Emulators on different ports have nothing to do with each other.
+/// Emulators on different ports are different platforms.
 fn are_both_real_or_same_port(one: &str, other: &str) -> bool {
     let (Ok(one), Ok(other)) = (Url::parse(one), Url::parse(other)) else {
         return true;

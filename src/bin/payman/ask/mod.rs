@@ -41,7 +41,7 @@ Examples:
   echo 'Pay Tyllen $50' | payman ask -"
 )]
 pub(crate) struct AskArgs {
-    /// What to ask, in single quotes; `-` reads it from standard input
+    /// The text of the ask, in single quotes; `-` reads it from standard input
     text: String,
 
     /// Print the answer as it arrives
@@ -49,7 +49,7 @@ pub(crate) struct AskArgs {
         value_parser = BoolishValueParser::new())]
     stream: bool,
 
-    /// What to print
+    /// The output format
     #[arg(short, long, env = "PAYMAN_OUTPUT", value_enum, default_value_t = AskOutput::Text)]
     output: AskOutput,
 

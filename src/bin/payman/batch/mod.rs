@@ -27,7 +27,7 @@ use template::Template;
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
-/// How many problems of a file are shown.
+/// The maximum number of a file's problems that are shown.
 const PROBLEMS_SHOWN: usize = 20;
 
 /// Ask for each row of a CSV file, at most once per key
@@ -69,19 +69,19 @@ pub(crate) struct BatchArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// How many asks are in progress at most
+    /// The maximum number of asks in progress
     #[arg(long, value_name = "N", default_value = "4")]
     concurrency: NonZeroUsize,
 
-    /// How many asks are sent in a minute at most
+    /// The maximum number of asks sent per minute
     #[arg(long, value_name = "N")]
     per_minute: Option<NonZeroU32>,
 
-    /// What to print
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = BatchOutput::Text)]
     output: BatchOutput,
 
-    /// Write what became of each row to this CSV file
+    /// Write the outcome of each row to this CSV file
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
 }
@@ -227,7 +227,7 @@ async fn ask_row(
     pace: Option<&Pace>,
 ) -> RowResult {
     if let Some(pace) = pace {
-        // What has an answer, or is only looked up, does not count.
+        // Rows that have an answer, or are only looked up, do not count.
         let is_to_be_sent = match journal.get(&row.key).await {
             Ok(entry) => entry.is_none_or(|entry| entry.state() == JournalState::Reserved),
             Err(_) => true,
@@ -242,7 +242,7 @@ async fn ask_row(
     RowResult::new(row, &result)
 }
 
-/// Lists the rows that want a person, with what they can do.
+/// Lists the rows that need a decision by a person, with advice.
 fn list_open_rows(results: &[RowResult], account: &Account) {
     let spelled = account.spelled();
     for result in results {
@@ -280,7 +280,7 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Says how to go on when a signal or the time limit ends the batch.
+/// Prints how to continue when a signal or the time limit ends the batch.
 struct InterruptionHint {
     is_over: bool,
 }
@@ -293,7 +293,7 @@ impl Drop for InterruptionHint {
     }
 }
 
-/// Spaces asks evenly.
+/// Spaces asks evenly in time.
 struct Pace {
     interval: Duration,
     next: Mutex<Instant>,

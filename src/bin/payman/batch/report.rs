@@ -1,4 +1,4 @@
-//! What became of the rows: counts, one line per row, and the file of results.
+//! Reports on the rows: counts, one line per row, and the file of results.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::rows::BatchRow;
 use crate::exit_status::ExitStatus;
 use crate::output::{is_dumb_terminal, stderr_is_terminal};
 
-/// How a row ended. In the order in which the worst decides the exit status.
+/// The outcome of a row, ordered by severity: the worst one decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RowOutcome {
     Completed,
@@ -50,7 +50,7 @@ impl RowOutcome {
     }
 }
 
-/// One row, and what became of it.
+/// One row and its outcome.
 pub(super) struct RowResult {
     pub(super) row: BatchRow,
     pub(super) outcome: RowOutcome,
@@ -115,7 +115,7 @@ impl RowResult {
     }
 }
 
-/// Counts by outcome, shown on stderr while a person looks.
+/// The counts by outcome, shown on stderr if it is a terminal.
 pub(super) struct BatchProgress {
     bar: Option<ProgressBar>,
     counts: BTreeMap<RowOutcome, usize>,
@@ -144,7 +144,7 @@ impl BatchProgress {
         }
     }
 
-    /// `12 completed, 1 unknown`.
+    /// Returns the counts as text, such as `12 completed, 1 unknown`.
     pub(super) fn summary(&self) -> String {
         let parts: Vec<_> = self
             .counts
@@ -171,7 +171,7 @@ impl Drop for BatchProgress {
     }
 }
 
-/// The file of results. Created before the first ask, so that it is known to be writable.
+/// The file of results. It is created before the first ask, to be sure that it is writable.
 pub(super) struct ResultsFile(csv::Writer<File>);
 
 impl ResultsFile {

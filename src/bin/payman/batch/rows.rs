@@ -17,15 +17,15 @@ pub(super) struct BatchRow {
 
 impl BatchRow {
     pub(super) fn to_ask(&self) -> Ask {
-        // A session of its own, so that no row is read in the light of another.
+        // Each row has its own session, so that no row is read in the context of another.
         Ask::new(&self.text).new_session().idempotency_key(&self.key)
     }
 }
 
-/// Something in the file that has to be mended.
+/// A problem of the file that has to be corrected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RowProblem {
-    /// 0 for the file as a whole.
+    /// The number of the line; 0 for the file as a whole.
     pub(super) line: u64,
     pub(super) says: String,
 }
@@ -87,7 +87,7 @@ pub(super) fn read(
     if problems.is_empty() { Ok(rows) } else { Err(problems) }
 }
 
-/// Where the columns are that are used.
+/// The positions of the columns that are used.
 struct Columns {
     key: usize,
     text: usize,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_problem_is_named_with_its_line() {
+    fn every_problem_is_reported_with_its_line() {
         let text = "idempotency_key,text\na,x\n,y\na,z\nb,\nc,1,2\n";
         let found = problems(text, None);
         let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// `Pay {payee} {amount} {currency}`; `{{` and `}}` are braces.
+/// A parsed template, such as `Pay {payee} {amount} {currency}`; `{{` and `}}` are braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(Vec<Piece>);
 

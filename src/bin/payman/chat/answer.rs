@@ -2,7 +2,7 @@
 
 use payman_sdk::{Ask, Reply, TaskId, TaskState};
 
-use super::{AfterLine, Chat};
+use super::{Chat, LineOutcome};
 use crate::account::AskFailure;
 use crate::command_failure::CommandFailure;
 use crate::exit_status::ExitStatus;
@@ -12,7 +12,7 @@ use crate::stream_printer::StreamPrinter;
 use crate::task::NOT_CANCELABLE;
 
 impl Chat<'_> {
-    pub(super) async fn ask(&mut self, text: &str) -> Result<AfterLine, CommandFailure> {
+    pub(super) async fn ask(&mut self, text: &str) -> Result<LineOutcome, CommandFailure> {
         let question = self.question.take();
         let ask = match &question {
             Some(question) => question.answer(text),
@@ -27,11 +27,11 @@ impl Chat<'_> {
                 self.status = account.report_reply(&reply);
                 self.question =
                     Some(reply).filter(|reply| *reply.state() == TaskState::InputRequired);
-                Ok(AfterLine::Continue)
+                Ok(LineOutcome::Continue)
             }
-            Ok(None) => Ok(AfterLine::Stopped),
+            Ok(None) => Ok(LineOutcome::Stopped),
             Err(failure) => {
-                // An answer that did not arrive can be given again, to the same question.
+                // An answer that was not delivered can be given again to the same question.
                 let is_safe =
                     matches!(&failure, AskFailure::Sdk(error) if error.is_safe_to_ask_again());
                 self.question = question.filter(|_| is_safe);
@@ -40,7 +40,7 @@ impl Chat<'_> {
         }
     }
 
-    /// Prints an answer as it arrives; `None` where it was stopped.
+    /// Prints an answer as it arrives. Returns `None` if the user stopped it.
     async fn answer(&mut self, ask: Ask, id: &TaskId) -> Result<Option<Reply>, AskFailure> {
         let mut progress = Spinner::start();
         let started = tokio::select! {
@@ -103,11 +103,11 @@ impl Chat<'_> {
     }
 }
 
-/// What became of a cancellation.
+/// The result of a cancellation.
 #[derive(PartialEq, Eq)]
 enum Cancellation {
-    /// The answer is not awaited any more.
+    /// The program no longer waits for the answer.
     Stopped,
-    /// The task was over already, so its answer can be read.
+    /// The task had already ended, so that its answer can be read.
     TooLate,
 }

@@ -82,8 +82,8 @@ struct Chat<'a> {
     status: ExitStatus,
 }
 
-/// Whether the conversation continues after a line.
-enum AfterLine {
+/// The effect of a line on the conversation.
+enum LineOutcome {
     Continue,
     /// Ctrl-C stopped the answer.
     Stopped,
@@ -98,28 +98,28 @@ impl Chat<'_> {
         ));
         loop {
             let Some(line) = self.next_line(prompt).await? else { break };
-            let next = match self.take(line.trim()).await {
+            let next = match self.process_line(line.trim()).await {
                 Ok(next) => next,
                 // A person decides how to continue; a script cannot.
                 Err(failure) if prompt.is_terminal() => {
                     failure.print();
-                    AfterLine::Continue
+                    LineOutcome::Continue
                 }
                 Err(failure) => {
                     return Err(with_unsent(failure, prompt).await);
                 }
             };
             match next {
-                AfterLine::Leave => break,
-                // Who presses Ctrl-C while a script runs means the script.
-                AfterLine::Stopped if !prompt.is_terminal() => {
+                LineOutcome::Leave => break,
+                // Ctrl-C while a script is read ends the script.
+                LineOutcome::Stopped if !prompt.is_terminal() => {
                     let failure = CommandFailure::new(self.status, "Ctrl-C ended the conversation");
                     return Err(with_unsent(failure, prompt).await);
                 }
-                AfterLine::Stopped | AfterLine::Continue => {}
+                LineOutcome::Stopped | LineOutcome::Continue => {}
             }
             if self.reader == StdoutReader::Gone {
-                // Nobody would see the next answer.
+                // The next answer would not be read.
                 return Err(with_unsent(
                     CommandFailure::other("nobody reads the answers any more"),
                     prompt,
@@ -130,7 +130,7 @@ impl Chat<'_> {
         Ok(if prompt.is_terminal() { ExitStatus::Completed } else { self.status })
     }
 
-    /// Returns the next line to act on; `None` to leave.
+    /// Returns the next line to process, or `None` at the end of the conversation.
     ///
     /// At a terminal, lines that were typed or pasted before the last answer was there are shown
     /// and not sent: the second of them might answer a question that nobody has read.
@@ -157,12 +157,12 @@ impl Chat<'_> {
         }
     }
 
-    /// Does what a line says.
-    async fn take(&mut self, line: &str) -> Result<AfterLine, CommandFailure> {
+    /// Processes one line.
+    async fn process_line(&mut self, line: &str) -> Result<LineOutcome, CommandFailure> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         match word {
             "" => {}
-            "/quit" | "/exit" => return Ok(AfterLine::Leave),
+            "/quit" | "/exit" => return Ok(LineOutcome::Leave),
             "/help" => note_lines(HELP),
             "/new" => self.switch_to(self.client.new_session()),
             "/skip" => self.skip(),
@@ -178,7 +178,7 @@ impl Chat<'_> {
             }
             _ => return self.ask(line).await,
         }
-        Ok(AfterLine::Continue)
+        Ok(LineOutcome::Continue)
     }
 
     fn switch_to(&mut self, client: Client) {
@@ -225,7 +225,7 @@ fn show_ahead(ahead: &[String]) {
     }
 }
 
-/// Adds which lines of a script were not sent.
+/// Adds the number of a script's lines that were not sent.
 async fn with_unsent(failure: CommandFailure, prompt: &mut Prompt) -> CommandFailure {
     let ahead = prompt.take_ahead();
     match ahead.iter().filter(|line| !line.trim().is_empty()).count() {

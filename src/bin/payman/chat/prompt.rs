@@ -14,10 +14,10 @@ use crate::output::print_text;
 
 const MAX_HISTORY: usize = 1000;
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
-/// How many lines are read ahead.
+/// The maximum number of lines that are read ahead.
 const MAX_LINES_AHEAD: usize = 256;
 
-/// What reading a line ended with.
+/// The result of reading a line.
 pub(super) enum PromptLine {
     Text(String),
     /// Ctrl-C.
@@ -57,7 +57,7 @@ impl Prompt {
         }
     }
 
-    /// Takes the lines that arrived before they were asked for.
+    /// Takes the lines that were read ahead.
     pub(super) fn take_ahead(&mut self) -> Vec<String> {
         match self {
             Self::Editor(_) => Vec::new(),
@@ -78,7 +78,7 @@ pub(super) struct LineEditor {
     mode: TerminalMode,
 }
 
-/// Where a line is still being edited, its thread will not restore the terminal.
+/// Restores the terminal if a line is still being edited, because its thread does not.
 impl Drop for LineEditor {
     fn drop(&mut self) {
         if self.editor.is_none() {
@@ -96,7 +96,7 @@ impl LineEditor {
         let mut editor = DefaultEditor::with_config(config).map_err(unusable)?;
         let history = history.or_else(|| folder::file("history"));
         if let Some(path) = &history {
-            // A history that cannot be kept is no reason to end a conversation.
+            // A conversation continues without a history that cannot be written.
             let _ = folder::create_for(path);
             let _ = editor.load_history(path);
         }

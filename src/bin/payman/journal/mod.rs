@@ -40,13 +40,13 @@ enum JournalAction {
         /// Only entries in this state: reserved, sending, settled or awaiting_input
         #[arg(long, value_name = "STATE")]
         state: Vec<JournalState>,
-        /// Only entries that were last written so long ago: 90s, 10m, 12h
+        /// Only entries last written at least this long ago: 90s, 10m, 12h
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         older_than: Option<Duration>,
-        /// So many at most
+        /// The maximum number of entries
         #[arg(long, value_name = "N", default_value_t = 1000)]
         limit: u32,
-        /// What to print
+        /// The output format
         #[arg(short, long, value_enum, default_value_t = JournalOutput::Text)]
         output: JournalOutput,
     },
@@ -55,7 +55,7 @@ enum JournalAction {
         /// The idempotency key
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
-        /// What to print
+        /// The output format
         #[arg(short, long, value_enum, default_value_t = JournalOutput::Text)]
         output: JournalOutput,
     },
@@ -68,7 +68,7 @@ enum JournalAction {
         /// The idempotency key
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         key: String,
-        /// Why it may be asked again, such as: checked by hand, not paid
+        /// The reason why it may be asked again, such as: checked by hand, not paid
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
@@ -82,13 +82,13 @@ enum JournalAction {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum JournalOutput {
-    /// For a person
+    /// Text for a person
     Text,
     /// JSON; a list has one object per line
     Json,
 }
 
-/// Opens the journal of an ask. An emulator that ends with the command needs none that stays.
+/// Opens the journal of an ask. For an emulator that ends with the command it is in memory.
 pub(crate) async fn journal_of(
     option: &JournalOption,
     options: &GlobalOptions,

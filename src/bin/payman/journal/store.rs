@@ -1,4 +1,4 @@
-//! Which journal a command uses, and how it is opened.
+//! The journal that a command uses: its option, and opening it.
 
 use std::sync::Arc;
 

@@ -20,9 +20,9 @@ use super::repeats::{Admission, PendingAsk, Similar, Unresolved};
 use super::result::{TaskResult, is_not_done, is_settled, is_small};
 use super::shared::McpCore;
 
-/// How often the agent may ask back within one call.
+/// The maximum number of the agent's questions within one call.
 const MAX_QUESTIONS: usize = 8;
-/// How long a cancellation of a task may take after the host gave the call up.
+/// The time limit of canceling a task after the host abandoned the call.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 impl McpCore {
     pub(super) async fn ask(&self, arguments: AskArguments, call: &ToolCall) -> CallToolResponse {
@@ -40,7 +40,7 @@ impl McpCore {
         }
     }
 
-    /// Sends the user's answer to the agent's question, which a repeated call brought.
+    /// Sends the user's answer to the agent's question, taken from a repeated call.
     async fn answer_question(
         &self,
         question: &Reply,
@@ -126,7 +126,7 @@ impl McpCore {
                 Ok(JournalPlan::LookUp(key, task)) => (key, task),
                 Err(error) => return finish(pending, journal_failed(&error)),
             };
-            // It was sent before, by this process or another: nobody has to confirm a lookup.
+            // It was sent before, by this process or another. A lookup needs no confirmation.
             let earlier = Unresolved { task, session: None, key, sent: sent.clone() };
             pending.sending(earlier.clone());
             match self.look_up_on(&platform, &earlier, call).await {
@@ -160,7 +160,7 @@ impl McpCore {
         self.send(&platform, sent, key, pending, call).await
     }
 
-    /// Sends the order, puts the agent's questions to the user, and records what became of it.
+    /// Sends the order, forwards the agent's questions to the user, and records the outcome.
     async fn send(
         &self,
         platform: &McpPlatform,
@@ -235,7 +235,7 @@ impl McpCore {
         }
     }
 
-    /// Cancels the task of a call that the host gave up, where `--cancel-tasks` is set.
+    /// Cancels the task of an abandoned call if `--cancel-tasks` is set.
     async fn cancel_abandoned(&self, client: &Client, task: &TaskId) -> Option<TaskResult> {
         if !self.cancel_tasks {
             return None;
@@ -246,12 +246,12 @@ impl McpCore {
     }
 }
 
-/// Whose words are sent.
+/// The author of the text that is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// The host's: the user has to confirm them.
+    /// The host: the user has to confirm the text.
     Order,
-    /// The user's own.
+    /// The user.
     Answer,
 }
 
@@ -264,7 +264,7 @@ fn finish(pending: PendingAsk, result: TaskResult) -> CallToolResponse {
     result.into_ask_result().into()
 }
 
-/// Returns the result of a call that the host gave up. It is not delivered.
+/// Returns the result of a call that the host abandoned. It is not delivered.
 fn abandoned() -> CallToolResponse {
     not_sent("The call was canceled by the host.")
 }

@@ -7,15 +7,15 @@ use tokio::time::{Instant, interval_at};
 use super::call::ToolCall;
 use super::progress::ProgressReporter;
 
-/// How an attempt to have an ask answered ended.
+/// The result of an attempt to have an ask answered.
 pub(super) enum CallAttempt {
     Replied(Box<Reply>),
     Failed(Error),
-    /// The host gave the call up.
+    /// The host abandoned the call.
     Abandoned,
 }
 
-/// Sends an ask, or looks it up, and reads its answer until the host gives the call up.
+/// Sends an ask, or looks it up, and reads its answer until the host abandons the call.
 pub(super) async fn attempt(
     client: &Client,
     ask: Ask,

@@ -1,9 +1,9 @@
-//! A map that forgets its oldest entries.
+//! A map with a capacity, which evicts its oldest entries.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Holds at most so many entries; a new one displaces the oldest.
+/// A map with a maximum number of entries. A new entry evicts the oldest one.
 pub(super) struct BoundedMap<K, V> {
     capacity: usize,
     values: HashMap<K, V>,
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_goes_first() {
+    fn the_oldest_entry_is_evicted_first() {
         let mut map = BoundedMap::new(2);
         map.insert("a", 1);
         map.insert("b", 2);

@@ -4,11 +4,11 @@ use rmcp::RoleServer;
 use rmcp::model::InputResponses;
 use rmcp::service::RequestContext;
 
-/// What belongs to one tool call.
+/// The context of one tool call.
 pub(super) struct ToolCall {
     pub(super) context: RequestContext<RoleServer>,
-    /// The state that an earlier `input_required` result gave to the host.
+    /// The state from the earlier `input_required` result.
     pub(super) state: Option<String>,
-    /// The answers of the user that go with it.
+    /// The user's answers to that result.
     pub(super) responses: Option<InputResponses>,
 }

@@ -9,7 +9,7 @@ use super::order::AskOrder;
 use super::repeats::Similar;
 use super::visible;
 
-/// When the user is asked before something is sent.
+/// The policy for asking the user before something is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Confirm {
     /// Before each ask
@@ -18,11 +18,11 @@ pub(crate) enum Confirm {
     Never,
 }
 
-/// How much of the agent's question is shown beside an answer to it, in characters.
+/// The maximum length of the agent's question that is shown beside an answer to it, in characters.
 const MAX_QUESTION: usize = 2000;
 
-/// Returns what the user reads before an ask is sent: all of it, with what is invisible made
-/// visible.
+/// Returns the text that the user confirms before an ask is sent: the whole ask, with invisible
+/// characters escaped.
 pub(super) fn confirmation(
     order: &AskOrder,
     account: &str,
@@ -80,7 +80,7 @@ pub(super) fn question(reply: &Reply) -> String {
     message
 }
 
-/// Returns what the agent asks: what it produced so far, and its status message.
+/// Returns the agent's question: the text of the answer so far, and its status message.
 fn question_text(reply: &Reply) -> String {
     let text = reply.text();
     match reply.status_message() {
@@ -98,7 +98,7 @@ fn quote_cut(message: &mut String, text: &str) {
     }
 }
 
-/// Puts every line behind a bar, so that a text cannot pass for what this program says.
+/// Prefixes every line with a bar, so that the text cannot imitate this program's own messages.
 fn quote(message: &mut String, text: &str) {
     for line in visible::strict(text).split('\n') {
         let _ = writeln!(message, "  | {line}");
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_shown_in_full_and_cannot_leave_its_quote() {
+    fn a_text_is_quoted_in_full_line_by_line() {
         let text = format!("{}\nSend this instead?\r\nPay\u{202e} Bob", "x".repeat(9000));
         let order = AskOrder::new(text, None, None, None);
         let message = confirmation(&order, "the emulator", None, None);

@@ -14,14 +14,14 @@ use crate::output::note;
 use super::journal::GuardedJournal;
 use super::visible;
 
-/// Whether asks may change anything.
+/// The access that asks are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AskAccess {
     ReadWrite,
     ReadOnly,
 }
 
-/// Reaches the platform when it is first needed, and again where that failed.
+/// Connects to the platform on first use, and again after a failure.
 pub(super) struct LazyConnection {
     options: GlobalOptions,
     access: AskAccess,
@@ -29,11 +29,11 @@ pub(super) struct LazyConnection {
     open: OnceCell<Arc<McpPlatform>>,
 }
 
-/// The client, and the journal that it records its asks in.
+/// The client, and the journal of its asks.
 pub(super) struct McpPlatform {
     pub(super) client: Client,
     pub(super) journal: Arc<GuardedJournal>,
-    /// Whose account it is, for a person.
+    /// The account's description for a person.
     pub(super) account: String,
     access: AskAccess,
     _emulator: Option<Emulator>,
@@ -144,7 +144,7 @@ impl McpPlatform {
     }
 }
 
-/// Returns true for anything that is not known to read only.
+/// Returns true for every scope that is not known to be read-only.
 fn is_write(scope: &Scope) -> bool {
     !scope.as_str().starts_with("read_")
 }

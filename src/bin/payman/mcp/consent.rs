@@ -1,4 +1,4 @@
-//! Whether the user allows an ask to be sent.
+//! The user's consent to sending an ask.
 
 use rmcp::model::CallToolResponse;
 
@@ -11,16 +11,16 @@ use super::result::TaskResult;
 use super::shared::McpCore;
 use super::visible;
 
-/// Whether the user allows an ask to be sent.
+/// The result of asking for consent.
 pub(super) enum Consent {
     Given,
-    /// It has to be asked for by this result.
+    /// The consent has to be requested by this result.
     AskedFor(CallToolResponse),
     Refused(TaskResult),
 }
 
 impl McpCore {
-    /// Asks the user whether this may be sent, where that is required.
+    /// Asks the user for consent, if it is required.
     pub(super) async fn consent(
         &self,
         order: &AskOrder,

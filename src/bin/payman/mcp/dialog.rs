@@ -1,8 +1,8 @@
-//! Asks the host's user something, in the way of either protocol generation.
+//! Asks the host's user a question, in either generation of the protocol.
 //!
 //! Up to 2025-11-25 the server sends an `elicitation/create` request while the tool call is in
 //! progress. From 2026-07-28 on the call ends with an `input_required` result, and the host repeats
-//! it with the user's answer and an opaque state, which is a handle to what is kept here.
+//! it with the user's answer and an opaque state, which is a handle to an [`OpenDialog`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,11 +23,11 @@ use super::bounded::BoundedMap;
 use super::call::ToolCall;
 use super::order::{Digest, MAX_TEXT};
 
-/// How long a user may take to answer.
+/// The time limit of the user's answer.
 const USER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// How long a host may take to read that a question is withdrawn.
+/// The time limit of telling a host that a question is withdrawn.
 const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(2);
-/// How many questions may wait for their answer, in the newer protocol.
+/// The maximum number of unanswered questions in the newer protocol.
 const MAX_OPEN: usize = 64;
 
 /// The name of the one question in an `input_required` result.
@@ -35,20 +35,20 @@ const QUESTION: &str = "user";
 /// The field of the form for an answer in words.
 const ANSWER: &str = "answer";
 
-/// How the host lets its user be asked.
+/// The way to ask the host's user.
 pub(super) enum UserChannel {
-    /// By a request to the host, while the call is in progress.
+    /// A request to the host, while the call is in progress.
     Request(Peer<RoleServer>),
-    /// By a result that asks, after which the host repeats the call.
+    /// An `input_required` result, after which the host repeats the call.
     RoundTrip,
-    /// Not at all.
+    /// The host cannot ask its user.
     Unavailable,
 }
 
 impl UserChannel {
     pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
         let elicitation = context.client_capabilities().and_then(|all| all.elicitation);
-        // A host that names no mode means forms.
+        // A host that states no mode supports forms.
         let has_forms =
             elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
         if !has_forms {
@@ -63,22 +63,22 @@ impl UserChannel {
     }
 }
 
-/// What the user said.
+/// The user's answer.
 pub(super) enum UserAnswer {
     Accepted(Option<String>),
-    /// They said no.
+    /// The user declined.
     Declined,
-    /// They closed the question without an answer, or the host did.
+    /// The user or the host closed the question without an answer.
     Dismissed,
-    /// The host could not ask them.
+    /// The host could not ask the user.
     Failed(String),
 }
 
 /// A form to be shown to the user.
 pub(super) enum Form {
-    /// Accept or decline.
+    /// A form to accept or decline.
     Consent,
-    /// One line of text.
+    /// A form with one line of text.
     Words,
 }
 
@@ -102,8 +102,8 @@ impl Form {
     }
 }
 
-/// Asks by a request to the host and waits for the answer. Withdraws the question if the host gives
-/// the tool call up.
+/// Asks by a request to the host and waits for the answer. Withdraws the question if the host
+/// abandons the tool call.
 pub(super) async fn ask_user(
     peer: &Peer<RoleServer>,
     form: &Form,
@@ -134,7 +134,7 @@ pub(super) async fn ask_user(
     }
 }
 
-/// Returns a result that asks. The state comes back with the answer.
+/// Returns an `input_required` result. The host returns the state with the answer.
 pub(super) fn ask_by_result(form: &Form, message: String, state: String) -> CallToolResponse {
     let request = InputRequest::Elicitation(ElicitRequest::new(form.request(message)));
     let requests = BTreeMap::from([(QUESTION.to_owned(), request)]);
@@ -167,15 +167,15 @@ fn read_answer(result: &ElicitResult) -> UserAnswer {
     }
 }
 
-/// Questions whose answers come with a later call.
+/// The questions whose answers arrive with a later call.
 pub(super) struct OpenDialogs(Mutex<BoundedMap<String, OpenDialog>>);
 
-/// What a question was about.
+/// The subject of an open question.
 #[derive(Clone)]
 pub(super) enum OpenDialog {
-    /// May this be sent? Counts once.
+    /// A confirmation of this content, to be used once.
     Confirmation(Digest),
-    /// The agent's question, in this reply. Kept, so that a repeated answer is recognized.
+    /// The agent's question, in this reply. It is kept to recognize a repeated answer.
     Question(Box<Reply>),
 }
 
@@ -184,7 +184,7 @@ impl OpenDialogs {
         Self(Mutex::new(BoundedMap::new(MAX_OPEN)))
     }
 
-    /// Keeps a dialog under a new handle that nobody can guess, and returns the handle.
+    /// Stores a dialog under a new random handle, and returns the handle.
     pub(super) fn open(&self, dialog: OpenDialog) -> String {
         let handle = Uuid::new_v4().to_string();
         self.lock().insert(handle.clone(), dialog);
@@ -199,8 +199,7 @@ impl OpenDialogs {
         }
     }
 
-    /// Uses up a confirmation. Returns true if it was asked for this very content and not used
-    /// before.
+    /// Consumes a confirmation. Returns true if it was for exactly this content and unused before.
     pub(super) fn use_confirmation(&self, handle: &str, content: Digest) -> bool {
         let mut open = self.lock();
         let handle = handle.to_owned();
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_confirmation_counts_once_and_for_its_own_content_only() {
+    fn a_confirmation_is_valid_once_and_for_its_content_only() {
         let open = OpenDialogs::new();
         let handle = open.open(OpenDialog::Confirmation([1; 32]));
         assert!(!open.use_confirmation(&handle, [2; 32]));
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn only_acceptance_is_acceptance() {
+    fn only_an_accepted_form_is_consent() {
         let answer = |json: serde_json::Value| {
             answer_in(Some(&BTreeMap::from([(QUESTION.to_owned(), json)])))
         };

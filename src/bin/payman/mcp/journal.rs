@@ -1,4 +1,4 @@
-//! The journal behind the asks: what was sent, by this process or another, and what became of it.
+//! The journal of the asks that this process or another one sent, and of their outcomes.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -15,23 +15,23 @@ use uuid::Uuid;
 
 use super::order::AskOrder;
 
-/// A journal that starts no attempt to send which was not allowed before.
+/// A journal that starts an attempt to send only under an allowed key.
 ///
-/// What may be sent is decided before the SDK reads the journal again. This keeps an entry that
-/// changes in between, such as one that is released, from being sent although nobody confirmed it.
+/// The user confirms an ask before the SDK reads the journal again. An entry that changes in
+/// between, such as one that is released, must not be sent without a confirmation.
 pub(super) struct GuardedJournal {
     inner: Arc<dyn Journal>,
     allowed: Mutex<HashSet<String>>,
-    /// Tells this process's keys from another's.
+    /// The random id of this process, a part of its keys.
     process: String,
-    /// Client id and platform: keys of another account are not this one's.
+    /// The client id and the platform, a part of the keys of this account.
     account: String,
 }
 
-/// What the journal says of an order before anything is sent.
+/// The decision on an order by the journal, before anything is sent.
 pub(super) enum JournalPlan {
-    /// It is not on record: it may be sent under this key. An ask in the same words, under another
-    /// key, whose outcome is not known, is a reason for a warning.
+    /// The journal has no entry: the order may be sent under this key. `similar` is an ask with the
+    /// same text under another key, whose outcome is unknown, for a warning.
     Send { key: String, similar: Option<TaskId> },
     /// It was sent under this key, as this task, and is only looked up.
     LookUp(String, TaskId),
@@ -43,8 +43,8 @@ impl GuardedJournal {
         Arc::new(Self { inner, allowed: Mutex::default(), process, account })
     }
 
-    /// Looks for the order's key, which without one of its own is derived from the request; then
-    /// for an ask in the same words whose outcome is not known, in this process or another.
+    /// Looks for the order's key, which is derived from the request if the order has none, then for
+    /// an ask with the same text whose outcome is unknown, from this process or another.
     pub(super) async fn plan(&self, order: &AskOrder, request: &RequestId) -> Result<JournalPlan> {
         let key = self.key_of(order, request);
         let entry = self.inner.get(&key).await?;
@@ -63,8 +63,8 @@ impl GuardedJournal {
         })
     }
 
-    /// Returns the order's own key, or one of what is asked, the process and the request:
-    /// a request that is repeated under its id is the same ask, whenever that is.
+    /// Returns the order's own key, or a key derived from the content, the process and the request:
+    /// a request that is repeated under its id is always the same ask.
     pub(super) fn key_of(&self, order: &AskOrder, request: &RequestId) -> String {
         if let Some(key) = order.key() {
             return key.to_owned();
@@ -81,7 +81,7 @@ impl GuardedJournal {
         entry.is_ok_and(|entry| entry.is_none_or(|entry| entry.state() == JournalState::Reserved))
     }
 
-    /// Returns what the keys of all asks in these words begin with.
+    /// Returns the common prefix of the keys of all asks with this text.
     fn prefix(&self, order: &AskOrder) -> String {
         let mut prefix = String::from("mcp:");
         push_hex(&mut prefix, order.digest_for(&self.account).iter());
@@ -102,7 +102,7 @@ impl GuardedJournal {
 
 fn push_hex<'a>(text: &mut String, bytes: impl Iterator<Item = &'a u8>) {
     for byte in bytes {
-        // Writing to a string cannot fail.
+        // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
     }
 }
@@ -128,7 +128,7 @@ impl Journal for GuardedJournal {
         if entry.state() == JournalState::Sending && !self.lock().contains(entry.key()) {
             return Box::pin(async move {
                 match self.inner.get(entry.key()).await? {
-                    // The caller reads the stored entry then, and looks that up.
+                    // The caller then reads the stored entry and looks its task up.
                     Some(stored) if stored.state() != JournalState::Reserved => {
                         Ok(JournalSaved::Stale)
                     }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_sent_that_was_not_allowed() -> Result<()> {
+    async fn only_allowed_keys_are_sent() -> Result<()> {
         let payman = Emulator::start().await?;
         let journal = GuardedJournal::new(Arc::new(MemoryJournal::new()), "app".to_owned());
         let config = Config::new("id").client_secret("s").base_url(payman.base_url());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_outcome_of_another_process_is_found_by_its_words() -> Result<()> {
+    async fn an_unknown_outcome_of_another_process_is_found_by_its_text() -> Result<()> {
         let shared: Arc<dyn Journal> = Arc::new(MemoryJournal::new());
         let payman = Emulator::start().await?;
         payman.fault(payman_sdk::emulator::Fault::close());

@@ -11,11 +11,11 @@ use super::repeats::Unresolved;
 use super::result::{self, TaskResult};
 use super::shared::McpCore;
 
-/// What a lookup of an earlier ask shows.
+/// The result of looking up an earlier ask.
 pub(super) enum LookUp {
-    /// What became of it.
+    /// Its outcome is known.
     Known(TaskResult),
-    /// Its outcome is still unknown, as this result says.
+    /// Its outcome is still unknown, which this result reports.
     Unknown(TaskResult),
     /// It was surely not done.
     NotDone,
@@ -49,8 +49,8 @@ impl McpCore {
         Some(result.into_ask_result().into())
     }
 
-    /// Waits for the end of an ask that was sent before, and looks it up. Never sends: the journal
-    /// was not told to allow it.
+    /// Waits for the end of an ask that was sent before, and looks it up. Never sends, because the
+    /// journal does not allow its key.
     pub(super) async fn look_up_on(
         &self,
         platform: &McpPlatform,
@@ -80,7 +80,7 @@ impl McpCore {
         if error.kind() == ErrorKind::IdempotencyConflict {
             return LookUp::Foreign;
         }
-        // Only the journal can say so: an error may also be one of the lookup alone.
+        // Only the journal proves that: the error may be one of the lookup alone.
         if error.is_safe_to_ask_again() && platform.journal.is_free(&earlier.key).await {
             return LookUp::NotDone;
         }

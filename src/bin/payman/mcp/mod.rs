@@ -45,9 +45,9 @@ use shared::{MAX_ASKS, McpCore};
 
 /// The longest message that a host may send, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
-/// How long calls that are still in progress are waited for at the end.
+/// The time limit of waiting for calls in progress at the end.
 const LAST_CALLS: Duration = Duration::from_secs(12);
-/// How long a token that is not stored yet is waited for at the end.
+/// The time limit of waiting for a token to be stored at the end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Serve the Model Context Protocol over stdin and stdout: the platform as a tool for an assistant
@@ -68,8 +68,8 @@ VS Code (.vscode/mcp.json):
   {\"servers\": {\"payman\": {\"type\": \"stdio\", \"command\": \"payman\", \"args\": [\"mcp\"]}}}
 Without an account: \"args\": [\"mcp\", \"--emulator\"]")]
 pub(crate) struct McpArgs {
-    /// When the host's user has to accept an ask before it is sent
-    // Without a variable: a file named .env in a project's folder must not be able to say this.
+    /// The asks that the host's user has to accept before they are sent
+    // It has no variable: a file named .env in a project's folder must not be able to set it.
     #[arg(long, value_enum, default_value_t = Confirm::Always)]
     confirm: Confirm,
 
@@ -123,7 +123,7 @@ pub(crate) async fn run(args: McpArgs, options: &GlobalOptions) -> CommandResult
     };
     let service = match started {
         Ok(service) => service,
-        // The host left before it said anything.
+        // The host closed the connection before its first message.
         Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(ExitStatus::Completed),
         Err(error) => {
             return Err(CommandFailure::other("no MCP host could be served").because(&error).next(
@@ -141,11 +141,11 @@ pub(crate) async fn run(args: McpArgs, options: &GlobalOptions) -> CommandResult
             let _ = waiting.await;
         }
     }
-    // Calls that the host left end now: their streams are closed, and tasks canceled where that is
-    // wanted.
+    // Calls that the host abandoned end now: their streams are closed, and their tasks are canceled
+    // with `--cancel-tasks`.
     let _ = timeout(LAST_CALLS, core.slots.acquire_many(MAX_ASKS)).await;
     let unresolved = core.repeats.unresolved();
-    // An emulator of its own has ended with it, and no money moved.
+    // This command's own emulator has ended with it, and no money was moved.
     for task in unresolved.iter().filter(|_| !options.emulator) {
         note(format_args!(
             "payman mcp: ended before an answer. IT MAY HAVE BEEN DONE. To look: payman task get \

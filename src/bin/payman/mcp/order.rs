@@ -1,11 +1,11 @@
-//! What a call of `ask_payman` asks for, checked and identified.
+//! The order of an `ask_payman` call: its arguments, their validation, and its identity.
 
 use payman_sdk::{Reply, SessionId, TaskId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-/// Identifies an ask by what it says.
+/// Identifies an ask by its content.
 pub(super) type Digest = [u8; 32];
 
 /// The longest text of an ask, in bytes: a person has to be able to read it all.
@@ -16,8 +16,8 @@ const MAX_ID: usize = 255;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AskArguments {
-    /// What to ask or order, in plain words, as the user wants it: whom to pay, how much, in which
-    /// currency, what for. With task_id: the answer to the agent's question.
+    /// The request in plain words, as the user wants it: whom to pay, how much, in which currency,
+    /// what for. With task_id: the answer to the agent's question.
     text: String,
     /// The conversation to go on in: a sessionId of an earlier result. Leave it out to stay in this
     /// connection's own conversation.
@@ -52,7 +52,7 @@ impl TaskArguments {
     }
 }
 
-/// One ask, checked.
+/// One validated ask.
 #[derive(Clone)]
 pub(super) struct AskOrder {
     text: String,
@@ -98,7 +98,7 @@ impl AskOrder {
         task: Option<TaskId>,
         key: Option<String>,
     ) -> Self {
-        // White space at the ends changes nothing for a reader, nor for the identity.
+        // White space at the ends is not part of the identity.
         let content = digest(&[
             "ask",
             session.as_ref().map_or("", SessionId::as_str),
@@ -157,7 +157,7 @@ impl AskOrder {
         hash.finalize().into()
     }
 
-    /// Returns what makes two calls the same ask: the idempotency key, or else what is asked.
+    /// Returns the identity of the ask: the digest of its idempotency key, or else of its content.
     pub(super) fn identity(&self) -> Digest {
         self.identity
     }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_identifies_an_ask() {
+    fn the_content_identifies_an_ask() {
         let order = |json| check(json).unwrap();
         let plain = order(serde_json::json!({"text": "Pay Bob $50"}));
         assert_eq!(
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_arguments_are_named() {
+    fn errors_name_the_invalid_argument() {
         for (json, name) in [
             (serde_json::json!({"text": " "}), "text"),
             (serde_json::json!({"text": "x".repeat(MAX_TEXT + 1)}), "text"),

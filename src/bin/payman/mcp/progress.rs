@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout};
 
 use super::visible;
 
-/// The least time between two notifications about text that arrives.
+/// The minimum time between two notifications about text that arrives.
 const PACE: Duration = Duration::from_millis(250);
-/// How long a host may take to read a notification before it is given up.
+/// The time limit of sending a notification to a host.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_MESSAGE: usize = 200;
 
-/// Tells the host how an ask goes, where the host asked for that by a progress token.
+/// Reports the progress of an ask, if the host requested that by a progress token.
 pub(super) struct ProgressReporter {
     target: Option<(Peer<RoleServer>, ProgressToken)>,
     started: Instant,
@@ -26,7 +26,7 @@ pub(super) struct ProgressReporter {
 }
 
 impl ProgressReporter {
-    /// How often a silent task is reported, so that a host's time limit starts anew.
+    /// The interval of reports on a silent task, so that a host's time limit restarts.
     pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
     pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
@@ -76,8 +76,7 @@ impl ProgressReporter {
         self.send(format!("waiting for the agent: {} s", self.started.elapsed().as_secs())).await;
     }
 
-    /// Sends a notification. One that cannot be delivered is no error: the result comes all the
-    /// same.
+    /// Sends a notification. A failure is ignored, because the result is delivered separately.
     async fn send(&mut self, message: String) {
         let Some((peer, token)) = &self.target else { return };
         self.sent += 1.0;

@@ -1,8 +1,8 @@
 //! Recognizes an ask that was made before, so that a repeated call does not send it again.
 //!
 //! A host whose call times out usually repeats it under another JSON-RPC id, and the server cannot
-//! see whether an answer that it wrote was read. So what identifies an ask is what it says, not the
-//! id of the request: see [`AskOrder::identity`](super::order::AskOrder::identity).
+//! detect whether an answer that it wrote was read. So an ask is identified by its content, not by
+//! the id of the request: see [`AskOrder::identity`](super::order::AskOrder::identity).
 //!
 //! | the earlier ask | a call that says the same |
 //! |---|---|
@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::order::{AskOrder, Digest};
 use super::result::TaskResult;
 
-/// How many asks are remembered.
+/// The maximum number of remembered asks.
 const CAPACITY: usize = 1024;
 
 /// The asks of this process.
@@ -35,7 +35,7 @@ pub(super) struct RepeatGuard {
 }
 
 struct Entry {
-    /// Digest of what is asked: another one under the same idempotency key is a conflict.
+    /// The digest of the content: another one under the same idempotency key is a conflict.
     content: Digest,
     is_keyed: bool,
     state: EntryState,
@@ -52,22 +52,22 @@ enum EntryState {
 pub(super) struct Unresolved {
     pub(super) task: TaskId,
     pub(super) session: Option<SessionId>,
-    /// The key in the journal, and what was asked under it: it is looked up by both.
+    /// The key in the journal. The ask is looked up by the key and its content.
     pub(super) key: String,
     pub(super) sent: AskOrder,
 }
 
-/// What to do with a call.
+/// The decision on a call.
 pub(super) enum Admission {
-    /// Nothing like it was asked: it may be sent, by whoever holds this.
+    /// No such ask is known: the holder of the guard may send it.
     New(PendingAsk),
-    /// The same is in progress: `None` at the end means that it came to nothing.
+    /// The same ask is in progress: `None` at the end means that it has no result.
     Running(watch::Receiver<Option<TaskResult>>),
     Unresolved(Unresolved),
     Answered(TaskResult, Duration),
     /// The idempotency key belongs to another ask.
     Conflict,
-    /// Too many asks without a known outcome.
+    /// There are too many asks without a known outcome.
     Full,
 }
 
@@ -76,7 +76,7 @@ impl RepeatGuard {
         Arc::new(Self { window, entries: Mutex::default() })
     }
 
-    /// Looks whether the same was asked before; if not, registers it.
+    /// Looks for an earlier ask with the same identity; if there is none, registers this one.
     pub(super) fn admit(self: &Arc<Self>, order: &AskOrder) -> Admission {
         let mut entries = self.lock();
         let window = self.window;
@@ -113,7 +113,7 @@ impl RepeatGuard {
         })
     }
 
-    /// Returns an ask that says the same under another identity, for a warning.
+    /// Returns an ask with the same content under another identity, for a warning.
     pub(super) fn similar(&self, order: &AskOrder) -> Option<Similar> {
         let entries = self.lock();
         let similar = |(identity, entry): (&Digest, &Entry)| {
@@ -129,7 +129,7 @@ impl RepeatGuard {
         entries.iter().filter_map(similar).min_by_key(Similar::rank)
     }
 
-    /// Records what became of a task, for every ask that it answers.
+    /// Records the result of a task for every ask that it answers.
     pub(super) fn settle(&self, task: &TaskId, result: &TaskResult) {
         if result.outcome_unknown {
             return;
@@ -174,7 +174,7 @@ impl RepeatGuard {
     }
 }
 
-/// An ask that says the same, under another identity.
+/// An ask with the same content under another identity.
 pub(super) enum Similar {
     /// The outcome of this task is not known.
     Unresolved(TaskId),
@@ -201,7 +201,7 @@ impl Entry {
     }
 }
 
-/// Makes room by the oldest answer to an ask without a key, or else by the oldest answer.
+/// Evicts the oldest answer to an ask without a key, or else the oldest answer.
 fn forget_oldest(entries: &mut HashMap<Digest, Entry>) -> bool {
     let oldest = entries
         .iter()
@@ -216,7 +216,7 @@ fn forget_oldest(entries: &mut HashMap<Digest, Entry>) -> bool {
     }
 }
 
-/// The right to send an ask; what becomes of it is recorded when this is dropped, at the latest.
+/// The right to send an ask. Its outcome is recorded at the latest when the guard is dropped.
 pub(super) struct PendingAsk {
     guard: Arc<RepeatGuard>,
     identity: Digest,
@@ -224,7 +224,7 @@ pub(super) struct PendingAsk {
     end: AskEnd,
 }
 
-/// How the entry of a pending ask ends.
+/// The final state of a pending ask's entry.
 enum AskEnd {
     Forget,
     Unresolved(Unresolved),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_given_again_within_the_window_only() {
+    async fn an_answer_is_repeated_within_the_window_only() {
         let guard = RepeatGuard::new(WINDOW);
         let pay = order("Pay Bob $50", None);
         let mut ask = pending(&guard, &pay);
@@ -335,7 +335,7 @@ mod tests {
         assert!(matches!(guard.admit(&keyed), Admission::Answered(..)));
         let other = order("Pay Ann $60", Some("order-1"));
         assert!(matches!(guard.admit(&other), Admission::Conflict));
-        // The same words under a new key are a new ask, and the earlier one is known.
+        // The same text under a new key is a new ask, and the earlier one is reported.
         let again = order("Pay Bob $50", Some("order-2"));
         assert!(matches!(guard.similar(&again), Some(Similar::Unresolved(_))));
         guard.settle(&"tsk-1".into(), &completed());
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_at_once_get_one_result() {
+    async fn concurrent_calls_share_one_result() {
         let guard = RepeatGuard::new(WINDOW);
         let pay = order("Pay Bob $50", None);
         let ask = pending(&guard, &pay);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_what_is_unresolved_stays() {
+    fn the_capacity_is_bounded_and_unresolved_asks_are_kept() {
         let guard = RepeatGuard::new(WINDOW);
         for n in 0..CAPACITY {
             let mut ask = pending(&guard, &order(&format!("a {n}"), None));

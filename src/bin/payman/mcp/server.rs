@@ -1,4 +1,4 @@
-//! The MCP server: which tools there are, and who handles a call.
+//! The MCP server: lists the tools and dispatches their calls.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::result::TaskResult;
 use super::shared::McpCore;
 use super::{tools, visible};
 
-/// The server: three tools over what all calls share.
+/// The server: three tools over the shared state.
 pub(super) struct McpServer(pub(super) Arc<McpCore>);
 
 impl McpServer {

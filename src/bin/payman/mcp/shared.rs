@@ -1,4 +1,4 @@
-//! What all calls share.
+//! The state that all calls share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use super::result::is_small;
 /// The deadline of an ask where no --timeout is given.
 const DEADLINE: Duration = Duration::from_secs(6 * 60);
 
-/// How many asks may be in progress, those that wait for their user included.
+/// The maximum number of asks in progress, including those that wait for their user.
 pub(super) const MAX_ASKS: u32 = 16;
-/// How many questions of the agent are remembered.
+/// The maximum number of the agent's questions that are remembered.
 const MAX_QUESTIONS: usize = 64;
 
-/// What all calls share.
+/// The state that all calls share.
 pub(super) struct McpCore {
     pub(super) connection: LazyConnection,
     pub(super) confirm: Confirm,
@@ -54,7 +54,7 @@ impl McpCore {
         }
     }
 
-    /// Returns the platform, or why there is none, which is written to stderr too.
+    /// Returns the platform, or the reason why it is unavailable, which is also written to stderr.
     pub(super) async fn platform(&self) -> Result<Arc<McpPlatform>, String> {
         self.connection.platform().await.map_err(|failure| {
             let text = failure.to_line();

@@ -74,7 +74,7 @@ fn tool<Arguments: JsonSchema + 'static>(
     description: &'static str,
     title: &'static str,
 ) -> Tool {
-    // Only a type that is no object could fail here.
+    // Only a type that is not an object could fail here.
     let input = schema_for_input::<Arguments>().unwrap_or_else(|_| Arc::new(JsonObject::new()));
     Tool::new(name, description, input)
         .with_title(title)

@@ -1,10 +1,10 @@
-//! Makes characters visible that a reader would not see, or that would change what they see.
+//! Escapes characters that are invisible, or that change the appearance of the text around them.
 
 use payman_sdk::escape::is_unsafe;
 
-/// Returns the text with every character escaped that a person who decides on it would not see.
+/// Returns the text with every invisible character escaped, for a person who decides on it.
 ///
-/// Line ends stay. A tab is escaped: it could push the end of a line out of sight. An answer is
+/// Line ends stay. A tab is escaped: it could push the end of a line out of view. An answer is
 /// escaped less strictly, by [`escape_text`](payman_sdk::escape::escape_text): it may hold emoji
 /// and scripts that need joiners.
 pub(super) fn strict(text: &str) -> String {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_sees_every_character_that_counts() {
+    fn invisible_and_reordering_characters_are_escaped() {
         for (text, shown) in [
             ("Pay Bob $50", "Pay Bob $50"),
             ("Pay Bob\u{202e}05$", "Pay Bob\\u{202e}05$"),
