@@ -31,12 +31,12 @@ pub(super) struct AgentAnswer {
 /// A question that the next message in the task answers.
 #[derive(Clone, Debug)]
 pub(super) enum PendingQuestion {
-    /// Whether to create the unknown payee and pay them.
+    /// A confirmation to create the unknown payee and pay them.
     NewPayee {
         name: String,
         money: Money,
     },
-    /// Which of several payees to pay.
+    /// A choice among several matching payees.
     WhichPayee {
         payees: Vec<Payee>,
         money: Money,

@@ -35,7 +35,7 @@ pub(super) fn start(
     Ok(run)
 }
 
-/// The run was canceled.
+/// The error of a run that was canceled.
 struct Canceled;
 
 impl AgentJob {

@@ -137,11 +137,11 @@ pub struct Dialect {
     pub status_text: StatusText,
     /// The field names of a token reply.
     pub token_names: TokenNames,
-    /// Whether a stream starts with a byte-order mark.
+    /// True to start a stream with a byte-order mark.
     pub byte_order_mark: bool,
-    /// Whether there are comments and unknown fields between events.
+    /// True to write comments and unknown fields between events.
     pub comments: bool,
-    /// Whether an event's JSON is spread over several `data:` lines.
+    /// True to spread an event's JSON over several `data:` lines.
     pub several_lines: bool,
     /// The interval of the comments that keep a silent stream alive; `None` disables them.
     /// Default: 15 seconds.
@@ -150,8 +150,8 @@ pub struct Dialect {
     pub json_media_type: JsonMediaType,
     /// The body of HTTP errors that are not JSON-RPC errors.
     pub error_format: ErrorFormat,
-    /// Whether a response of a media type that the request's `Accept` header does not admit is
-    /// replaced with 406. The operation is performed all the same. Default: false.
+    /// True to replace a response with 406 if the request's `Accept` header does not admit its
+    /// media type. The operation is performed nevertheless. Default: false.
     pub strict_accept: bool,
 }
 

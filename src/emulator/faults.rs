@@ -44,7 +44,7 @@ pub struct Fault {
     action: FaultAction,
 }
 
-/// Whether a fault acts before the operation or after it.
+/// The point of a request at which a fault is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum FaultTiming {
@@ -55,7 +55,7 @@ enum FaultTiming {
 
 #[derive(Clone, Debug, PartialEq)]
 enum FaultAction {
-    /// Only the delay.
+    /// No failure, only the delay.
     Delay,
     Status {
         status: StatusCode,
@@ -377,7 +377,7 @@ fn truncated(body: Body, after: u64, end: BodyEnd) -> Body {
     })
 }
 
-/// The faults that wait for their requests.
+/// The queue of faults that have not been used up.
 #[derive(Default)]
 pub(super) struct FaultQueue(VecDeque<Fault>);
 
@@ -395,7 +395,7 @@ impl FaultQueue {
         self.0.len()
     }
 
-    /// Takes the fault that a request for this operation meets.
+    /// Takes the first fault that applies to a request for this operation.
     pub(super) fn take(&mut self, operation: Operation) -> Option<Fault> {
         let index = self.0.iter_mut().position(|fault| {
             let applies = fault.on.is_none_or(|on| on == operation);

@@ -1,4 +1,4 @@
-//! What happens to every request of an operation: it is counted, delayed, and may meet a fault.
+//! Intercepts every request of an operation: counts it, delays it and applies a fault to it.
 
 use axum::http::HeaderMap;
 use axum::response::Response;

@@ -86,7 +86,7 @@ pub struct Payment {
     pub status: PaymentStatus,
 }
 
-/// The wallet holds less than the amount; nothing was paid.
+/// The error of a payment above the wallet's balance; nothing was paid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct InsufficientFunds {
     pub(super) balance: Decimal,

@@ -52,7 +52,7 @@ fn grouped(amount: Decimal) -> String {
     out
 }
 
-/// Why an amount was rejected.
+/// The reason why an amount was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmountError {
     /// It starts like a number, but has no reading or more than one.

@@ -115,7 +115,7 @@ async fn operate(
     }
 }
 
-/// Returns the scopes of the request's access token, or why it has none.
+/// Returns the scopes of the request's access token, or the reason why it is not accepted.
 fn authorize(backend: &Backend, headers: &HeaderMap) -> Result<TokenScopes, &'static str> {
     let token =
         headers.get(ACCESS_TOKEN_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -134,7 +134,7 @@ fn http_error(backend: &Backend, status: StatusCode, message: &str) -> Response 
     error_format.response(status, message)
 }
 
-/// A malformed request is a bad request in HTTP too; any other JSON-RPC error has status 200.
+/// Builds the response of a JSON-RPC error: status 400 for a malformed request, else 200.
 fn rpc_error(id: &Value, error: &CallError) -> Response {
     let status = if error.is_malformed() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     (status, Json(error.response(id))).into_response()

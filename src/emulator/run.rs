@@ -22,7 +22,7 @@ impl RunEvent {
 
 /// The agent's work on one message.
 ///
-/// Listeners read the log independently, so that a slow one delays nobody.
+/// Listeners read the log independently, so that a slow one does not delay the others.
 pub(super) struct AgentRun {
     log: Mutex<RunLog>,
     /// The number of events in the log. Written only while the log is locked.

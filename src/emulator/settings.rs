@@ -137,18 +137,18 @@ pub struct Settings {
     pub opening_balance: Decimal,
     /// The only accepted client id and secret. Default: all are accepted.
     pub credentials: Option<(String, SecretString)>,
-    /// Whether every access token is accepted, with all scopes. Default: false.
+    /// True to accept every access token, with all scopes. Default: false.
     pub accept_any_token: bool,
     /// The lifetime of an access token. Default: one hour.
     pub token_lifetime: Duration,
     /// The lifetime of an authorization code. Default: one minute.
     pub code_lifetime: Duration,
-    /// Whether each refresh issues a new refresh token, and the use of an old one revokes the whole
-    /// sign-in. Default: false.
+    /// True to issue a new refresh token with each refresh; the use of an old one then revokes the
+    /// whole sign-in. Default: false.
     pub rotate_refresh_tokens: bool,
-    /// Whether a refresh reply repeats a refresh token that is not rotated. Default: true.
+    /// True to repeat a refresh token that is not rotated in the refresh reply. Default: true.
     pub refresh_token_in_refresh_replies: bool,
-    /// Whether the client credentials grant issues a refresh token. Default: false.
+    /// True to issue a refresh token with the client credentials grant. Default: false.
     pub refresh_tokens_for_apps: bool,
     /// The scopes of a client credentials token. Default: all.
     pub scopes: BTreeSet<String>,
@@ -166,8 +166,8 @@ pub struct Settings {
     pub missing: BTreeSet<Operation>,
     /// The response to a request for one of them. Default: 404.
     pub unsupported: Unsupported,
-    /// Whether a second `send` of a task id is answered with 409, unless the agent waits for an
-    /// answer in that task. Default: false, and the task continues: the agent runs again.
+    /// True to answer 409 to a second `send` of a task id, unless the agent waits for an answer in
+    /// that task. Default: false: the task continues, and the agent runs again.
     pub conflict_on_resend: bool,
     /// The format of the responses. Default: the platform's.
     pub dialect: Dialect,

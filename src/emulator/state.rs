@@ -33,7 +33,7 @@ pub struct EmulatorState {
     pub requests: BTreeMap<Operation, u64>,
     /// The number of requests that arrived at the token endpoint.
     pub token_requests: u64,
-    /// How often a refresh token was used that a newer one had replaced.
+    /// The number of uses of refresh tokens that a newer one had replaced.
     pub refresh_reuses: u64,
 }
 
