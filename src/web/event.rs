@@ -15,8 +15,8 @@ use crate::wire::update::ArtifactUpdate;
 
 /// One server-sent event: a name and one line of JSON, or a comment.
 ///
-/// The [table](crate::web#events) lists what each event carries. `Display` writes the event as it
-/// goes over the wire, with the empty line that ends it:
+/// The [table](crate::web#events) lists the data of each event. `Display` writes the event in its
+/// wire format, with the empty line that ends it:
 ///
 /// ```
 /// use payman_sdk::web::ServerEvent;
@@ -36,7 +36,7 @@ enum EventContent {
 impl ServerEvent {
     /// Builds an event of your own.
     ///
-    /// The name has to be one line. Data that JSON cannot hold (a map whose keys are not text)
+    /// The name has to be one line. Data that JSON cannot represent (a map whose keys are not text)
     /// becomes `null`.
     #[must_use]
     pub fn new(name: &'static str, data: &impl Serialize) -> Self {
@@ -188,7 +188,7 @@ struct ArtifactData<'a> {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<VisitorPart<'a>>>,
-    /// The task's state, where the event says it too.
+    /// The task's state, if the event includes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'a str>,
 }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn other_parts_than_text_go_along_without_their_metadata() {
+    fn parts_other_than_text_are_sent_without_metadata() {
         let data = data_of(
             r#"{"id":"tsk-1","artifact":{"metadata":{"orgId":"org-1"},"parts":[
                 {"type":"data","data":{"a":1},"metadata":{"agentId":"ai-1"}},
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_beside_an_artifact_is_not_lost() {
+    fn a_state_next_to_an_artifact_is_not_lost() {
         let data = data_of(
             r#"{"id":"tsk-1","status":{"state":"COMPLETED"},"final":true,
                 "artifact":{"parts":[{"type":"text","text":"Paid."}]}}"#,

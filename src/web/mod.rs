@@ -2,8 +2,8 @@
 //! ready to return from an axum handler (feature `axum`) or an actix-web handler (feature
 //! `actix-web`).
 //!
-//! The features are for axum 0.8 and actix-web 4. With either, a handler returns what the client
-//! gives it:
+//! The features are for axum 0.8 and actix-web 4. With either, a handler returns the client's
+//! result:
 //!
 //! | returned | the visitor gets |
 //! |---|---|
@@ -58,13 +58,13 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //!
 //! # When the visitor leaves
 //!
-//! A web framework drops the handler's future, or the body of its response, when the browser goes
-//! away. Then
+//! A web framework drops the handler's future, or the body of its response, when the browser
+//! disconnects. Then
 //!
-//! * a stream is closed upstream at once, and **nothing is canceled**: the agent goes on, and may
+//! * a stream is closed upstream at once, and **nothing is canceled**: the agent continues, and may
 //!   pay;
 //! * an ask that was under way has an **unknown outcome**. No error is returned to anyone, because
-//!   the future is gone.
+//!   the future has been dropped.
 //!
 //! So where an answer matters beyond the page that shows it, keep the task's id before asking, and
 //! [`detach`] the ask from the handler:
@@ -80,10 +80,10 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //! }
 //! ```
 //!
-//! axum notices at once that the visitor left. **actix-web with its default settings goes on for
-//! visitors who closed their side** and notices only when it cannot write any more: here, at the
-//! second comment after that (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it
-//! notices at once.
+//! axum detects a disconnected visitor at once. **actix-web with its default settings keeps the
+//! connection of a visitor who closed their side** and detects it only when a write fails: here, at
+//! the second comment after that (30 s). With `HttpServer::new(…).h1_allow_half_closed(false)` it
+//! detects it at once.
 //!
 //! # When the server shuts down
 //!
@@ -161,9 +161,9 @@ client.close().await; // waits for a refresh under way and for tokens that are n
 //!
 //! # Statuses
 //!
-//! What the visitor can correct is a 4xx; what is between this server and the platform is a 5xx.
-//! 429 and 503 are given only where it is certain that nothing was done, because programs and
-//! proxies repeat requests that were answered so. (The 503 of `shutting-down` is never a response's
+//! An error that the visitor can correct is a 4xx; one between this server and the platform is a
+//! 5xx. 429 and 503 are used only if it is certain that nothing was done, because programs and
+//! proxies repeat requests with these statuses. (The 503 of `shutting-down` is never a response's
 //! status: it is in the last event of a stream.)
 //!
 //! | error | status | [`code`](Problem::code) |
@@ -185,7 +185,7 @@ client.close().await; // waits for a refresh under way and for tokens that are n
 //! | [`Connect`](ErrorKind::Connect) | 503 | `unreachable` |
 //! | [`Timeout`](ErrorKind::Timeout) before anything was sent | 504 | `timeout` |
 //!
-//! A visitor who has to connect again gets 403 and not 401: a 401 would say that they are not
+//! A visitor who has to connect again gets 403 and not 401: a 401 would mean that they are not
 //! signed in *here*.
 //!
 //! # Events
@@ -203,8 +203,8 @@ client.close().await; // waits for a refresh under way and for tokens that are n
 //!
 //! An artifact with `append` after a `task` event extends the artifact of that index in the task.
 //! **An answer is complete only after `done`.** A body that ends without `done` or `error` was cut
-//! on its way to the page. The state `completed` means that the agent has finished talking, not
-//! that money has moved: a payment may await approval, which only the text says.
+//! on its way to the page. The state `completed` means that the agent has finished its answer,
+//! not that money has moved: a payment may await approval, which only the text states.
 
 mod event;
 mod problem;
@@ -237,6 +237,6 @@ const SSE_HEADERS: [(&str, &str); 3] = [
     ("x-accel-buffering", "no"),
 ];
 
-/// The header of a whole answer: it is about somebody's money and must not be stored.
+/// The header of a whole answer, which is confidential and must not be stored.
 #[cfg(any(feature = "axum", feature = "actix-web"))]
 const NO_STORE: (&str, &str) = ("cache-control", "no-store");

@@ -34,7 +34,7 @@ pub struct Problem(Box<ProblemFields>);
 /// The fields are boxed to keep the `Err` of a handler's result small.
 #[derive(Clone, Debug, PartialEq)]
 struct ProblemFields {
-    /// Whether the code is one of this crate's, explained in its documentation.
+    /// True if the code is one of this crate's, which its documentation explains.
     documented: bool,
     status: u16,
     code: &'static str,
@@ -88,8 +88,7 @@ impl Problem {
     /// Builds the problem of an ask that may have been done although no answer arrived: code
     /// `outcome-unknown`, status 502.
     ///
-    /// For a service that keeps the ids of its tasks, and finds that it does not know what became
-    /// of one.
+    /// Use it in a service that keeps the ids of its tasks and does not know the outcome of one.
     ///
     /// ```
     /// use payman_sdk::{TaskId, web::Problem};
@@ -131,14 +130,14 @@ impl Problem {
         }))
     }
 
-    /// Sets the task's id, so that whoever gets the problem can look the task up.
+    /// Sets the task's id, so that the visitor can look the task up.
     #[must_use]
     pub fn with_task_id(mut self, id: &TaskId) -> Self {
         self.0.task_id = Some(id.clone());
         self
     }
 
-    /// Sets the task's id where the problem has none.
+    /// Sets the task's id if the problem has none.
     pub(super) fn or_task_id(mut self, id: Option<&TaskId>) -> Self {
         if self.0.task_id.is_none() {
             self.0.task_id = id.cloned();
@@ -152,7 +151,7 @@ impl Problem {
         self.0.status
     }
 
-    /// Returns the code of what happened, for programs: see the [table](crate::web#statuses).
+    /// Returns the machine-readable code of the problem: see the [table](crate::web#statuses).
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.0.code
@@ -164,19 +163,19 @@ impl Problem {
         self.0.title
     }
 
-    /// Returns what it means for the visitor, in a sentence.
+    /// Returns a sentence that explains the problem to the visitor.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.0.detail
     }
 
-    /// Returns true when what was asked may have been done; see [`Error::is_outcome_unknown`].
+    /// Returns true if the ask may have been done; see [`Error::is_outcome_unknown`].
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
     }
 
-    /// Returns true when it is certain that nothing was done; see [`Error::is_safe_to_ask_again`].
+    /// Returns true if it is certain that nothing was done; see [`Error::is_safe_to_ask_again`].
     #[must_use]
     pub fn is_safe_to_ask_again(&self) -> bool {
         self.0.safe_to_ask_again
@@ -196,8 +195,8 @@ impl Problem {
     }
 }
 
-/// Added only where it is certain. True of a lookup as well: it says nothing about the task it was
-/// for.
+/// The sentence added to a detail if it is certain that nothing was done. It also holds for a
+/// lookup, because it does not concern the task that was looked up.
 const NOTHING_DONE: &str = "Nothing was done by this request.";
 
 struct ProblemKind {
@@ -280,8 +279,8 @@ fn kind_of(error: &Error) -> ProblemKind {
     }
 }
 
-/// A redirect that the visitor caused; one that the platform or this server caused is refused as
-/// usual.
+/// Returns the kind of a failed redirect that the visitor caused. Other failures are reported as
+/// `refused`.
 fn redirect_kind(failure: RedirectFailure) -> Option<ProblemKind> {
     match failure {
         RedirectFailure::Denied => Some(kind(
@@ -314,7 +313,7 @@ impl From<&Error> for Problem {
         let kind = kind_of(error);
         let safe_to_ask_again = error.is_safe_to_ask_again();
         let detail = match error.kind() {
-            // The only error whose text is meant for whoever asked.
+            // Only this error's text is intended for the visitor.
             ErrorKind::InvalidInput if !error.is_outcome_unknown() => error.to_string(),
             _ if safe_to_ask_again => format!("{} {NOTHING_DONE}", kind.detail),
             _ => kind.detail.to_owned(),
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_canceled_is_a_conflict() -> Result<(), serde_json::Error> {
+    fn a_task_that_cannot_be_canceled_is_a_conflict() -> Result<(), serde_json::Error> {
         let rpc: RpcError = serde_json::from_value(json!({"code": -32002, "message": "upstream"}))?;
         let problem = Problem::from(&error(ErrorKind::Rpc, Outcome::Settled).with_rpc(rpc));
         assert_eq!((problem.status(), problem.code()), (409, "not-cancelable"));
@@ -458,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_tells_what_matters_and_nothing_of_the_platforms() -> Result<(), serde_json::Error> {
+    fn the_json_has_the_problem_and_no_text_of_the_platform() -> Result<(), serde_json::Error> {
         let busy = error(ErrorKind::RateLimited, Outcome::NotDone)
             .with_retry_after(Some(Duration::from_millis(1200)));
         let value = serde_json::to_value(Problem::from(&busy))?;

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// Tells open streams that the server shuts down. Clones share one state.
+/// Notifies open streams that the server shuts down. Clones share one state.
 ///
 /// A graceful shutdown waits for open responses, so streams have to end by themselves:
 ///
@@ -26,18 +26,18 @@ use tokio::sync::watch;
 pub struct Shutdown(watch::Sender<bool>);
 
 impl Shutdown {
-    /// Creates a signal that has not been given yet.
+    /// Creates a signal that has not been sent yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives the signal. Further calls have no effect.
+    /// Sends the signal. Further calls have no effect.
     pub fn begin(&self) {
         self.0.send_replace(true);
     }
 
-    /// Returns true once the signal was given.
+    /// Returns true once the signal has been sent.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         *self.0.borrow()

@@ -12,13 +12,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::event::ServerEvent;
 
-/// How long the body is silent before a comment shows that it is alive: less than common proxies
-/// wait.
+/// The interval of comments in a silent body: shorter than the idle timeouts of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Keeps a stream of comments from starving the events and flooding the visitor.
+/// The minimum interval of comments, so that they neither delay the events nor flood the visitor.
 const SHORTEST_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
-/// Turns events into a response's body, for any framework that accepts a stream of bytes. In axum
+/// Converts events to a response's body, for any framework that accepts a stream of bytes. In axum
 /// and actix-web the body is itself a response.
 ///
 /// ```
@@ -48,7 +47,7 @@ pub struct SseBody<S> {
 }
 
 impl<S> SseBody<S> {
-    /// Sets how long the body may be silent before it sends a comment, instead of 15 s.
+    /// Sets the time of silence after which the body sends a comment, instead of 15 s.
     ///
     /// [`Duration::MAX`] sends none; anything below 10 ms counts as 10 ms.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
@@ -68,7 +67,7 @@ impl<S> SseBody<S> {
         if let Some(timer) = &mut self.timer {
             match Instant::now().checked_add(interval) {
                 Some(next) => timer.as_mut().reset(next),
-                // `sleep` accepts what cannot be added.
+                // `sleep` accepts durations that overflow an `Instant`.
                 None => timer.set(sleep(interval)),
             }
         }
@@ -114,7 +113,7 @@ mod tests {
     use futures::stream;
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_broken_by_comments_only() {
+    async fn a_silent_stream_sends_comments_only() {
         let late = stream::once(Box::pin(async {
             sleep(Duration::from_secs(35)).await;
             ServerEvent::new("late", &1)
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn extreme_intervals_mean_what_they_say() {
+    async fn extreme_intervals_are_clamped() {
         let two_events = || {
             Box::pin(stream::unfold(0, |count| async move {
                 (count < 2).then_some(())?;
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_event_puts_the_comment_off_and_the_end_is_the_end() {
+    async fn an_event_delays_the_comment_and_nothing_follows_the_end() {
         let events = stream::unfold(0, |count| async move {
             (count < 3).then_some(())?;
             sleep(Duration::from_secs(10)).await;

@@ -18,8 +18,8 @@ use crate::stream::AskStream;
 /// `error` where it is not.
 ///
 /// It is a stream of [`ServerEvent`]s: pass it to [`sse`](super::sse), return it from a handler, or
-/// inspect the events as they pass. Dropping it closes the connection to the platform and cancels
-/// nothing.
+/// inspect its events. Dropping it closes the connection to the platform, and does not cancel the
+/// task.
 ///
 /// Made from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
 /// ask that is still under way, so that the response begins at once.
@@ -50,12 +50,12 @@ enum EventStep {
 impl ServerEvents {
     /// Starts a response at once, while the ask is still under way.
     ///
-    /// Works for `client.ask(…)` and for `client.ask_stream(…)`. The agent may think for a long
-    /// time before its first byte, and browsers and proxies give up on a response that does not
+    /// Works for `client.ask(…)` and for `client.ask_stream(…)`. The agent may need a long
+    /// time before its first byte, and browsers and proxies time out on a response that does not
     /// begin. This one begins with a comment at once, and [`SseBody`](super::SseBody) sends further
-    /// ones. Since the status 200 is sent by then, an ask that fails is an `error` event.
+    /// ones. Because the status 200 is already sent, an ask that fails is an `error` event.
     ///
-    /// Where the answer must not be lost with the visitor, pass it through
+    /// If the answer must be completed even after the visitor disconnects, pass the future through
     /// [`detach`](super::detach) first.
     ///
     /// ```
@@ -89,8 +89,8 @@ impl ServerEvents {
     /// `shutting-down`.
     ///
     /// Servers wait for open responses when they shut down gracefully, and a stream may be open for
-    /// minutes. The task goes on at the platform; its outcome is unknown to the page, which has to
-    /// look it up. See [`Shutdown`](super::Shutdown).
+    /// minutes. The task continues on the platform; its outcome is unknown to the page, which has
+    /// to look it up. See [`Shutdown`](super::Shutdown).
     pub fn until(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
         self.shutdown = Some(shutdown.boxed());
         self
@@ -197,7 +197,7 @@ impl Stream for ServerEvents {
         let is_over = self.poll_shutdown(cx).is_ready();
         match self.poll_step(cx) {
             Poll::Ready(None) => Poll::Ready(None),
-            // An answer that is complete at that moment is better than the news of the shutdown.
+            // An answer that is already complete takes precedence over the shutdown.
             Poll::Ready(Some(EventStep::Last(event))) => {
                 self.state = AnswerState::Ended;
                 Poll::Ready(Some(event))
@@ -220,7 +220,7 @@ impl fmt::Debug for ServerEvents {
     }
 }
 
-/// Runs an ask in a task of its own, so that it goes on when the handler that waits for it is
+/// Runs an ask in a task of its own, so that it continues when the handler that waits for it is
 /// dropped.
 ///
 /// Web frameworks drop a handler when its visitor leaves, and an ask that is dropped has an unknown

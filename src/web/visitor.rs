@@ -1,4 +1,4 @@
-//! What a visitor's browser gets to see of a reply: the answer, and no internal ids.
+//! A reply as a visitor's browser gets it: the answer without internal ids.
 
 use std::collections::HashSet;
 
@@ -14,9 +14,9 @@ use crate::wire::timestamp::Timestamp;
 /// A [`Reply`] as a visitor's browser may see it.
 ///
 /// It serializes like the reply, but without `sessionId` and without any `metadata` (of the reply,
-/// its artifacts and their parts), which is where the platform puts agent and organization ids.
-/// Whoever has a session's id can read and continue that conversation. A handler that returns a
-/// `Reply` sends this.
+/// its artifacts and their parts), in which the platform puts agent and organization ids. Anyone
+/// with a session's id can read and continue that conversation. A handler that returns a `Reply`
+/// sends this.
 ///
 /// To send everything, return `axum::Json(reply)` or `actix_web::web::Json(reply)` instead.
 ///
@@ -38,7 +38,7 @@ use crate::wire::timestamp::Timestamp;
 pub struct VisitorReply(Reply);
 
 impl VisitorReply {
-    /// Returns the reply with everything that is left out here.
+    /// Returns the complete reply, with its session id and metadata.
     #[must_use]
     pub fn into_inner(self) -> Reply {
         self.0
