@@ -106,8 +106,8 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 /// Keeps tokens on a Redis server (6 or newer), and shares them among all who use that server.
 ///
 /// Leases are counted by the server's clock, so that machines need not agree on the time. Tokens
-/// are stored in the clear: whoever reads the server can act for its users. Cheap to clone; nothing
-/// connects before the first use.
+/// are stored in plain text: anyone who reads the server can act for its users. Cheap to clone;
+/// nothing connects before the first use.
 ///
 /// # Durability
 ///

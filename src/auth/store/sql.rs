@@ -44,8 +44,8 @@ const EXPIRED_RETENTION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// It has one table, `payman_tokens`, which it creates and brings up to date itself. On PostgreSQL
 /// leases are measured by the server's clock, so that machines need not agree on the time.
 ///
-/// Tokens are stored in the clear: whoever reads the database can act for its users. A SQLite file
-/// that [`connect`](Self::connect) creates is accessible to its owner only. Cheap to clone.
+/// Tokens are stored in plain text: anyone who reads the database can act for its users. A SQLite
+/// file that [`connect`](Self::connect) creates is accessible to its owner only. Cheap to clone.
 ///
 /// ```
 /// # async fn f() -> payman_sdk::Result<()> {

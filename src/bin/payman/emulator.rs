@@ -248,7 +248,7 @@ where
 }
 
 pub(crate) async fn run(args: EmulatorArgs) -> CommandResult {
-    // Before it prints that it listens: whoever started it may end it right after.
+    // Before it prints that it listens: the parent process may end it right after.
     let mut signals = EndSignals::listen();
     let faults: Vec<Fault> = args.fault.iter().flat_map(|faults| faults.0.clone()).collect();
     let emulator = Emulator::builder()

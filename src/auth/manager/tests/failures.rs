@@ -264,7 +264,7 @@ async fn a_new_sign_in_follows_the_stored_one_and_survives_a_dropped_caller() {
     let caller = sign_in(&script, store.clone()).run("code".to_owned().into());
     assert!(tokio::time::timeout(SECOND / 2, caller).await.is_err(), "the caller left");
     sleep(SECOND).await;
-    // Whoever shared the old sign-in finds the new one.
+    // A client that shared the old sign-in finds the new one.
     assert_eq!(obtained(&before).await, "access-100");
     assert_eq!(before.refresh_token().unwrap().expose_secret(), "new");
     assert!(!before.status().is_reauthorization_required());

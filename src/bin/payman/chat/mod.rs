@@ -133,7 +133,7 @@ impl Chat<'_> {
     /// Returns the next line to process, or `None` at the end of the conversation.
     ///
     /// At a terminal, lines that were typed or pasted before the last answer was there are shown
-    /// and not sent: the second of them might answer a question that nobody has read.
+    /// and not sent: the second of them might answer a question that has not been read.
     async fn next_line(&mut self, prompt: &mut Prompt) -> Result<Option<String>, CommandFailure> {
         if prompt.is_terminal() {
             show_ahead(&prompt.take_ahead());
