@@ -5,7 +5,7 @@
 use metrics_util::debugging::DebuggingRecorder;
 use payman_sdk::{AskSummary, Client, Config, Emulator};
 
-/// Counts asks and measures their duration, by what kind of call they were and how they ended.
+/// Counts asks and measures their duration, by kind of call and outcome.
 fn observe(ask: &AskSummary) {
     let labels = [("kind", ask.kind.as_str()), ("outcome", ask.outcome.as_str())];
     metrics::counter!("payman_asks_total", &labels).increment(1);

@@ -11,7 +11,7 @@ struct CountingAllocator;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Whether allocations are counted. Off while time is measured.
+/// True while allocations are counted. It is false while time is measured.
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 /// The bytes allocated since counting began, less those freed.
 static BYTES: AtomicIsize = AtomicIsize::new(0);

@@ -33,10 +33,10 @@ use serde_json::json;
 use site::{RequestFacts, Site, stop_signal};
 use visitors::{Visitor, Visitors};
 
-/// How many seconds a shutdown waits for answers under way.
+/// The time limit of a shutdown for answers in progress, in seconds.
 const GRACE: u64 = 30;
 
-/// What all workers share. Clones share it too.
+/// The state that all workers share. Clones share it too.
 #[derive(Clone)]
 struct Backend {
     client: Client,
@@ -52,7 +52,7 @@ impl Backend {
 
     fn visitor(&self, request: &HttpRequest) -> Visitor {
         let cookies = request.headers().get_all(COOKIE);
-        self.visitors.find_or_welcome(cookies.filter_map(|value| value.to_str().ok()))
+        self.visitors.find_or_add(cookies.filter_map(|value| value.to_str().ok()))
     }
 }
 

@@ -36,7 +36,7 @@ impl Running {
         Self { address, shutdown, handle: told.await.unwrap(), thread }
     }
 
-    /// The server, its workers and their runtimes are gone once this returns.
+    /// Stops the server. Its workers and their runtimes have ended when this returns.
     async fn stop(self) {
         stop(&self.shutdown, &self.handle).await;
         tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
@@ -185,7 +185,7 @@ async fn streams_are_server_sent_events_and_errors_are_problems() {
 }
 
 #[tokio::test]
-async fn an_ask_outlives_its_visitor() {
+async fn an_ask_continues_after_its_visitor_disconnects() {
     let emulator =
         Emulator::builder().agent_delay(Duration::from_millis(300)).start().await.unwrap();
     let backend = Running::start(&emulator.client(), 1).await;
@@ -202,10 +202,10 @@ async fn an_ask_outlives_its_visitor() {
     assert_eq!(emulator.state().payees.len(), 1);
 }
 
-/// The background task runs on the runtime of the first caller. When that worker is gone, another
+/// The background task runs on the runtime of the first caller. When that worker ends, another
 /// takes over.
 #[tokio::test]
-async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
+async fn the_end_of_a_workers_runtime_does_not_stop_the_refresh() {
     let emulator =
         Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
     let client = emulator.client();
@@ -228,7 +228,7 @@ async fn the_end_of_a_workers_runtime_does_not_end_the_renewal() {
     assert_eq!(post(&connection(), second.url("/ask"), question()).await.status(), 200);
     assert_eq!(emulator.state().token_requests, requests + 1);
 
-    // From here the new worker's runtime renews it ahead of time, though nobody asks.
+    // From here the new worker's runtime renews it ahead of time without a request.
     let waiting = Instant::now();
     while emulator.state().token_requests < requests + 3 {
         assert!(waiting.elapsed() < Duration::from_secs(20), "the background task is gone");

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::site::Site;
 
-/// How many visitors are known at once. Beyond that, the one who was away longest is removed.
+/// The maximum number of known visitors. Beyond it, the least recently seen one is removed.
 const MAX_VISITORS: usize = 10_000;
 const COOKIE: &str = "visitor";
 const WEEK: u32 = 7 * 24 * 60 * 60;
@@ -37,7 +37,7 @@ impl Visitors {
     /// Finds the visitor by the values of the request's `Cookie` headers, or adds a new one.
     ///
     /// An id is always created here. An unknown one that a browser sends is never adopted.
-    pub fn find_or_welcome<'a>(&self, cookies: impl Iterator<Item = &'a str>) -> Visitor {
+    pub fn find_or_add<'a>(&self, cookies: impl Iterator<Item = &'a str>) -> Visitor {
         let sent = self.site.cookie(cookies, COOKIE).and_then(|id| id.parse::<Uuid>().ok());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((id, (session, seen))) = sent.and_then(|id| Some((id, sessions.get_mut(&id)?)))
@@ -66,14 +66,14 @@ mod tests {
     #[test]
     fn visitors_are_known_by_their_cookie_and_bounded() {
         let visitors = Visitors { limit: 2, ..Visitors::new(Site::new(1, None)) };
-        let first = visitors.find_or_welcome(std::iter::empty());
-        let again = visitors.find_or_welcome(std::iter::once(first.cookie.as_str()));
+        let first = visitors.find_or_add(std::iter::empty());
+        let again = visitors.find_or_add(std::iter::once(first.cookie.as_str()));
         assert_eq!((&first.session, &first.cookie), (&again.session, &again.cookie));
         let foreign = format!("visitor={}", Uuid::new_v4());
-        let second = visitors.find_or_welcome(std::iter::once(foreign.as_str()));
+        let second = visitors.find_or_add(std::iter::once(foreign.as_str()));
         assert!(second.session != first.session && !second.cookie.starts_with(&foreign));
-        visitors.find_or_welcome(std::iter::empty());
-        let back = visitors.find_or_welcome(std::iter::once(first.cookie.as_str()));
+        visitors.find_or_add(std::iter::empty());
+        let back = visitors.find_or_add(std::iter::once(first.cookie.as_str()));
         assert_ne!(back.session, first.session, "the oldest has made room");
     }
 }

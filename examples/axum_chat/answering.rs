@@ -1,4 +1,4 @@
-//! An answer on its way to the page and into the conversation.
+//! Streams an answer to the page and records it in the conversation.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,12 +11,12 @@ use serde_json::json;
 
 use crate::conversation::Ticket;
 
-/// The response to an ask. It begins at once with the event `turn`, long before the agent says
-/// anything.
+/// The response to an ask. It begins at once with the event `turn`, long before the first text of
+/// the agent.
 ///
-/// When the page goes away, this is dropped: the connection to the platform is closed, and what
-/// came so far is kept in the conversation.
-pub struct Answering {
+/// It is dropped when the page disconnects: the connection to the platform is closed, and the
+/// answer so far is kept in the conversation.
+pub struct AnswerStream {
     stage: Stage,
     ticket: Ticket,
     task_id: TaskId,
@@ -30,7 +30,7 @@ enum Stage {
     Over,
 }
 
-impl Answering {
+impl AnswerStream {
     pub fn new(
         answer: impl Future<Output = Result<AskStream, Error>> + Send + 'static,
         ticket: Ticket,
@@ -78,7 +78,7 @@ impl Answering {
         }
     }
 
-    /// Keeps what came so far, without an end.
+    /// Records the answer so far, without an end.
     fn leave(&mut self) {
         if let Stage::Streaming(events) = &self.stage {
             self.ticket.note(&events.reply_so_far());
@@ -87,7 +87,7 @@ impl Answering {
     }
 }
 
-impl Stream for Answering {
+impl Stream for AnswerStream {
     type Item = ServerEvent;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerEvent>> {
@@ -119,7 +119,7 @@ impl Stream for Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for AnswerStream {
     fn drop(&mut self) {
         self.leave();
     }

@@ -1,4 +1,4 @@
-//! One visitor's conversation: what was said, and the state of each answer.
+//! One visitor's conversation: its exchanges, and the state of each answer.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,11 +7,12 @@ use payman_sdk::web::Problem;
 use payman_sdk::{Ask, Error, Reply, SessionId, TaskId, TaskState, Timestamp};
 use serde::Serialize;
 
-/// How many exchanges the page keeps. Older ones are removed here; the agent still knows them.
+/// The maximum number of exchanges that are kept. Older ones are removed here; the agent still
+/// knows them.
 const MAX_TURNS: usize = 50;
-/// How many bytes of text the exchanges may have together.
+/// The maximum length of the text of all exchanges, in bytes.
 const MAX_TEXT: usize = 256 * 1024;
-/// How many bytes one answer may have on the wire.
+/// The maximum length of one answer on the wire, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// One exchange: what the visitor said, and the answer.
@@ -23,9 +24,9 @@ pub struct Turn {
     /// The agent's message about the state.
     note: String,
     state: String,
-    /// The agent asked back, and the visitor has answered.
+    /// True once the visitor has answered the agent's question.
     answered: bool,
-    /// What went wrong, if anything did.
+    /// The problem, if the answer failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
     #[serde(skip)]
@@ -33,10 +34,10 @@ pub struct Turn {
     /// The reply that this answers, if it continues a task.
     #[serde(skip)]
     continues: Option<Reply>,
-    /// The end of the answer is not known yet.
+    /// True until the end of the answer is known.
     #[serde(skip)]
     open: bool,
-    /// The answer is on its way to a page.
+    /// True while the answer is being streamed to a page.
     #[serde(skip)]
     attached: bool,
 }
@@ -53,8 +54,8 @@ impl Turn {
         self.open = !(reply.state().is_terminal() || reply.state().is_waiting_for_user());
     }
 
-    /// A lookup showed nothing. The turn stays open, but the visitor can go on, and keeps being
-    /// told that it may have been done, whatever the lookup itself failed of.
+    /// Records a lookup without a result. The turn stays open, the visitor can continue, and the
+    /// page still warns that the ask may have been done.
     fn mark_unknown(&mut self) {
         self.state = TaskState::Unknown.as_str().to_owned();
         if !self.problem.as_ref().is_some_and(Problem::is_outcome_unknown) {
@@ -71,7 +72,7 @@ impl Turn {
     }
 }
 
-/// Everything behind the lock.
+/// The state under the conversation's lock.
 struct ConversationState {
     session: SessionId,
     turns: VecDeque<Turn>,
@@ -132,8 +133,7 @@ impl Conversation {
             .collect()
     }
 
-    /// Removes all that was said and starts a new session. Returns false while the agent is at
-    /// work.
+    /// Removes all exchanges and starts a new session. Returns false while the agent is working.
     pub fn start_over(&self) -> bool {
         let mut state = self.lock();
         if state.turns.iter().any(Turn::is_running) {
@@ -148,11 +148,10 @@ impl Conversation {
         true
     }
 
-    /// Records what is going to be asked, **before it is asked**: whatever happens, its task can be
-    /// looked up.
+    /// Records an ask **before it is sent**, so that its task can be looked up in every case.
     ///
-    /// Where the agent waits for an answer, this is the answer. Returns `None` while the agent is
-    /// at work.
+    /// If the agent waits for an answer, the text is that answer. Returns `None` while the agent is
+    /// working.
     pub fn begin(&self, text: &str) -> Option<(Ask, Ticket)> {
         let mut state = self.lock();
         if state.turns.iter().any(Turn::is_running) {
@@ -247,8 +246,8 @@ impl ConversationState {
     }
 }
 
-/// The right to record how one turn goes on. When it is dropped, the turn stays as it is and is
-/// looked up later.
+/// The right to record the progress of one turn. When it is dropped, the turn is left unchanged
+/// and is looked up later.
 pub struct Ticket {
     conversation: Conversation,
     id: u64,
@@ -266,7 +265,7 @@ impl Ticket {
         }
     }
 
-    /// Records what has come so far, or everything.
+    /// Records the answer so far, or the whole answer.
     pub fn note(&self, reply: &Reply) {
         // A lookup may have been faster.
         self.with_turn(|turn| {

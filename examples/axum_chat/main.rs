@@ -7,12 +7,12 @@
 //! cargo run --example axum_chat -- --origin https://chat.example # its address behind a proxy
 //! ```
 //!
-//! * `visitors.rs`: who is who, each with a conversation; bounded
-//! * `conversation.rs`: what was said, and the state of each answer
-//! * `answering.rs`: an answer on its way to the page and into the conversation
-//! * `routes.rs`: the page and what it requests
+//! * `visitors.rs`: a bounded table of visitors and their conversations
+//! * `conversation.rs`: the exchanges of a conversation, and the state of each answer
+//! * `answering.rs`: streams an answer to the page and records it in the conversation
+//! * `routes.rs`: the page and its requests
 //! * `page/`: the page; no build step
-//! * `../support/site.rs`, `serving.rs`: whose requests are accepted; how the server shuts down
+//! * `../support/site.rs`, `serving.rs`: request checks and graceful shutdown
 
 mod answering;
 mod conversation;

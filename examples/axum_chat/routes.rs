@@ -1,4 +1,4 @@
-//! The routes: the page, and what it requests.
+//! The routes: the page and its requests.
 
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::answering::Answering;
+use crate::answering::AnswerStream;
 use crate::conversation::Conversation;
 use crate::serving::guarded;
 use crate::site::Site;
 use crate::visitors::Visitors;
 
-/// How many characters one may say at once.
+/// The maximum length of one message, in characters.
 const MAX_SAID: usize = 2000;
-/// How many unfinished answers are looked up when the page is loaded, and for how long.
+/// The maximum number of unfinished answers that are looked up when the page is loaded, and the
+/// time limit of these lookups.
 const MAX_LOOKUPS: usize = 3;
 const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
 
@@ -57,14 +58,14 @@ async fn file(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text).into_response()
 }
 
-/// Serves the page. Whoever comes without a known cookie gets one.
+/// Serves the page, with a new cookie for a visitor without a known one.
 async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                           connect-src 'self'; img-src data:; base-uri 'none'; \
                           form-action 'none'; frame-ancestors 'none'";
     let cookie = match app.visitors.find(&headers) {
         Some(_) => None,
-        None => Some(app.visitors.welcome().ok_or_else(|| {
+        None => Some(app.visitors.add().ok_or_else(|| {
             Problem::new(503, "full", "No room", "Everybody is talking. Come again in a minute.")
         })?),
     };
@@ -79,7 +80,7 @@ async fn page(State(app): State<App>, headers: HeaderMap) -> Result<Response, Pr
     Ok(response)
 }
 
-/// Returns what was said, after looking up the answers whose end is not known.
+/// Returns the conversation, after looking up the answers whose end is unknown.
 async fn conversation(State(app): State<App>, conversation: Conversation) -> Json<Value> {
     let lookups = conversation.open_tasks().into_iter().take(MAX_LOOKUPS).map(|id| {
         let lookup = app.client.get_task(id.clone());
@@ -104,7 +105,7 @@ async fn ask(
     State(app): State<App>,
     conversation: Conversation,
     question: Result<Json<Question>, JsonRejection>,
-) -> Result<SseBody<Answering>, Problem> {
+) -> Result<SseBody<AnswerStream>, Problem> {
     let Json(Question { text }) = question.map_err(|error| {
         Problem::new(error.status().as_u16(), "unreadable", "Unreadable", error.body_text())
     })?;
@@ -116,7 +117,7 @@ async fn ask(
     // Detached, so that a page that leaves at once does not leave it open whether the ask was sent.
     let task_id = ask.task_id().clone();
     let answer = detach(app.client.ask_stream(ask));
-    Ok(sse(Answering::new(answer, ticket, task_id, &app.shutdown)))
+    Ok(sse(AnswerStream::new(answer, ticket, task_id, &app.shutdown)))
 }
 
 /// Cancels the visitor's own task. What the agent has done by then is done.
@@ -150,7 +151,7 @@ fn busy() -> Problem {
     )
 }
 
-/// Finds the conversation of whoever sent the request.
+/// Finds the conversation of the request's visitor.
 impl FromRequestParts<App> for Conversation {
     type Rejection = Problem;
 

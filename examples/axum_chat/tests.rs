@@ -42,7 +42,7 @@ fn slow() -> EmulatorBuilder {
 }
 
 /// Creates a client that soon gives up lookups.
-fn impatient(url: &str) -> Client {
+fn client_of(url: &str) -> Client {
     let config = Config::new("id")
         .base_url(url)
         .retry(RetryPolicy::default().recovery_timeout(Duration::from_millis(200)));
@@ -81,7 +81,7 @@ impl Browser {
     }
 
     /// Says something and returns all events of the answer.
-    async fn hear(&self, text: &str) -> Vec<(String, Value)> {
+    async fn ask(&self, text: &str) -> Vec<(String, Value)> {
         self.say(text).await.rest().await
     }
 
@@ -177,11 +177,11 @@ async fn problem(response: Response) -> (u16, Value) {
 async fn an_answer_grows_and_a_reload_keeps_it() {
     let payman = slow().start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
-    let events = browser.hear("How much money do I have in my wallet?").await;
+    let events = browser.ask("How much money do I have in my wallet?").await;
     let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!((names[0], names[1], *names.last().unwrap()), ("turn", "status", "done"));
     assert!(names.iter().filter(|name| **name == "artifact").count() > 5, "{names:?}");
-    browser.hear("List all payees").await;
+    browser.ask("List all payees").await;
 
     let kept = browser.conversation().await;
     assert_eq!(kept["turns"][0]["asked"], "How much money do I have in my wallet?");
@@ -193,14 +193,14 @@ async fn an_answer_grows_and_a_reload_keeps_it() {
 }
 
 #[tokio::test]
-async fn visitors_do_not_mix() {
+async fn visitors_do_not_share_state() {
     let payman = Emulator::start().await.unwrap();
     let url = site(payman.client()).await;
     let (one, two) = (Browser::open(&url).await, Browser::open(&url).await);
     assert_ne!(one.cookie, two.cookie);
-    let (first, second) = tokio::join!(one.hear("List all wallets"), two.hear("List all payees"));
+    let (first, second) = tokio::join!(one.ask("List all wallets"), two.ask("List all payees"));
     assert!(!first.is_empty() && !second.is_empty());
-    let recalled = words(&two.hear("What did we talk about earlier?").await);
+    let recalled = words(&two.ask("What did we talk about earlier?").await);
     assert!(
         recalled.contains("List all payees") && !recalled.contains("List all wallets"),
         "{recalled}"
@@ -237,39 +237,39 @@ async fn stop_cancels_the_visitors_own_task() {
 async fn a_question_is_answered_in_the_same_task() {
     let payman = Emulator::start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
-    let events = browser.hear("Pay Tyllen $50").await;
+    let events = browser.ask("Pay Tyllen $50").await;
     assert_eq!(events.last().unwrap().1["state"], "input-required");
-    let paid = words(&browser.hear("yes, create them").await);
+    let paid = words(&browser.ask("yes, create them").await);
     assert!(paid.contains("Paid $50.00 to Tyllen"), "{paid}");
     let state = payman.state();
     assert_eq!((state.tasks.len(), state.payments.len()), (1, 1));
     // What comes next is a task of its own.
-    browser.hear("List all payees").await;
+    browser.ask("List all payees").await;
     assert_eq!(payman.state().tasks.len(), 2);
 }
 
 #[tokio::test]
-async fn a_question_that_was_surely_not_answered_still_waits() {
+async fn a_question_whose_answer_was_not_sent_stays_open() {
     let payman = Emulator::start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
-    browser.hear("Pay Tyllen $50").await;
+    browser.ask("Pay Tyllen $50").await;
     payman.fault(Fault::status(400).on(Operation::SendSubscribe));
     assert_eq!(browser.conversation().await["turns"][0]["answered"], false);
-    let events = browser.hear("yes").await;
+    let events = browser.ask("yes").await;
     let (name, data) = events.last().unwrap();
     assert_eq!((name.as_str(), &data["status"]), ("error", &json!(502)));
     assert_eq!(data["safeToAskAgain"], true, "{data}");
     assert_eq!(browser.conversation().await["turns"][0]["answered"], false, "it still waits");
-    browser.hear("yes").await;
+    browser.ask("yes").await;
     assert_eq!((payman.state().tasks.len(), payman.state().payments.len()), (1, 1));
     assert_eq!(browser.conversation().await["turns"][0]["answered"], true);
 }
 
 #[tokio::test]
-async fn whoever_leaves_finds_the_answer_on_reload() {
+async fn a_page_that_disconnected_gets_the_answer_on_reload() {
     let payman = slow().start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
-    browser.hear("Create a payee named Tyllen").await;
+    browser.ask("Create a payee named Tyllen").await;
     let mut answer = browser.say("Pay Tyllen $50").await;
     answer.until("artifact").await;
     drop(answer);
@@ -289,22 +289,22 @@ fn event(id: &str, mut result: Value) -> String {
 }
 
 /// Counts when it is dropped: the connection was closed.
-struct CountsDrop(Arc<AtomicUsize>);
+struct DropCounter(Arc<AtomicUsize>);
 
-impl Drop for CountsDrop {
+impl Drop for DropCounter {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// What a platform does after the first word of an answer.
+/// The platform's behavior after the first word of an answer.
 #[derive(Clone, Copy)]
-enum Then {
+enum PlatformBehavior {
     Stall,
     Cut,
 }
 
-/// A platform that says a word and then nothing more.
+/// A platform that streams one word and then nothing more.
 struct Platform {
     url: String,
     closed: Arc<AtomicUsize>,
@@ -312,7 +312,7 @@ struct Platform {
 
 impl Platform {
     /// Starts the platform. Lookups find `task`, or no task.
-    async fn start(then: Then, task: Option<Value>) -> Self {
+    async fn start(then: PlatformBehavior, task: Option<Value>) -> Self {
         let closed = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&closed);
         let subscribe = move |Json(request): Json<Value>| {
@@ -320,12 +320,12 @@ impl Platform {
             let word = json!({"artifact": {"parts": [{"type": "text", "text": "Paying"}]}});
             let working = json!({"status": {"state": "WORKING"}});
             let first = event(&id, working) + &event(&id, word);
-            let counts = CountsDrop(Arc::clone(&counter));
+            let counts = DropCounter(Arc::clone(&counter));
             async move {
                 let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from(first))]);
                 let body = match then {
-                    Then::Cut => Body::from_stream(first),
-                    Then::Stall => {
+                    PlatformBehavior::Cut => Body::from_stream(first),
+                    PlatformBehavior::Stall => {
                         Body::from_stream(first.chain(stream::pending()).map(move |chunk| {
                             let _ = &counts;
                             chunk
@@ -353,11 +353,11 @@ impl Platform {
 }
 
 #[tokio::test]
-async fn leaving_closes_the_stream_upstream() {
+async fn a_disconnect_closes_the_stream_to_the_platform() {
     let artifacts = json!([{"parts": [{"type": "text", "text": "Paid."}]}]);
     let task = json!({"status": {"state": "COMPLETED"}, "artifacts": artifacts});
-    let upstream = Platform::start(Then::Stall, Some(task)).await;
-    let browser = Browser::open(&site(impatient(&upstream.url)).await).await;
+    let upstream = Platform::start(PlatformBehavior::Stall, Some(task)).await;
+    let browser = Browser::open(&site(client_of(&upstream.url)).await).await;
     let mut answer = browser.say("Pay Tyllen $50").await;
     assert_eq!(answer.until("artifact").await["text"], "Paying");
     assert_eq!(upstream.closed.load(Ordering::SeqCst), 0);
@@ -379,10 +379,10 @@ async fn leaving_closes_the_stream_upstream() {
 }
 
 #[tokio::test]
-async fn a_cut_is_told_with_the_task_and_the_doubt() {
-    let upstream = Platform::start(Then::Cut, None).await;
-    let browser = Browser::open(&site(impatient(&upstream.url)).await).await;
-    let events = browser.hear("Pay Tyllen $50").await;
+async fn a_cut_is_reported_with_the_task_id_and_the_unknown_outcome() {
+    let upstream = Platform::start(PlatformBehavior::Cut, None).await;
+    let browser = Browser::open(&site(client_of(&upstream.url)).await).await;
+    let events = browser.ask("Pay Tyllen $50").await;
     let (name, data) = events.last().unwrap();
     assert_eq!(
         (name.as_str(), &data["outcomeUnknown"], &data["status"]),
@@ -402,7 +402,7 @@ async fn a_cut_is_told_with_the_task_and_the_doubt() {
 }
 
 #[tokio::test]
-async fn errors_have_sensible_statuses() {
+async fn errors_have_the_documented_statuses() {
     let payman = slow().start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
     for (body, status) in [
@@ -431,12 +431,12 @@ async fn errors_have_sensible_statuses() {
 }
 
 #[tokio::test]
-async fn a_platform_that_is_not_there_is_a_503_and_nothing_was_done() {
+async fn an_unreachable_platform_is_a_503_and_nothing_was_done() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
-    let browser = Browser::open(&site(impatient(&url)).await).await;
-    let events = browser.hear("hi").await;
+    let browser = Browser::open(&site(client_of(&url)).await).await;
+    let events = browser.ask("hi").await;
     let names: Vec<_> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["turn", "error"]);
     let body = &events[1].1;
@@ -450,13 +450,13 @@ async fn a_platform_that_is_not_there_is_a_503_and_nothing_was_done() {
 }
 
 #[tokio::test]
-async fn a_new_conversation_is_forgotten_by_the_agent_too() {
+async fn a_new_conversation_has_a_new_session_of_the_agent() {
     let payman = Emulator::start().await.unwrap();
     let mut browser = Browser::open(&site(payman.client()).await).await;
-    browser.hear("List all wallets").await;
+    browser.ask("List all wallets").await;
     browser.start_over().await;
     assert_eq!(browser.conversation().await["turns"], json!([]));
-    let recalled = words(&browser.hear("What did we talk about earlier?").await);
+    let recalled = words(&browser.ask("What did we talk about earlier?").await);
     assert!(recalled.contains("not talked"), "{recalled}");
 }
 
@@ -512,7 +512,7 @@ async fn requests_of_other_sites_are_refused() {
 }
 
 #[tokio::test]
-async fn a_response_begins_while_the_agent_thinks() {
+async fn a_response_begins_before_the_first_event_of_the_agent() {
     let payman = Emulator::builder().agent_delay(Duration::from_secs(3600)).start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
     let begun = async { browser.say("Pay Tyllen $50").await.until("turn").await };
@@ -520,10 +520,10 @@ async fn a_response_begins_while_the_agent_thinks() {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_open_answers_and_says_so() {
-    let upstream = Platform::start(Then::Stall, None).await;
+async fn a_shutdown_ends_open_answers_with_an_error_event() {
+    let upstream = Platform::start(PlatformBehavior::Stall, None).await;
     let shutdown = Shutdown::new();
-    let (url, server) = serve(impatient(&upstream.url), shutdown.clone()).await;
+    let (url, server) = serve(client_of(&upstream.url), shutdown.clone()).await;
     let browser = Browser::open(&url).await;
     let mut answer = browser.say("Pay Tyllen $50").await;
     answer.until("artifact").await;
@@ -542,7 +542,7 @@ async fn the_transcript_is_bounded() {
     let payman = Emulator::start().await.unwrap();
     let browser = Browser::open(&site(payman.client()).await).await;
     for round in 0..55 {
-        browser.hear(&format!("round {round}")).await;
+        browser.ask(&format!("round {round}")).await;
     }
     let kept = browser.conversation().await;
     let turns = kept["turns"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! Who is who: a cookie with a random id, and behind it, on the server, a conversation.
+//! The visitors: each has a cookie with a random id, under which the server keeps a conversation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::conversation::Conversation;
 use crate::serving::cookies;
 use crate::site::Site;
 
-/// How many visitors are known at once. Beyond that, the one who was away longest is removed.
+/// The maximum number of known visitors. Beyond it, the least recently seen one is removed.
 const MAX_VISITORS: usize = 500;
 const COOKIE: &str = "visitor";
 const WEEK: u32 = 7 * 24 * 60 * 60;
@@ -42,7 +42,7 @@ impl Visitors {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Finds the conversation of whoever sent these headers; `None` for an unknown visitor.
+    /// Finds the conversation by the request's cookie; `None` for an unknown visitor.
     pub fn find(&self, headers: &HeaderMap) -> Option<Conversation> {
         let id = self.id_in(headers)?;
         let mut all = self.lock();
@@ -52,14 +52,14 @@ impl Visitors {
     }
 
     /// Adds a new visitor and returns the cookie to set. `None` while there is no room because
-    /// everyone's agent is at work.
+    /// the agent is working for every known visitor.
     ///
     /// The id is always created here. An unknown one that a browser sends is never adopted.
-    pub fn welcome(&self) -> Option<String> {
+    pub fn add(&self) -> Option<String> {
         let mut all = self.lock();
         if all.len() >= self.limit {
             let idle = all.iter().filter(|(_, visitor)| !visitor.conversation.is_running());
-            // Whoever never said anything goes first.
+            // Visitors without a message are removed first.
             let leaver =
                 idle.min_by_key(|(_, visitor)| (!visitor.conversation.is_empty(), visitor.seen))?;
             let leaver = *leaver.0;
@@ -70,8 +70,7 @@ impl Visitors {
         Some(self.cookie(id))
     }
 
-    /// Gives a known visitor a new id and returns the cookie to set: whoever knew the old one is
-    /// out.
+    /// Gives a known visitor a new id and returns the cookie to set. The old id becomes invalid.
     pub fn rotate(&self, headers: &HeaderMap) -> Option<String> {
         let old = self.id_in(headers)?;
         let mut all = self.lock();
@@ -101,31 +100,31 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_silent_visitor_makes_room() {
+    fn the_least_recently_seen_visitor_is_removed() {
         let visitors = Visitors::with_limit(Site::new(1, None), 2);
-        let (first, second) = (visitors.welcome().unwrap(), visitors.welcome().unwrap());
+        let (first, second) = (visitors.add().unwrap(), visitors.add().unwrap());
         let (_, ticket) = visitors.find(&with_cookie(&first)).unwrap().begin("hi").unwrap();
-        let third = visitors.welcome().unwrap();
+        let third = visitors.add().unwrap();
         assert!(visitors.find(&with_cookie(&second)).is_none(), "had said nothing");
         let (_, other) = visitors.find(&with_cookie(&third)).unwrap().begin("hi").unwrap();
-        assert!(visitors.welcome().is_none(), "everyone's agent is at work");
+        assert!(visitors.add().is_none(), "everyone's agent is at work");
         drop((ticket, other));
     }
 
     #[test]
-    fn an_id_from_outside_is_not_taken_over() {
+    fn an_unknown_id_from_a_browser_is_not_adopted() {
         let visitors = Visitors::new(Site::new(1, None));
         let foreign = format!("visitor={}", Uuid::new_v4());
         assert!(visitors.find(&with_cookie(&foreign)).is_none());
-        let cookie = visitors.welcome().unwrap();
+        let cookie = visitors.add().unwrap();
         assert!(!cookie.contains(&foreign));
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"));
     }
 
     #[test]
-    fn an_id_that_was_replaced_is_worth_nothing() {
+    fn a_replaced_id_is_invalid() {
         let visitors = Visitors::new(Site::new(1, None));
-        let old = visitors.welcome().unwrap();
+        let old = visitors.add().unwrap();
         let new = visitors.rotate(&with_cookie(&old)).unwrap();
         assert!(visitors.find(&with_cookie(&old)).is_none());
         assert!(visitors.find(&with_cookie(&new)).is_some());

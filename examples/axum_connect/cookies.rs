@@ -1,4 +1,4 @@
-//! Who is at the browser. A random cookie stands in for your service's own sign-in.
+//! Identifies users by a random cookie, which stands in for your service's own sign-in.
 
 use std::convert::Infallible;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::serving::cookies;
 use crate::site::Site;
 
-/// The `state` of a connection that was begun.
+/// The cookie with the `state` of a consent request.
 pub const STATE: &str = "connect_state";
 const USER: &str = "user";
 const YEAR: u32 = 365 * 24 * 60 * 60;
@@ -26,8 +26,8 @@ impl User {
         Self(Uuid::new_v4())
     }
 
-    /// Returns the name in the token store. It cannot be turned back into the cookie, so that the
-    /// store lets nobody in who reads it.
+    /// Returns the name in the token store. It does not reveal the cookie, so that reading the
+    /// store is not enough to sign in as the user.
     pub fn id(&self) -> String {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, self.0.as_bytes()).to_string()
     }

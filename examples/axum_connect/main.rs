@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A user goes from `/` to `/connect`, to the platform's consent page, to `/callback` and back to
-//! `/`, and asks from there. When the sign-in is gone, for whatever reason, the next ask leads to
+//! `/`, and asks from there. When the sign-in has ended, for any reason, the next ask leads to
 //! `/connect` again.
 
 mod cookies;
@@ -44,7 +44,7 @@ use site::Site;
 use support::Payman;
 use users::Users;
 
-/// How long a user may take at the consent page.
+/// The time limit for the consent page.
 const CONNECT_LIMIT: u32 = 600;
 
 /// The state of the service.
@@ -62,7 +62,7 @@ impl Service {
         Ok(Self { payman, users, site })
     }
 
-    /// Where the platform sends the browser back to.
+    /// The URI that the platform redirects the browser to.
     fn redirect_uri(&self) -> String {
         format!("{}/callback", self.site.origin())
     }

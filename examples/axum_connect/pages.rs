@@ -7,12 +7,12 @@ use payman_sdk::web::Problem;
 const POLICY: &str = "default-src 'none'; script-src 'self'; connect-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
-/// For a user whose account is not connected.
+/// Returns the page of a user whose account is not connected.
 pub fn stranger() -> impl IntoResponse {
     page("<p>Your Payman account is not connected.</p>\n<p><a href=\"/connect\">Connect it</a></p>")
 }
 
-/// For a user who comes back from the consent page without a code.
+/// Returns the page of a user who comes back from the consent page without a code.
 pub fn not_connected(problem: &Problem) -> impl IntoResponse {
     page(&format!(
         "<p>{} {}</p>\n<p><a href=\"/connect\">Try again</a></p>",
@@ -21,7 +21,7 @@ pub fn not_connected(problem: &Problem) -> impl IntoResponse {
     ))
 }
 
-/// For a connected user: the form, whose answers the script shows.
+/// Returns the page of a connected user: a form, whose answers the script shows.
 pub fn connected() -> impl IntoResponse {
     page(
         "<form id=\"ask\">\n<label>Ask the agent <input name=\"text\" size=\"60\" required \

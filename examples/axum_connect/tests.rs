@@ -155,12 +155,12 @@ async fn a_user_connects_asks_and_disconnects() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_good_only_in_the_browser_that_began() {
+async fn a_redirect_is_valid_only_in_the_browser_that_began() {
     let emulator = Emulator::start().await.unwrap();
     let service = Running::start(&emulator, Arc::new(MemoryTokenStore::new())).await;
     let (mut mallory, mut alice) = (Browser::default(), Browser::default());
     let mallorys = mallory.consent(&service, "allow").await;
-    // Alice is lured to an address that would connect her to Mallory's account.
+    // An attacker makes Alice open an address that would connect her to Mallory's account.
     alice.get(&format!("{}/connect", service.address)).await;
     for _ in 0..2 {
         let refused = alice.get(&mallorys).await;
@@ -268,14 +268,14 @@ async fn all_users_share_one_connection_pool() {
 }
 
 #[tokio::test]
-async fn only_so_many_clients_are_kept_the_last_used() {
+async fn the_number_of_kept_clients_is_bounded_by_last_use() {
     let client = |name| {
         let token = TokenInfo::refresh_only("r");
         Client::with_token(Config::new("id").base_url("http://127.0.0.1:1").name(name), token)
             .unwrap()
     };
     let [a, b, c] = [User::new(), User::new(), User::new()];
-    let mut ready = users::Ready::new(2);
+    let mut ready = users::ClientCache::new(2);
     ready.put(&a, client("a"));
     ready.put(&b, client("b"));
     assert_eq!(ready.put(&a, client("another")).name(), Some("a"), "the first is kept");
@@ -283,10 +283,10 @@ async fn only_so_many_clients_are_kept_the_last_used() {
     assert!(ready.get(&a).is_some() && ready.get(&b).is_none() && ready.get(&c).is_some());
 }
 
-/// Somebody puts a cookie of theirs into Alice's browser, before she connects or while she is
+/// An attacker plants their own cookie in Alice's browser, before she connects or while she is
 /// connected.
 #[tokio::test]
-async fn a_planted_cookie_does_not_become_the_key_to_the_account() {
+async fn a_planted_cookie_gives_no_access_to_the_account() {
     let emulator = Emulator::start().await.unwrap();
     let service = Running::start(&emulator, Arc::new(MemoryTokenStore::new())).await;
     for mallory_connects in [false, true] {
@@ -338,9 +338,9 @@ async fn requests_of_other_sites_are_refused() {
     service.stop().await;
 }
 
-/// What was asked before the signal is answered before the server ends.
+/// Asks that were sent before the signal are answered before the server ends.
 #[tokio::test]
-async fn a_shutdown_waits_for_asks_under_way() {
+async fn a_shutdown_waits_for_asks_in_progress() {
     let delay = std::time::Duration::from_millis(300);
     let emulator = Emulator::builder().agent_delay(delay).start().await.unwrap();
     let service = Running::start(&emulator, Arc::new(MemoryTokenStore::new())).await;

@@ -1,5 +1,5 @@
-//! A client per user: all share one connection pool, only so many are kept, and each can be created
-//! again from the token store.
+//! A client per user: all share one connection pool, their number is bounded, and each can be
+//! created again from the token store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,12 +9,12 @@ use payman_sdk::{AuthCode, Client, Config, Result, TokenInfo, TokenStore};
 
 use crate::cookies::User;
 
-/// How many users' clients are kept.
-const READY: usize = 1_000;
+/// The maximum number of clients that are kept.
+const MAX_CLIENTS: usize = 1_000;
 
 pub struct Users {
     config: Config,
-    ready: Mutex<Ready>,
+    ready: Mutex<ClientCache>,
 }
 
 impl Users {
@@ -22,11 +22,10 @@ impl Users {
         // Never asks anything: it provides the connections of the users' clients.
         let pool = Client::with_credentials(config.clone())?;
         let config = config.token_store(store).share_connections(&pool);
-        Ok(Self { config, ready: Mutex::new(Ready::new(READY)) })
+        Ok(Self { config, ready: Mutex::new(ClientCache::new(MAX_CLIENTS)) })
     }
 
-    /// Returns the user's client. Whether they are connected is known to the store, and shows on
-    /// use.
+    /// Returns the user's client, connected or not: the token store is read on first use.
     pub fn client(&self, user: &User) -> Result<Client> {
         if let Some(client) = self.ready().get(user) {
             return Ok(client);
@@ -61,19 +60,19 @@ impl Users {
         self.config.clone().subject(user.id())
     }
 
-    fn ready(&self) -> MutexGuard<'_, Ready> {
+    fn ready(&self) -> MutexGuard<'_, ClientCache> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The clients used last. Dropping one loses its session only: the token is in the store.
-pub struct Ready {
+pub struct ClientCache {
     most: usize,
     clients: HashMap<User, (Client, u64)>,
     uses: u64,
 }
 
-impl Ready {
+impl ClientCache {
     pub fn new(most: usize) -> Self {
         Self { most, clients: HashMap::new(), uses: 0 }
     }

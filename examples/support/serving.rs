@@ -1,4 +1,4 @@
-//! How the axum examples check requests and shut down.
+//! Request checks and graceful shutdown of the axum examples.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 
 use crate::site::{RequestFacts, Site, stop_signal};
 
-/// How long a shutdown waits for answers under way.
+/// The time limit of a shutdown for answers in progress.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// Refuses requests that are not this site's own, whatever their route.
@@ -39,7 +39,7 @@ async fn guard(
     Ok(next.run(request).await)
 }
 
-/// A value that is not text is like none that is known.
+/// Returns a header as text. A value that is not text is treated as an unknown one.
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }

@@ -1,9 +1,9 @@
-//! What protects a site that holds money: which requests it accepts, and how it sets its cookies.
+//! Protects a site that holds money: checks its requests, and sets its cookies.
 //!
 //! A browser sends a visitor's cookies along with requests that other sites make. Three checks keep
 //! those out: `Host` has to be an address of this site (DNS rebinding), `Origin` has to be this
-//! site (other sites' pages), and whatever changes something has to be JSON, which no form can
-//! send.
+//! site (other sites' pages), and a request that changes something has to be JSON, which no form
+//! can send.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ pub struct Site {
     origins: Arc<[String]>,
 }
 
-/// How a request was made, as far as the checks need it.
+/// The properties of a request that the checks need.
 pub struct RequestFacts<'a> {
-    /// Whether it may change something: any method but GET and HEAD.
+    /// True for a request that may change something: any method but GET and HEAD.
     pub is_write: bool,
     /// The `Host` header, or the authority of the request's URL.
     pub host: Option<&'a str>,
@@ -40,7 +40,7 @@ impl Site {
         self.origins.first().map_or("", String::as_str)
     }
 
-    /// Checks where a request was sent to, and which page sent it.
+    /// Checks the destination of a request, and the page that sent it.
     pub fn check(&self, request: &RequestFacts<'_>) -> Result<(), Problem> {
         if !request.host.is_some_and(|host| self.has_host(host)) {
             return Err(refusal("unknown-host", "This address does not belong to this site."));

@@ -10,13 +10,13 @@ use sqlx::{PgPool, Row, SqlitePool};
 pub struct Payout {
     pub id: String,
     pub payee: String,
-    /// In dollars, as decimal text.
+    /// The amount in dollars, as decimal text.
     pub amount: String,
 }
 
 impl Payout {
-    /// What is wrong with it. Its words become a part of what the agent is told, so they may not be
-    /// any words.
+    /// Returns the problem of an invalid order. Its fields become part of the text for the agent,
+    /// so they are restricted.
     pub fn problem(&self) -> Option<&'static str> {
         let is_plain =
             |c: char| c.is_alphanumeric() || matches!(c, ' ' | '.' | '-' | '_' | '@' | '\'');
@@ -67,7 +67,7 @@ const INSERT: &str = "INSERT INTO payouts (id, payee, amount) VALUES ($1, $2, $3
      ON CONFLICT (id) DO NOTHING";
 const SELECT: &str = "SELECT payee, amount FROM payouts WHERE id = $1";
 
-/// The same code for either database: `sqlx` has a type of pool for each.
+/// Expands to the same code for either database: `sqlx` has a type of pool for each.
 macro_rules! on {
     ($database:expr, $pool:ident => $body:expr) => {
         match $database {

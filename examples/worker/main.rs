@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 use database::Database;
 
-/// How many asks are in progress at most.
+/// The maximum number of asks in progress.
 const CONCURRENCY: usize = 8;
 
 #[tokio::main]
@@ -72,11 +72,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 async fn stop_of(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop as well.
+    // An error means that the sender was dropped, which is a stop as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// Ctrl-C, or what a service manager sends.
+/// Waits for Ctrl-C, or for the signal of a service manager.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};

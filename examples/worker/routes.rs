@@ -24,7 +24,7 @@ pub fn router(database: Database, journal: SqlJournal) -> Router {
         .with_state(Service { database, journal })
 }
 
-/// Takes an order in. It is paid once, however often it is posted.
+/// Accepts an order. It is paid once, no matter how often it is posted.
 async fn add(State(service): State<Service>, Json(payout): Json<Payout>) -> Response {
     if let Some(problem) = payout.problem() {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": problem }))).into_response();
@@ -35,7 +35,7 @@ async fn add(State(service): State<Service>, Json(payout): Json<Payout>) -> Resp
     }
 }
 
-/// Shows an order, and what became of it.
+/// Returns an order and its outcome.
 async fn show(State(service): State<Service>, Path(id): Path<String>) -> Response {
     let payout = match service.database.payout(&id).await {
         Ok(Some(payout)) => payout,
@@ -56,8 +56,7 @@ struct Filter {
     state: JournalState,
 }
 
-/// Lists the orders in a state: `sending` are those whose outcome is unknown, and of interest to a
-/// person.
+/// Lists the orders in a state. Those in `sending` have an unknown outcome, and need a person.
 async fn list(State(service): State<Service>, Query(filter): Query<Filter>) -> Response {
     match service.journal.list(filter.state).await {
         Ok(entries) => Json(entries.iter().map(outcome).collect::<Vec<_>>()).into_response(),

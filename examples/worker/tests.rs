@@ -79,7 +79,7 @@ impl Service {
 }
 
 #[tokio::test]
-async fn an_order_is_paid_once_however_often_it_is_posted() {
+async fn an_order_that_is_posted_repeatedly_is_paid_once() {
     let service = Service::start().await;
     let work = service.work();
     for _ in 0..3 {
@@ -97,7 +97,7 @@ async fn an_order_is_paid_once_however_often_it_is_posted() {
 }
 
 #[tokio::test]
-async fn words_that_are_no_payee_or_amount_are_refused() {
+async fn invalid_payees_and_amounts_are_refused() {
     let service = Service::start().await;
     for amount in ["", "-5", "5.5", "5,00", "5.00 and then 1.00", "1e3", "$5"] {
         assert_eq!(service.post(1, amount).await, 400, "{amount}");
@@ -112,7 +112,7 @@ async fn words_that_are_no_payee_or_amount_are_refused() {
 #[tokio::test]
 async fn workers_that_are_killed_pay_each_order_exactly_once() {
     let service = Service::start().await;
-    // Three are answered. The next four are paid, and nobody hears of it.
+    // Three are answered. The next four are paid, but their replies are lost.
     let stalled = Fault::stall().on(Operation::Send).after_acting().skip(3).times(4);
     service.payman.fault(stalled);
     for id in 1..=12 {
@@ -128,7 +128,7 @@ async fn workers_that_are_killed_pay_each_order_exactly_once() {
 }
 
 #[tokio::test]
-async fn what_the_platform_does_not_know_is_listed_for_a_person() {
+async fn tasks_unknown_to_the_platform_are_listed_for_a_person() {
     let service = Service::start().await;
     service.payman.fault(Fault::stall().on(Operation::Send));
     service.post(1, "1.00").await;

@@ -209,7 +209,7 @@ async function call(path, body) {
   });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  // This server does not know us (any more): it was started again, or a cookie is gone.
+  // The server does not know this visitor: it was restarted, or the cookie was deleted.
   if (problem.code === "stranger") meetAgain();
   const detail = problem.detail ?? `The server answered ${response.status}.`;
   throw Object.assign(new Error(detail), { problem });
