@@ -1,5 +1,4 @@
 use super::*;
-use crate::auth::sign_in::CodeSignIn;
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_refresh_backs_off_and_callers_get_no_error_while_the_token_is_valid() {
@@ -203,18 +202,6 @@ async fn a_token_that_is_no_valid_header_is_an_unreadable_reply() {
         _ => Ok(granted(number, 3600, None)),
     });
     assert_eq!(obtained(&app(&script)).await, "access-2");
-}
-
-fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {
-    let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    CodeSignIn {
-        options: options(Owner::User, 1),
-        exchange,
-        store: Arc::new(store),
-        client_id: "client-id".to_owned(),
-        base_url: "http://127.0.0.1:1".to_owned(),
-        subject: Some("subject".to_owned()),
-    }
 }
 
 #[tokio::test(start_paused = true)]

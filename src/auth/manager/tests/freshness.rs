@@ -37,36 +37,19 @@ async fn ten_thousand_callers_at_expiry_cause_one_exchange() {
     assert_eq!(obtained(&manager).await, "access-1");
     // The background refresh began at 48 to 54 s and is still under way at 60 s.
     sleep(60 * SECOND).await;
-    let callers: Vec<_> = (0..10_000)
-        .map(|_| {
-            let manager = manager.clone();
-            tokio::spawn(async move { obtained(&manager).await })
-        })
-        .collect();
-    for caller in callers {
-        assert_eq!(caller.await.unwrap(), "access-2");
-    }
+    let tokens =
+        concurrently(&manager, 10_000, |manager| async move { obtained(&manager).await }).await;
+    assert_eq!(tokens.iter().find(|token| *token != "access-2"), None);
     assert_eq!(script.count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_first_callers_cause_one_exchange() {
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(SECOND).await;
-            Ok(granted(number, 3600, None))
-        })
-    });
+    let script = Script::after(SECOND, |number| Ok(granted(number, 3600, None)));
     let manager = app(&script);
-    let callers: Vec<_> = (0..10_000)
-        .map(|_| {
-            let manager = manager.clone();
-            tokio::spawn(async move { obtained(&manager).await })
-        })
-        .collect();
-    for caller in callers {
-        assert_eq!(caller.await.unwrap(), "access-1");
-    }
+    let tokens =
+        concurrently(&manager, 10_000, |manager| async move { obtained(&manager).await }).await;
+    assert_eq!(tokens.iter().find(|token| *token != "access-1"), None);
     assert_eq!(script.count(), 1);
 }
 
@@ -163,12 +146,7 @@ async fn tokens_with_lifetimes_of_seconds_are_kept_fresh() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_caller_does_not_stop_the_refresh() {
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(10 * SECOND).await;
-            Ok(granted(number, 3600, None))
-        })
-    });
+    let script = Script::after(10 * SECOND, |number| Ok(granted(number, 3600, None)));
     let manager = app(&script);
     let caller = tokio::time::timeout(SECOND, manager.request_token()).await;
     assert!(caller.is_err(), "the caller left");
@@ -180,12 +158,7 @@ async fn a_dropped_caller_does_not_stop_the_refresh() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_client_loses_nothing() {
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(10 * SECOND).await;
-            rotated(number, 3600)
-        })
-    });
+    let script = Script::after(10 * SECOND, |number| rotated(number, 3600));
     let store = MemoryTokenStore::new();
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
     let _ = tokio::time::timeout(SECOND, manager.request_token()).await;
@@ -216,12 +189,7 @@ async fn the_background_task_ends_with_the_last_client() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lifetime_counts_from_the_start_of_the_request() {
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(8 * SECOND).await;
-            Ok(granted(number, 100, None))
-        })
-    });
+    let script = Script::after(8 * SECOND, |number| Ok(granted(number, 100, None)));
     let manager = app(&script);
     let token = manager.access_token().await.unwrap();
     assert_eq!(token.expires_in(), 92 * SECOND);
@@ -250,27 +218,16 @@ async fn a_refusal_counts_only_for_the_token_that_was_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn many_refused_callers_cause_one_refresh() {
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(SECOND).await;
-            rotated(number, 3600)
-        })
-    });
+    let script = Script::after(SECOND, |number| rotated(number, 3600));
     let manager = user(&script, TokenInfo::access("given", 3600 * SECOND).refresh("refresh-0"));
-    let callers: Vec<_> = (0..1000)
-        .map(|_| {
-            let manager = manager.clone();
-            tokio::spawn(async move {
-                let token = manager.request_token().await.unwrap();
-                tokio::task::yield_now().await;
-                manager.refuse(token.generation);
-                manager.request_token().await.unwrap().header
-            })
-        })
-        .collect();
-    for caller in callers {
-        assert_eq!(caller.await.unwrap(), "access-1");
-    }
+    let headers = concurrently(&manager, 1000, |manager| async move {
+        let token = manager.request_token().await.unwrap();
+        tokio::task::yield_now().await;
+        manager.refuse(token.generation);
+        manager.request_token().await.unwrap().header
+    })
+    .await;
+    assert_eq!(headers.iter().find(|header| *header != "access-1"), None);
     assert_eq!(script.count(), 1);
 }
 

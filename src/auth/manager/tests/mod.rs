@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Options, TokenManager};
 use crate::auth::grant::{Exchange, ExchangeError, Grant, GrantFault, Granted};
+use crate::auth::sign_in::CodeSignIn;
 use crate::auth::store::memory::MemoryTokenStore;
 use crate::auth::store::{
     Claim, Claimed, Committed, Owner, StoreError, StoredToken, TokenKey, TokenStore,
@@ -56,6 +57,20 @@ impl Script {
     /// Creates an endpoint that answers at once.
     fn at_once(answer: impl Fn(usize) -> ExchangeReply + Send + Sync + 'static) -> Arc<Self> {
         Self::new(move |number, _| Box::pin(std::future::ready(answer(number))))
+    }
+
+    /// Creates an endpoint that answers each request after a delay.
+    fn after(
+        delay: Duration,
+        answer: impl Fn(usize) -> ExchangeReply + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::new(move |number, _| {
+            let reply = answer(number);
+            Box::pin(async move {
+                sleep(delay).await;
+                reply
+            })
+        })
     }
 
     fn asked(&self) -> Vec<Asked> {
@@ -153,12 +168,34 @@ fn manager(
     TokenManager::new(options, script, Arc::new(store), key(owner), token)
 }
 
+fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {
+    let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
+    CodeSignIn {
+        options: options(Owner::User, 1),
+        exchange,
+        store: Arc::new(store),
+        client_id: "client-id".to_owned(),
+        base_url: "http://127.0.0.1:1".to_owned(),
+        subject: Some("subject".to_owned()),
+    }
+}
+
 fn options(owner: Owner, lost_refresh_retries: u32) -> Options {
     Options { owner, lost_refresh_retries, background: BackgroundRefresh::Enabled }
 }
 
 async fn obtained(manager: &TokenManager) -> String {
     manager.request_token().await.unwrap().header.to_str().unwrap().to_owned()
+}
+
+/// Makes calls at the same time, each in a task of its own, and returns their results.
+async fn concurrently<T: Send + 'static, Call: Future<Output = T> + Send + 'static>(
+    manager: &TokenManager,
+    calls: usize,
+    call: impl Fn(TokenManager) -> Call,
+) -> Vec<T> {
+    let tasks: Vec<_> = (0..calls).map(|_| tokio::spawn(call(manager.clone()))).collect();
+    futures::future::join_all(tasks).await.into_iter().map(Result::unwrap).collect()
 }
 
 async fn refused(manager: &TokenManager) -> Error {

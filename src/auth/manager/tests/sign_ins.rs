@@ -2,19 +2,6 @@
 
 use super::*;
 use crate::auth::clock::test_clock;
-use crate::auth::sign_in::CodeSignIn;
-
-fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {
-    let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    CodeSignIn {
-        options: options(Owner::User, 1),
-        exchange,
-        store: Arc::new(store),
-        client_id: "client-id".to_owned(),
-        base_url: "http://127.0.0.1:1".to_owned(),
-        subject: Some("subject".to_owned()),
-    }
-}
 
 async fn stored(store: &MemoryTokenStore) -> StoredToken {
     store.load(&key(Owner::User)).await.unwrap().unwrap()
@@ -177,12 +164,7 @@ async fn the_rate_of_token_requests_is_limited_after_any_failure() {
 #[tokio::test(start_paused = true)]
 async fn closing_waits_for_a_refresh_and_a_pending_commit() {
     let store = Flaky::default();
-    let script = Script::new(|number, _| {
-        Box::pin(async move {
-            sleep(5 * SECOND).await;
-            rotated(number, 3600)
-        })
-    });
+    let script = Script::after(5 * SECOND, |number| rotated(number, 3600));
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
     assert!(tokio::time::timeout(SECOND, manager.request_token()).await.is_err());
     store.commits_fail.store(true, Ordering::Relaxed);
