@@ -25,14 +25,23 @@ const WRITE: &str = "INSERT INTO payman_tokens (key, slot, forget_at) VALUES ($1
 const DELETE: &str = "DELETE FROM payman_tokens WHERE key = $1 AND $2 IS NULL AND $3 IS NULL";
 const FORGET: &str = "DELETE FROM payman_tokens WHERE forget_at < $1";
 
-/// Builds the statement that writes a slot.
-macro_rules! bind_slot {
-    ($written:expr, $key:expr) => {
-        sqlx::query(if $written.slot.is_some() { WRITE } else { DELETE })
+/// Writes a change in a transaction, commits it, and evaluates to the answer. A macro, because the
+/// databases have different types of transactions.
+macro_rules! write_change {
+    ($store:ident, $tx:ident, $key:ident, $change:ident) => {{
+        let Some(written) = &$change.written else {
+            return Ok($change.answer);
+        };
+        sqlx::query(if written.slot.is_some() { WRITE } else { DELETE })
             .bind($key.as_str())
-            .bind(&$written.slot)
-            .bind($written.forget_at)
-    };
+            .bind(&written.slot)
+            .bind(written.forget_at)
+            .execute(&mut *$tx)
+            .await?;
+        sqlx::query(FORGET).bind(signed($change.now)).execute(&mut *$tx).await?;
+        let committed = $tx.commit().await;
+        $store.committed($key, committed, $change).await
+    }};
 }
 
 /// The time for which a sign-in that cannot be renewed is kept after its token expired.
@@ -132,14 +141,7 @@ impl SqlTokenStore {
                     sqlx::query_scalar(read).bind(key.as_str()).fetch_optional(&mut *tx).await?;
                 let change =
                     SlotChange::decide(stored.as_deref(), millis(SystemTime::now()), decide)?;
-                let Some(written) = &change.written else {
-                    return Ok(change.answer);
-                };
-                bind_slot!(written, key).execute(&mut *tx).await?;
-                let forget = sqlx::query(FORGET).bind(signed(change.now));
-                forget.execute(&mut *tx).await?;
-                let committed = tx.commit().await;
-                self.committed(key, committed, change).await
+                write_change!(self, tx, key, change)
             }
             #[cfg(feature = "postgres")]
             DatabasePool::Postgres(pool) => {
@@ -154,14 +156,7 @@ impl SqlTokenStore {
                     sqlx::query_as(read).bind(key.as_str()).fetch_one(&mut *tx).await?;
                 let now = u64::try_from(now).unwrap_or_default();
                 let change = SlotChange::decide(Some(&stored), now, decide)?;
-                let Some(written) = &change.written else {
-                    return Ok(change.answer);
-                };
-                bind_slot!(written, key).execute(&mut *tx).await?;
-                let forget = sqlx::query(FORGET).bind(signed(change.now));
-                forget.execute(&mut *tx).await?;
-                let committed = tx.commit().await;
-                self.committed(key, committed, change).await
+                write_change!(self, tx, key, change)
             }
         }
     }
