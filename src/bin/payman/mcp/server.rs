@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use payman_sdk::{Reply, TaskId};
+use payman_sdk::{Client, Error, Reply, Task, TaskId};
 use rmcp::ServerHandler;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ErrorData, Implementation, JsonObject,
@@ -24,42 +24,37 @@ pub(super) struct McpServer(pub(super) Arc<McpCore>);
 
 impl McpServer {
     async fn get_task(&self, arguments: TaskArguments) -> CallToolResult {
-        let task = match arguments.check() {
-            Ok(task) => task,
-            Err(problem) => return invalid(&problem),
-        };
-        let client = match self.0.platform().await {
-            Ok(platform) => platform.client.clone(),
-            Err(problem) => return TaskResult::not_sent(problem).into_result(true),
-        };
-        match client.get_task(&task).await {
-            Ok(found) => self.seen(&task, found),
-            Err(error) => {
-                TaskResult::of_task_error(&error, &task, "The task could not be looked up")
-                    .into_result(true)
-            }
-        }
+        let what = "The task could not be looked up";
+        self.on_task(arguments, what, async |client, task| client.get_task(task).await).await
     }
 
     async fn cancel_task(&self, arguments: TaskArguments) -> CallToolResult {
+        let what = "The task was not canceled; call get_task to see how it stands";
+        self.on_task(arguments, what, async |client, task| client.cancel_task(task).await).await
+    }
+
+    /// Calls the platform about a task; `what` begins the result of a failed call.
+    async fn on_task(
+        &self,
+        arguments: TaskArguments,
+        what: &str,
+        call: impl AsyncFnOnce(&Client, &TaskId) -> Result<Task, Error>,
+    ) -> CallToolResult {
         let task = match arguments.check() {
             Ok(task) => task,
             Err(problem) => return invalid(&problem),
         };
-        let client = match self.0.platform().await {
-            Ok(platform) => platform.client.clone(),
+        let platform = match self.0.platform().await {
+            Ok(platform) => platform,
             Err(problem) => return TaskResult::not_sent(problem).into_result(true),
         };
-        match client.cancel_task(&task).await {
+        match call(&platform.client, &task).await {
             Ok(found) => self.seen(&task, found),
-            Err(error) => {
-                let what = "The task was not canceled; call get_task to see how it stands";
-                TaskResult::of_task_error(&error, &task, what).into_result(true)
-            }
+            Err(error) => TaskResult::of_task_error(&error, &task, what).into_result(true),
         }
     }
 
-    fn seen(&self, task: &TaskId, found: payman_sdk::Task) -> CallToolResult {
+    fn seen(&self, task: &TaskId, found: Task) -> CallToolResult {
         let reply = Reply::from(found);
         self.0.remember_question(&reply);
         let result = TaskResult::of_reply(&reply);
