@@ -72,7 +72,7 @@ async fn answer_whole(
 ) -> Result<impl Responder, Error> {
     let visitor = backend.visitor(&request);
     let ask = Ask::new(question.into_inner().text).session(visitor.session);
-    // Detached: a visitor who leaves drops the handler, and a dropped ask has an unknown outcome.
+    // Detached: a disconnect drops the handler, and a dropped ask has an unknown outcome.
     let reply = detach(backend.client.ask(ask)).await?;
     Ok(reply.customize().append_header((SET_COOKIE, visitor.cookie)))
 }
@@ -107,7 +107,7 @@ async fn health(backend: Shared) -> HttpResponse {
     )
 }
 
-/// Refuses requests that are not this site's own, whatever their route.
+/// Refuses requests on any route that do not come from this site.
 async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -164,7 +164,7 @@ fn server(
         .run())
 }
 
-/// Ends open streams, which say so to their pages, then waits for answers under way.
+/// Ends open streams with an `error` event, then waits for answers in progress.
 async fn stop(shutdown: &Shutdown, server: &ServerHandle) {
     shutdown.begin();
     server.stop(true).await;

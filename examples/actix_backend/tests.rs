@@ -141,7 +141,7 @@ async fn a_shutdown_ends_open_streams_and_waits_for_asks() {
     let mut stream =
         post(&connection(), backend.url("/stream"), json!({"text": "List all wallets"})).await;
     let first = stream.chunk().await.unwrap().unwrap();
-    assert_eq!(first, ":\n\n", "the response begins while the agent thinks");
+    assert_eq!(first, ":\n\n", "the response begins before the answer");
     let url = backend.url("/ask");
     let asked = tokio::spawn(async move {
         json_of(post(&connection(), url, json!({"text": "List all wallets"})).await).await
@@ -197,7 +197,7 @@ async fn an_ask_continues_after_its_visitor_disconnects() {
     while emulator.state().tasks.iter().all(|task| *task.state() != TaskState::Completed) {
         sleep(Duration::from_millis(10)).await;
     }
-    // A graceful stop has nothing to wait for that it knows of; the answer came before it.
+    // The answer arrived before the graceful stop, which has no request to wait for.
     backend.stop().await;
     assert_eq!(emulator.state().payees.len(), 1);
 }
@@ -231,7 +231,7 @@ async fn the_end_of_a_workers_runtime_does_not_stop_the_refresh() {
     // From here the new worker's runtime renews it ahead of time without a request.
     let waiting = Instant::now();
     while emulator.state().token_requests < requests + 3 {
-        assert!(waiting.elapsed() < Duration::from_secs(20), "the background task is gone");
+        assert!(waiting.elapsed() < Duration::from_secs(20), "the background task has ended");
         sleep(Duration::from_millis(50)).await;
     }
     second.stop().await;

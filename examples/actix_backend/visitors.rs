@@ -74,6 +74,6 @@ mod tests {
         assert!(second.session != first.session && !second.cookie.starts_with(&foreign));
         visitors.find_or_add(std::iter::empty());
         let back = visitors.find_or_add(std::iter::once(first.cookie.as_str()));
-        assert_ne!(back.session, first.session, "the oldest has made room");
+        assert_ne!(back.session, first.session, "the oldest was removed");
     }
 }

@@ -107,7 +107,7 @@ impl Stream for AnswerStream {
                 this.stage = Stage::Over;
                 Poll::Ready(Some(last))
             }
-            // The agent goes on, and the page looks for its answer when the server is back.
+            // The agent continues, and the page looks for its answer when the server is back.
             _ if shuts_down => {
                 this.leave();
                 let problem = Problem::shutting_down().with_task_id(&this.task_id);

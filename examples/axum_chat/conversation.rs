@@ -112,7 +112,7 @@ impl Conversation {
         self.lock().turns.iter().any(Turn::is_running)
     }
 
-    /// Returns the task under way.
+    /// Returns the task in progress.
     pub fn running_task(&self) -> Option<TaskId> {
         self.lock()
             .turns

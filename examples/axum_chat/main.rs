@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let with = if options.live { "Payman" } else { "the emulator" };
     println!("Chat with {with} on http://{address}");
 
-    // Ctrl-C and SIGTERM end open streams, which say so to their pages.
+    // Ctrl-C and SIGTERM end open streams with an `error` event.
     let (site, shutdown) = (Site::new(address.port(), options.origin), Shutdown::new());
     let router = routes::router(client.clone(), site, shutdown.clone());
     serving::serve(listener, router, shutdown).await?;
@@ -93,7 +93,7 @@ fn live() -> payman_sdk::Result<Client> {
     Client::from_env()
 }
 
-/// Starts an emulator that thinks and speaks slowly enough to be watched.
+/// Starts an emulator whose answers are slow enough to be watched.
 async fn emulated() -> payman_sdk::Result<(Client, Option<Emulator>)> {
     let payman = Emulator::builder()
         .agent_delay(Duration::from_millis(600))

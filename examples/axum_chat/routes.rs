@@ -129,7 +129,7 @@ async fn stop(State(app): State<App>, conversation: Conversation) -> Result<Json
     Ok(Json(json!({ "state": task.state().as_str() })))
 }
 
-/// Starts a new conversation, of which the agent remembers nothing, under a new cookie.
+/// Starts a new conversation with a new session of the agent, under a new cookie.
 async fn start_over(
     State(app): State<App>,
     conversation: Conversation,

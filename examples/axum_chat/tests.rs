@@ -259,7 +259,11 @@ async fn a_question_whose_answer_was_not_sent_stays_open() {
     let (name, data) = events.last().unwrap();
     assert_eq!((name.as_str(), &data["status"]), ("error", &json!(502)));
     assert_eq!(data["safeToAskAgain"], true, "{data}");
-    assert_eq!(browser.conversation().await["turns"][0]["answered"], false, "it still waits");
+    assert_eq!(
+        browser.conversation().await["turns"][0]["answered"],
+        false,
+        "the question is open again"
+    );
     browser.ask("yes").await;
     assert_eq!((payman.state().tasks.len(), payman.state().payments.len()), (1, 1));
     assert_eq!(browser.conversation().await["turns"][0]["answered"], true);
@@ -389,7 +393,7 @@ async fn a_cut_is_reported_with_the_task_id_and_the_unknown_outcome() {
         ("error", &json!(true), &json!(502))
     );
     assert!(data["taskId"].as_str().unwrap().starts_with("tsk-"), "{data}");
-    // It is not known how that ends, and the page says so; nothing is in the way of going on.
+    // The outcome is unknown, and the page shows that. The visitor can continue.
     let kept = browser.conversation().await;
     assert_eq!(
         (&kept["turns"][0]["state"], &kept["turns"][0]["text"]),

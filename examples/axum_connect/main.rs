@@ -159,7 +159,7 @@ async fn ask(
         Problem::new(error.status().as_u16(), "unreadable", "Unreadable", error.body_text())
     })?;
     let client = service.users.client(&user)?;
-    // Detached: a visitor who leaves drops the handler, and a dropped ask has an unknown outcome.
+    // Detached: a disconnect drops the handler, and a dropped ask has an unknown outcome.
     Ok(detach(client.ask(question.text)).await?)
 }
 
@@ -178,7 +178,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let service = Service::new(Payman::start().await?, store()?, site)?;
     println!("listening on http://{address}");
     let service = Arc::new(service);
-    // Ctrl-C and SIGTERM let asks under way end; then no user's token is lost.
+    // After Ctrl-C or SIGTERM, asks in progress end, and every user's token is stored.
     serving::serve(listener, router(Arc::clone(&service)), Shutdown::new()).await?;
     service.users.close().await;
     Ok(())

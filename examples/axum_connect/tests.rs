@@ -137,7 +137,7 @@ async fn a_user_connects_asks_and_disconnects() {
     assert!(early.must_connect(), "{}", early.text);
 
     alice.connect(&service).await;
-    assert!(!alice.cookies.contains_key(STATE), "the state is used up");
+    assert!(!alice.cookies.contains_key(STATE), "the state is removed");
     assert!(alice.home(&service).await.contains("Disconnect"));
     assert!(alice.ask(&service, BALANCE).await.text.contains("$1,000,000.00"));
 
@@ -210,7 +210,7 @@ async fn sign_ins_survive_a_restart_and_a_sign_out_does_too() {
 
     let kept = std::fs::read_to_string(&path).unwrap();
     let cookie = &alice.cookies["user"].0;
-    assert!(!kept.contains(cookie.as_str()), "the store holds what would let its reader in");
+    assert!(!kept.contains(cookie.as_str()), "the store reveals the cookie");
     let third = Running::start(&emulator, store()).await;
     assert!(alice.home(&third).await.contains("not connected"));
     assert!(bob.ask(&third, BALANCE).await.text.contains("$1,000,000.00"));

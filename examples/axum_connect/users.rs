@@ -50,7 +50,7 @@ impl Users {
         Ok(())
     }
 
-    /// Waits for refreshes under way and for tokens that are not stored yet.
+    /// Waits for refreshes in progress and for tokens that are not stored yet.
     pub async fn close(&self) {
         let clients = self.ready().all();
         join_all(clients.iter().map(Client::close)).await;

@@ -16,7 +16,7 @@ use crate::site::{RequestFacts, Site, stop_signal};
 /// The time limit of a shutdown for answers in progress.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Refuses requests that are not this site's own, whatever their route.
+/// Refuses requests on any route that do not come from this site.
 pub fn guarded(router: Router, site: Site) -> Router {
     router.layer(from_fn_with_state(site, guard))
 }
@@ -49,7 +49,7 @@ pub fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok())
 }
 
-/// Serves until Ctrl-C or SIGTERM, then ends open streams and waits for answers under way.
+/// Serves until Ctrl-C or SIGTERM, then ends open streams and waits for answers in progress.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
     let limit = {
         let begun = shutdown.begun();

@@ -38,7 +38,7 @@ const CONCURRENCY: usize = 8;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let payman = support::Payman::start().await?;
-    // The emulator forgets everything when it ends, so its journal may too.
+    // The emulator's data is lost when it ends, so its journal may be in memory too.
     let scratch = tempfile::tempdir()?;
     let fallback = match payman.emulator() {
         Some(_) => format!("sqlite://{}", scratch.path().join("payouts.db").display()),

@@ -71,7 +71,7 @@ fn outcome(entry: &JournalEntry) -> Value {
         "state": entry.state(),
         "taskId": entry.task_id(),
         "attempts": entry.attempts(),
-        // `COMPLETED` means that the agent finished talking: the text says what it did.
+        // `COMPLETED` means that the agent has finished its answer: the text states what it did.
         "taskState": reply.as_ref().map(payman_sdk::Reply::state),
         "answer": reply.as_ref().map(payman_sdk::Reply::text),
         "lastError": entry.last_error(),

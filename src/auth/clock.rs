@@ -168,7 +168,7 @@ mod tests {
         let start = Moment::now();
         clock.now_at(start);
         assert_eq!(clock.now_at(at(start, 10, 10)), start.wall + 10 * SECOND);
-        // Set forward by an hour: it goes on slowly for one lease, then follows.
+        // Set forward by an hour: it runs at its own pace for one lease, then follows.
         assert_eq!(clock.now_at(at(start, 20, 3620)), start.wall + 20 * SECOND);
         assert_eq!(clock.now_at(at(start, 109, 3709)), start.wall + 109 * SECOND);
         assert_eq!(clock.now_at(at(start, 110, 3710)), start.wall + 3710 * SECOND);

@@ -1,4 +1,4 @@
-//! Accepts and serves connections, and closes them where a fault says so.
+//! Accepts and serves connections, and closes them where a fault requires it.
 
 use std::sync::Arc;
 use std::time::Duration;

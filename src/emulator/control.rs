@@ -35,7 +35,7 @@ pub(super) async fn add_faults(State(backend): State<Arc<Backend>>, body: Bytes)
     }
 }
 
-/// Handles `DELETE /_emulator/faults`: removes all faults and says how many there were.
+/// Handles `DELETE /_emulator/faults`: removes all faults and returns their number.
 pub(super) async fn clear_faults(State(backend): State<Arc<Backend>>) -> Response {
     Json(json!({ "cleared": backend.faults().clear() })).into_response()
 }

@@ -50,12 +50,12 @@
 //!   next message **in the same task** answers it: `yes, create them`, `the second one`, a name,
 //!   `no`.
 //! * A payment above the [limit](Settings::approval_limit) awaits approval: the task is
-//!   [`Completed`](crate::TaskState::Completed), the text says so, and no money has left the
+//!   [`Completed`](crate::TaskState::Completed), the text states it, and no money has left the
 //!   wallet.
 //! * Insufficient funds and a missing scope: [`Failed`](crate::TaskState::Failed). The platform's
-//!   behavior in these cases is not known; nothing is paid, and the text says so.
+//!   behavior in these cases is not known; nothing is paid, and the text states it.
 //! * An amount that is ambiguous (`1,5`, `5k`), not positive, has fractions of a cent or is in
-//!   another currency is not paid, and the text says so. Amounts are exact decimals.
+//!   another currency is not paid, and the text states it. Amounts are exact decimals.
 //! * A task that is canceled before the agent acts does nothing. What was done before stays done.
 //!
 //! # Endpoints
@@ -74,7 +74,7 @@
 //! # Faults
 //!
 //! A [`Fault`] makes the next request fail. The first fault in the queue that applies to a
-//! request's operation is used, and removed from the queue once it was used as often as it says. In
+//! request's operation is used, and removed from the queue once it was used `times` times. In
 //! JSON:
 //!
 //! ```json

@@ -26,12 +26,12 @@ struct App {
     shutdown: Shutdown,
 }
 
-/// The whole answer. It goes on if the visitor leaves.
+/// Returns the whole answer. The ask continues if the visitor disconnects.
 async fn ask(State(app): State<App>, Json(text): Json<String>) -> Result<Reply> {
     detach(app.client.new_session().ask(text)).await
 }
 
-/// The answer as it comes. The response begins at once, and ends when the server shuts down.
+/// Streams the answer. The response begins at once, and ends when the server shuts down.
 async fn stream(State(app): State<App>, Json(text): Json<String>) -> ServerEvents {
     ServerEvents::from_future(app.client.new_session().ask_stream(text))
         .until(app.shutdown.begun())
@@ -63,8 +63,8 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //!
 //! * a stream is closed upstream at once, and **nothing is canceled**: the agent continues, and may
 //!   pay;
-//! * an ask that was under way has an **unknown outcome**. No error is returned to anyone, because
-//!   the future has been dropped.
+//! * an ask that was in progress has an **unknown outcome**. No error is returned to anyone,
+//!   because the future has been dropped.
 //!
 //! So where an answer matters beyond the page that shows it, keep the task's id before asking, and
 //! [`detach`] the ask from the handler:
@@ -104,7 +104,7 @@ let stop = async move {
     shutdown.begin();
 };
 axum::serve(listener, router).with_graceful_shutdown(stop).await?;
-client.close().await; // waits for a refresh under way and for tokens that are not stored yet
+client.close().await; // waits for a refresh in progress and for tokens that are not stored yet
 # Ok(())
 # }
 ```
@@ -177,7 +177,7 @@ client.close().await; // waits for a refresh under way and for tokens that are n
 //! | JSON-RPC -32002: there is nothing left to cancel | 409 | `not-cancelable` |
 //! | [`IdempotencyConflict`](ErrorKind::IdempotencyConflict): something else was asked under this key | 409 | `idempotency-conflict` |
 //! | [`TaskNotCompleted`](ErrorKind::TaskNotCompleted): failed, canceled, rejected, or waiting for the visitor | 422 | `not-completed` |
-//! | [`RateLimited`](ErrorKind::RateLimited) | 429, with `Retry-After` where the platform says how long | `busy` |
+//! | [`RateLimited`](ErrorKind::RateLimited) | 429, with `Retry-After` where the platform sends it | `busy` |
 //! | [`TokenStore`](ErrorKind::TokenStore), [`Journal`](ErrorKind::Journal) | 500 | `server-error` |
 //! | [`Unsupported`](ErrorKind::Unsupported) | 501 | `unsupported` |
 //! | [`Auth`](ErrorKind::Auth): the platform does not accept this server's token or credentials | 502 | `refused` |

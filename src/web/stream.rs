@@ -22,7 +22,7 @@ use crate::stream::AskStream;
 /// task.
 ///
 /// Made from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
-/// ask that is still under way, so that the response begins at once.
+/// ask that is still in progress, so that the response begins at once.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ServerEvents {
     state: AnswerState,
@@ -48,7 +48,7 @@ enum EventStep {
 }
 
 impl ServerEvents {
-    /// Starts a response at once, while the ask is still under way.
+    /// Starts a response at once, while the ask is still in progress.
     ///
     /// Works for `client.ask(…)` and for `client.ask_stream(…)`. The agent may need a long
     /// time before its first byte, and browsers and proxies time out on a response that does not

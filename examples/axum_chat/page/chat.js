@@ -7,7 +7,7 @@ const IDS = ["log", "welcome", "scroll", "form", "text", "send", "stop", "new", 
 const [log, welcome, scroll, form, input, send, stop, fresh, toast, awaiting,
   presence, announcer] = IDS.map(at);
 
-// "completed" has no color of success: the agent has finished talking, whatever was done.
+// "completed" has no color of success: the agent has finished its answer, which proves nothing.
 const LABELS = {
   "submitted": "Sent",
   "working": "Working",
@@ -51,7 +51,7 @@ class Turn {
     log.append(this.element);
   }
 
-  // The turn as the server knows it.
+  // The turn as the server sent it.
   update({ id, text, note, state, answered, problem = null }) {
     Object.assign(this, { id, text, note, state, answered, problem });
     this.draw();
@@ -361,7 +361,7 @@ input.addEventListener("keydown", (event) => {
 });
 
 addEventListener("offline", () => setOffline(true));
-// A running answer goes on by itself; loading would replace it by what the server has kept so far.
+// A running answer continues without a reload, which would replace it by the server's copy so far.
 addEventListener("online", () => (running ? setOffline(false) : load()));
 
 document.querySelectorAll(".idea").forEach((idea) => {

@@ -38,7 +38,7 @@ enum CommitKind {
     /// The next generation of a sign-in that was given in code. The store may hold an earlier
     /// sign-in.
     FirstRenewal,
-    /// A new sign-in, which comes after whatever the store holds when it is made.
+    /// A new sign-in, which is numbered after the one in the store.
     SignIn,
 }
 
@@ -155,8 +155,8 @@ impl ManagerInner {
         Claim::new(self.store.key().clone(), generation, 0, 0)
     }
 
-    /// Tries once to store a token. It is used whatever the result is, unless the store holds a
-    /// newer one.
+    /// Tries once to store a token. It is used even if that fails, unless the store holds a newer
+    /// one.
     pub(super) async fn commit(&self, mut pending: PendingCommit) {
         loop {
             match self.store.commit(&pending.claim, &pending.stored).await {

@@ -9,8 +9,8 @@ const BURST: u32 = 4;
 /// The interval between further requests.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Limits the token requests of one sign-in, whatever causes them and however they fail: a server
-/// that refuses every token must not be asked for a new one by every caller.
+/// Limits the rate of token requests of one sign-in, independent of their cause and result: a
+/// server that refuses every token must not get a request from every caller.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
     /// The time at which all reserved requests would have been sent at the sustained rate.

@@ -350,7 +350,7 @@ impl<'a> Renewal<'a> {
     }
 
     /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome
-    /// is known: the count outlives a runtime that ends while the request is under way.
+    /// is known: the count outlives a runtime that ends while the request is in progress.
     fn may_spend(&self, grant: &Grant, version: Version) -> MaySpend {
         let mut state = self.manager.write();
         let now = Moment::now();

@@ -43,8 +43,8 @@ pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
 ///
 /// # Errors
 ///
-/// Each method returns whatever kept the store from doing its work. The client treats the outcome
-/// as unknown and tries again. A store that panics, or contradicts itself, is reported as
+/// Each method returns the error that kept the store from doing its work. The client treats the
+/// outcome as unknown and tries again. A store that panics, or contradicts itself, is reported as
 /// [`ErrorKind::TokenStore`](crate::ErrorKind::TokenStore).
 pub trait TokenStore: Send + Sync + 'static {
     /// Returns the newest token of a key.
@@ -56,8 +56,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Asks for the exclusive right to spend the refresh token of `generation`, for
     /// [`Claim::LEASE`].
     ///
-    /// The claim must be durable when it is granted: a claim that a restart of the store forgets
-    /// protects nothing.
+    /// The claim must be durable when it is granted: a claim that is lost in a restart of the store
+    /// does not prevent a second spend.
     ///
     /// * The store holds a newer generation: [`Claimed::Newer`].
     /// * Another claim of this or a newer generation has not expired: [`Claimed::Held`].
@@ -295,7 +295,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl StoredToken {
-    /// Returns the number that orders sign-ins: the newest wins, whatever the generations are.
+    /// Returns the number that orders sign-ins: the newest wins, independent of the generations.
     ///
     /// It is the time of the sign-in or sign-out in milliseconds since 1970, and at least one more
     /// than the number before. Tokens of earlier versions of the crate have 0.

@@ -111,8 +111,8 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 ///
 /// # Durability
 ///
-/// A claim is as durable as the server makes its writes. What it forgets may let a refresh token be
-/// spent twice, which ends the sign-in at servers that rotate refresh tokens:
+/// A claim is as durable as the server's writes. A lost claim may let a refresh token be spent
+/// twice, which ends the sign-in at servers that rotate refresh tokens:
 ///
 /// * **Persistence**: `appendonly yes` and `appendfsync always`. A server that restarts without its
 ///   last writes has forgotten its last claims.
@@ -123,7 +123,7 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 ///   survive every failover, use a database with synchronous commits (`SqlTokenStore`).
 ///
 /// After a failover the server at the old address answers `READONLY`; such a connection is closed
-/// and made anew, so use an address that follows the primary. A Redis Cluster is not supported: its
+/// and replaced, so use an address that follows the primary. A Redis Cluster is not supported: its
 /// redirections (`MOVED`) are reported as an error.
 ///
 /// # TLS

@@ -2,7 +2,7 @@
 //!
 //! The rules are pure, so that every store can apply them in its own way: memory under a lock, a
 //! file under a file lock, SQL in a transaction (read the row, decide, write it back where
-//! [`Decision::changed`] says so). The Redis store states the same rules in Lua.
+//! [`Decision::changed`] is true). The Redis store states the same rules in Lua.
 
 use std::time::Duration;
 
@@ -100,7 +100,8 @@ impl Slot {
     /// 1970 on the store's clock.
     ///
     /// A claim dated further in the future than a lease was made by a clock that was ahead, or seen
-    /// by one that was set back: it is honored for one lease from now, and the slot remembers that.
+    /// by one that was set back: it is honored for one lease from now, which is recorded in the
+    /// slot.
     pub(crate) fn claim(&mut self, key: &TokenKey, generation: u64, now: u64) -> Decision<Claimed> {
         if let Some(token) = self.token().filter(|token| token.generation > generation) {
             return Decision::unchanged(Claimed::Newer(token.clone()));

@@ -305,7 +305,7 @@ async fn slots_that_cannot_be_renewed_are_removed_after_the_retention() {
     let mut writes = 0;
     while store.load(&key("dead")).await.unwrap().is_some() {
         writes += 1;
-        assert!(writes < 10_000, "it is never forgotten");
+        assert!(writes < 10_000, "the slot is not removed");
         store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(writes, "z")).await.unwrap();
     }
     assert!(writes > 0);
@@ -390,7 +390,7 @@ async fn redis() {
     assert!(matches!(one.commit(&claim, &token(1, "late")).await.unwrap(), Committed::Saved));
 }
 
-/// Keys of this run only, whatever the server held before.
+/// Prefixes the keys of this run, so that earlier contents of the server do not matter.
 #[cfg(feature = "redis")]
 struct Prefixed(crate::RedisTokenStore, uuid::Uuid);
 

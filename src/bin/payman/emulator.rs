@@ -107,7 +107,7 @@ pub(crate) struct EmulatorArgs {
     )]
     chunk_delay: Duration,
 
-    /// The time for which the agent thinks before it acts
+    /// The agent's pause before it acts
     #[arg(
         long, env = "PAYMAN_EMULATOR_AGENT_DELAY", value_name = "TIME",
         value_parser = parse_duration, default_value = "0",

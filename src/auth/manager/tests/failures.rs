@@ -67,7 +67,7 @@ async fn a_busy_server_gets_no_request_before_its_retry_after() {
     let manager = app(&script);
     let began = Instant::now();
     let error = refused(&manager).await;
-    assert_eq!(began.elapsed(), 2 * SECOND, "a short wait is sat out, a long one is told");
+    assert_eq!(began.elapsed(), 2 * SECOND, "a short wait is awaited, a long one is an error");
     assert!(error.is_rate_limited() && error.retry_after() == Some(60 * SECOND));
     for _ in 0..100 {
         assert!(refused(&manager).await.is_rate_limited());
@@ -120,14 +120,14 @@ async fn invalid_grant_after_a_lost_reply_requires_a_new_sign_in() {
     let manager = user(&script, TokenInfo::access("given", 1000 * SECOND).refresh("refresh-0"));
     obtained(&manager).await;
     sleep(990 * SECOND).await;
-    assert_eq!(obtained(&manager).await, "given", "it serves as long as it lives");
+    assert_eq!(obtained(&manager).await, "given", "it is used until it expires");
     assert!(manager.status().is_reauthorization_required());
     sleep(20 * SECOND).await;
     for _ in 0..50 {
         assert!(refused(&manager).await.is_reauthorization_required());
         sleep(60 * SECOND).await;
     }
-    assert_eq!(script.count(), 2, "never in a loop");
+    assert_eq!(script.count(), 2, "no busy loop");
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn lost_replies_end_no_sign_in_and_cause_no_busy_loop() {
         let error = refused(&manager).await;
         assert!(error.is_interrupted() && error.is_safe_to_ask_again(), "{error:?}");
         assert!(std::error::Error::source(&error).is_some());
-        assert_eq!(script.count(), 2 * go, "once more, and no more in one go");
+        assert_eq!(script.count(), 2 * go, "one retry per refresh");
     }
     assert_eq!(obtained(&manager).await, "access-5");
     assert_eq!(script.secrets(), ["refresh-0"; 5]);
@@ -249,7 +249,7 @@ async fn a_new_sign_in_follows_the_stored_one_and_survives_a_dropped_caller() {
         })
     });
     let caller = sign_in(&script, store.clone()).run("code".to_owned().into());
-    assert!(tokio::time::timeout(SECOND / 2, caller).await.is_err(), "the caller left");
+    assert!(tokio::time::timeout(SECOND / 2, caller).await.is_err(), "the caller was dropped");
     sleep(SECOND).await;
     // A client that shared the old sign-in finds the new one.
     assert_eq!(obtained(&before).await, "access-100");

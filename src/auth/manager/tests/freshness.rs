@@ -35,7 +35,7 @@ async fn ten_thousand_callers_at_expiry_cause_one_exchange() {
     });
     let manager = app(&script);
     assert_eq!(obtained(&manager).await, "access-1");
-    // The background refresh began at 48 to 54 s and is still under way at 60 s.
+    // The background refresh began at 48 to 54 s and is still in progress at 60 s.
     sleep(60 * SECOND).await;
     let tokens =
         concurrently(&manager, 10_000, |manager| async move { obtained(&manager).await }).await;
@@ -87,10 +87,10 @@ async fn all_callers_use_the_old_token_during_a_refresh() {
     let manager = app(&script);
     obtained(&manager).await;
     sleep(91 * SECOND).await;
-    assert_eq!(script.count(), 2, "the refresh is under way");
+    assert_eq!(script.count(), 2, "the refresh is in progress");
     let asked = Instant::now();
     assert_eq!(obtained(&manager).await, "access-1");
-    assert_eq!(asked.elapsed(), Duration::ZERO, "no one waits");
+    assert_eq!(asked.elapsed(), Duration::ZERO, "callers do not wait");
     sleep(10 * SECOND).await;
     assert_eq!(obtained(&manager).await, "access-2", "at expiry, callers wait for it");
     assert_eq!(script.count(), 2);
@@ -101,14 +101,10 @@ async fn odd_lifetimes_cause_no_busy_loop() {
     for seconds in [0, -1, i64::MIN] {
         let script = Script::at_once(move |number| Ok(granted(number, seconds, None)));
         let manager = app(&script);
-        assert_eq!(
-            obtained(&manager).await,
-            "access-1",
-            "lent to who waited for it: the server decides"
-        );
+        assert_eq!(obtained(&manager).await, "access-1", "callers that waited for it get it");
         assert!(manager.is_expired());
         sleep(3600 * SECOND).await;
-        assert_eq!(script.count(), 1, "no one asked for another");
+        assert_eq!(script.count(), 1, "no further request without a caller");
         assert_eq!(obtained(&manager).await, "access-2");
         assert_eq!(script.count(), 2);
     }
@@ -149,7 +145,7 @@ async fn a_dropped_caller_does_not_stop_the_refresh() {
     let script = Script::after(10 * SECOND, |number| Ok(granted(number, 3600, None)));
     let manager = app(&script);
     let caller = tokio::time::timeout(SECOND, manager.request_token()).await;
-    assert!(caller.is_err(), "the caller left");
+    assert!(caller.is_err(), "the caller was dropped");
     sleep(10 * SECOND).await;
     assert!(!manager.is_expired());
     assert_eq!(obtained(&manager).await, "access-1");

@@ -27,7 +27,7 @@ async fn a_users_refused_refresh_token_is_never_replaced_by_the_apps_credentials
         script.asked().iter().map(|asked| asked.grant).collect::<Vec<_>>(),
         ["refresh_token"]
     );
-    assert!(manager.refresh_token().is_none(), "the dead one is forgotten");
+    assert!(manager.refresh_token().is_none(), "the refused one is removed");
 }
 
 #[tokio::test(start_paused = true)]

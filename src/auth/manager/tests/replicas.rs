@@ -109,7 +109,7 @@ async fn the_lease_is_longer_than_two_exchanges() {
         Script::new(move |number, _| {
             let under_way = Arc::clone(&under_way);
             Box::pin(async move {
-                assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0, "two spend at once");
+                assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0, "concurrent spends");
                 sleep(30 * SECOND).await;
                 under_way.fetch_sub(1, Ordering::SeqCst);
                 if number < 2 { fault(GrantFault::Lost) } else { rotated(number, 1000) }
@@ -204,7 +204,7 @@ async fn without_a_claim_a_users_refresh_token_is_not_spent() {
     assert_eq!(
         obtained(&manager).await,
         "given",
-        "a store that fails does not take away what is given"
+        "a failed store does not invalidate a given token"
     );
     sleep(101 * SECOND).await;
     assert_eq!(refused(&manager).await.kind(), ErrorKind::TokenStore);

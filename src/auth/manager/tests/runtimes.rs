@@ -40,7 +40,7 @@ fn a_stalled_runtime_is_taken_over() {
     let manager = app(&script);
     let first = runtime();
     first.block_on(obtained(&manager));
-    // Not dropped, but no one drives it any more.
+    // The runtime is not dropped, but no longer driven.
     let second = runtime();
     second.block_on(async {
         obtained(&manager).await;

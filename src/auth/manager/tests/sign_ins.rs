@@ -63,7 +63,7 @@ async fn a_new_pair_in_code_is_a_newer_sign_in_and_an_old_one_is_not() {
     let first = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
     first.refuse(first.request_token().await.unwrap().generation);
     assert_eq!(obtained(&first).await, "access-2");
-    // Whatever this subject had before is known.
+    // Every earlier refresh token of this subject is known.
     for old in ["refresh-0", "refresh-1"] {
         let given =
             user_on(&script, store.clone(), TokenInfo::access("stale", SECOND).refresh(old));

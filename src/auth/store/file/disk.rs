@@ -164,7 +164,7 @@ fn flush_directory(path: &Path) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 
-/// Other systems have no such call; renaming is as durable as they make it.
+/// Does nothing: other systems have no such call.
 #[cfg(not(unix))]
 fn flush_directory(_: &Path) -> io::Result<()> {
     Ok(())

@@ -113,7 +113,7 @@ impl<'a> AccountSetup<'a> {
         }
         let result = {
             let mut command = pin!(command(&account));
-            // The command is still alive when the tasks in flight are read.
+            // The command is dropped only after the tasks in flight are read.
             tokio::select! {
                 result = &mut command => result,
                 signal = signals.next() => Err(account.ended_by(signal)),
@@ -189,7 +189,7 @@ impl Account {
         }
     }
 
-    /// Records that a task may be under way at the platform until the guard is dropped.
+    /// Records that a task may be in progress on the platform until the guard is dropped.
     pub(crate) fn track(&self, task: &TaskId) -> InFlight<'_> {
         self.in_flight().push(task.clone());
         InFlight { account: self, task: task.clone() }
@@ -231,12 +231,12 @@ async fn explain_wait() {
     std::future::pending().await
 }
 
-/// Waits for a token refresh under way and for tokens that are not stored yet.
+/// Waits for a token refresh in progress and for tokens that are not stored yet.
 pub(crate) async fn close_client(client: &Client) {
     client.close().await;
 }
 
-/// A task that may be under way. See [`Account::track`].
+/// A task that may be in progress. See [`Account::track`].
 pub(crate) struct InFlight<'a> {
     account: &'a Account,
     task: TaskId,

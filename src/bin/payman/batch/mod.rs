@@ -138,8 +138,8 @@ fn refused(problems: &[RowProblem]) -> CommandFailure {
     });
     for problem in problems.iter().take(PROBLEMS_SHOWN) {
         failure = failure.next(match problem.line {
-            0 => problem.says.clone(),
-            line => format!("line {line}: {}", problem.says),
+            0 => problem.message.clone(),
+            line => format!("line {line}: {}", problem.message),
         });
     }
     if problems.len() > PROBLEMS_SHOWN {

@@ -85,14 +85,14 @@ impl RowResult {
                     ErrorKind::IdempotencyConflict => RowOutcome::Conflict,
                     _ => RowOutcome::NotDone,
                 };
-                let mut says = error.to_string();
+                let mut message = error.to_string();
                 let mut cause = std::error::Error::source(error);
                 while let Some(error) = cause {
-                    let _ = write!(says, ": {error}");
+                    let _ = write!(message, ": {error}");
                     cause = error.source();
                 }
                 let task_id = error.task_id().cloned();
-                Self { row, outcome, task_id, status: None, answer: None, error: Some(says) }
+                Self { row, outcome, task_id, status: None, answer: None, error: Some(message) }
             }
         }
     }

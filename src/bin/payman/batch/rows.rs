@@ -27,12 +27,12 @@ impl BatchRow {
 pub(super) struct RowProblem {
     /// The number of the line; 0 for the file as a whole.
     pub(super) line: u64,
-    pub(super) says: String,
+    pub(super) message: String,
 }
 
 impl RowProblem {
-    fn new(line: u64, says: impl Into<String>) -> Self {
-        Self { line, says: says.into() }
+    fn new(line: u64, message: impl Into<String>) -> Self {
+        Self { line, message: message.into() }
     }
 }
 
@@ -73,12 +73,14 @@ pub(super) fn read(
         match columns.row(&record, line, template) {
             Ok(row) => {
                 if let Some(first) = seen.insert(row.key.clone(), line) {
-                    let says = format!("the key {:?} is that of line {first} too", row.key);
-                    problems.push(RowProblem::new(line, says));
+                    let message = format!("the key {:?} is that of line {first} too", row.key);
+                    problems.push(RowProblem::new(line, message));
                 }
                 rows.push(row);
             }
-            Err(says) => problems.extend(says.into_iter().map(|says| RowProblem::new(line, says))),
+            Err(message) => {
+                problems.extend(message.into_iter().map(|message| RowProblem::new(line, message)))
+            }
         }
     }
     if problems.is_empty() && rows.is_empty() {
@@ -190,7 +192,7 @@ mod tests {
     fn problems(text: &str, template: Option<&str>) -> Vec<(u64, String)> {
         let template = template.map(|text| text.parse().unwrap());
         let problems = read(text.as_bytes(), template.as_ref()).unwrap_err();
-        problems.into_iter().map(|problem| (problem.line, problem.says)).collect()
+        problems.into_iter().map(|problem| (problem.line, problem.message)).collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 /// The mode of the terminal before the line editor changed it.
 ///
 /// The editor restores the mode itself when it returns, but a thread that waits for a key cannot be
-/// told to. `stty` reads and sets the mode, because the system calls need unsafe code.
+/// interrupted. `stty` reads and sets the mode, because the system calls need unsafe code.
 pub(super) struct TerminalMode(Option<String>);
 
 impl TerminalMode {

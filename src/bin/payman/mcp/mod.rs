@@ -57,7 +57,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// and has to accept; hosts that cannot ask their user need --confirm never. Only the protocol is
 /// written to stdout.
 ///
-/// An ask that says the same as an earlier one is not sent again while that one is in progress,
+/// An ask with the same content as an earlier one is not sent again while that one is in progress,
 /// while its outcome is unknown, and for the --repeat-window after its answer.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -86,7 +86,7 @@ pub(crate) struct McpArgs {
     read_only: bool,
 
     /// Cancel the task where the host cancels the call; else only the connection is closed, and the
-    /// agent goes on
+    /// agent continues
     #[arg(
         long,
         env = "PAYMAN_MCP_CANCEL_TASKS",

@@ -19,7 +19,7 @@ pub(super) struct AskArguments {
     /// The request in plain words, as the user wants it: whom to pay, how much, in which currency,
     /// what for. With task_id: the answer to the agent's question.
     text: String,
-    /// The conversation to go on in: a sessionId of an earlier result. Leave it out to stay in this
+    /// The conversation to continue: a sessionId of an earlier result. Leave it out to stay in this
     /// connection's own conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -121,7 +121,7 @@ impl AskOrder {
         Self { identity: digest(&["question", question]), ..order }
     }
 
-    /// Returns the order in the session of the task that it goes on with, unless it names one.
+    /// Returns the order in the session of the task that it continues, unless it names a session.
     pub(super) fn in_session_of(&self, question: Option<&Reply>) -> Self {
         let session = question.and_then(Reply::session_id).cloned();
         Self { session: self.session.clone().or(session), ..self.clone() }

@@ -4,11 +4,11 @@
 //! detect whether an answer that it wrote was read. So an ask is identified by its content, not by
 //! the id of the request: see [`AskOrder::identity`](super::order::AskOrder::identity).
 //!
-//! | the earlier ask | a call that says the same |
+//! | the earlier ask | a call with the same content |
 //! |---|---|
 //! | waits for its confirmation, or is in progress | waits for that one's result |
 //! | outcome unknown | looks the task up, however much later |
-//! | answered within the repeat window | gets that answer again, marked as such |
+//! | answered within the repeat window | gets that answer again, marked as repeated |
 //! | answered earlier than that | is a new ask |
 //! | surely not done, or declined | is a new ask |
 //!

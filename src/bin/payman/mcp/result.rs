@@ -31,11 +31,11 @@ const NOT_SENT: &str = "not-sent";
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TaskResult {
-    /// Id of the task on the platform: for get_task, cancel_task, and to go on with ask_payman.
+    /// Id of the task on the platform: for get_task and cancel_task, or to continue it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) task_id: Option<String>,
-    /// Id of the conversation: pass it as session_id to go on in it.
+    /// Id of the conversation: pass it as session_id to continue it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(super) session_id: Option<String>,
