@@ -156,7 +156,7 @@ pub(crate) struct HttpExchange {
     http: Http,
     url: Url,
     client_id: String,
-    /// Marked as sensitive; `None` for an app without a secret.
+    /// The Basic credentials, marked as sensitive; `None` for an app without a secret.
     basic: Option<HeaderValue>,
     client_secret: Option<SecretString>,
 }

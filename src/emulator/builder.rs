@@ -286,7 +286,7 @@ impl EmulatorBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) if the port is not available.
+    /// Returns [`ErrorKind::Connect`](crate::ErrorKind::Connect) if the port is not available.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

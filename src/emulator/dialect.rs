@@ -47,7 +47,7 @@ named_enum! {
         Camel = "isFinal",
         /// `is_final`
         Snake = "is_final",
-        /// It is left out: only a terminal state and the end of the body mark the end.
+        /// The flag is left out: only a terminal state and the end of the body mark the end.
         Absent = "absent",
     }
 }
@@ -60,7 +60,7 @@ named_enum! {
         Camel = "lastChunk",
         /// `last_chunk`
         Snake = "last_chunk",
-        /// It is left out.
+        /// The flag is left out.
         Absent = "absent",
     }
 }
@@ -84,7 +84,7 @@ named_enum! {
         Text = "text",
         /// A message with parts, as in the specification.
         Message = "message",
-        /// It is left out.
+        /// The field is left out.
         Absent = "absent",
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum FollowUp {
     Amount(Result<Money, AmountError>),
     /// Anything else: usually a name.
     Text(String),
-    /// It starts with a yes, and adds something new.
+    /// The answer starts with a yes, and adds something new.
     Unclear,
 }
 

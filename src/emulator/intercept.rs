@@ -20,7 +20,7 @@ impl Interception {
     ///
     /// # Errors
     ///
-    /// The response, if the fault answers in place of the operation.
+    /// Returns the response as the error if the fault answers in place of the operation.
     pub(super) async fn begin(
         backend: &Backend,
         connection: &ConnectionHandle,

@@ -167,7 +167,7 @@ impl Emulator {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`](crate::ErrorKind::Connect) if no port is available.
+    /// Returns [`ErrorKind::Connect`](crate::ErrorKind::Connect) if no port is available.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

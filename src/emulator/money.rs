@@ -55,13 +55,13 @@ fn grouped(amount: Decimal) -> String {
 /// The reason why an amount was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmountError {
-    /// It starts like a number, but has no reading or more than one.
+    /// The text starts like a number, but has no reading or more than one.
     Ambiguous,
-    /// It is zero or less.
+    /// The amount is zero or less.
     NotPositive,
-    /// It has fractions of a cent.
+    /// The amount has fractions of a cent.
     TooPrecise,
-    /// It is in another currency.
+    /// The amount is in another currency.
     OtherCurrency,
     /// The text holds more than one amount.
     Several,

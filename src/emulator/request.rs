@@ -47,7 +47,7 @@ impl RpcCall {
     ///
     /// # Errors
     ///
-    /// The error, with the request's id if there is a valid one.
+    /// Returns the JSON-RPC error, with the request's id if it is valid, else `null`.
     pub(super) fn parse(body: &[u8], operation: Operation) -> Result<Self, (Value, CallError)> {
         let value: Value = serde_json::from_slice(body).map_err(|error| {
             (Value::Null, CallError::new(code::PARSE_ERROR, format!("Invalid JSON: {error}")))

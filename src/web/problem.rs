@@ -353,7 +353,8 @@ impl Serialize for Problem {
     }
 }
 
-/// Also writes the cause to the server's log (`tracing`): at `WARN` for a 5xx, else at `DEBUG`.
+/// Converts the error, and writes it to the server's log (`tracing`): at `WARN` for a 5xx, else at
+/// `DEBUG`.
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = Self::from(&error);

@@ -21,7 +21,7 @@ use crate::stream::AskStream;
 /// inspect its events. Dropping it closes the connection to the platform, and does not cancel the
 /// task.
 ///
-/// Made from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
+/// Create it from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
 /// ask that is still in progress, so that the response begins at once.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ServerEvents {
@@ -31,9 +31,9 @@ pub struct ServerEvents {
 }
 
 enum AnswerState {
-    /// Nothing was sent to the visitor yet.
+    /// The state before anything was sent to the visitor.
     New(BoxFuture<'static, Result<ServerEvents>>),
-    /// The visitor has got a first comment, and the answer has not begun.
+    /// The state after the first comment, before the answer begins.
     Starting(BoxFuture<'static, Result<ServerEvents>>),
     Streaming(AskStream),
     /// A whole reply: as a `task` event, then as `done`.
@@ -237,12 +237,12 @@ impl fmt::Debug for ServerEvents {
 ///
 /// # Errors
 ///
-/// Those of the ask. [`Interrupted`](crate::ErrorKind::Interrupted), with an unknown outcome, if
-/// the runtime ends first.
+/// Returns the errors of the ask, and [`Interrupted`](crate::ErrorKind::Interrupted) with an unknown
+/// outcome if the runtime ends first.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 pub fn detach<T: Send + 'static>(
     answer: impl Future<Output = Result<T>> + Send + 'static,
 ) -> impl Future<Output = Result<T>> + Send + 'static {

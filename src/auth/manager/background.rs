@@ -33,7 +33,7 @@ impl BackgroundTask {
 
 enum Step {
     End,
-    /// Nothing to do until something changes.
+    /// Wait for a change of the state.
     Wait,
     SleepUntil(Instant),
     Follow(RefreshHandle),

@@ -65,7 +65,7 @@ enum MaySpend {
     Yes,
     /// The exchange could outlive the claim, so that a new claim is needed.
     ClaimExpires,
-    /// It was sent too often without an answer.
+    /// The refresh token was sent too often without an answer.
     TooManyLost,
 }
 

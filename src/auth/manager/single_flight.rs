@@ -195,7 +195,7 @@ impl RetrySchedule {
 
 /// The refresh that a caller waits for.
 pub(super) enum JoinOutcome {
-    /// It was in progress.
+    /// The refresh was already in progress.
     Joined(JoinedRefresh),
     /// The caller is the first: the guard is for the task that refreshes.
     Started(JoinedRefresh, RefreshGuard),

@@ -80,8 +80,8 @@ impl SqlTokenStore {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without its
-    /// feature; [`TokenStore`](crate::ErrorKind::TokenStore) if the database cannot be used.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without
+    /// its feature, and [`TokenStore`](crate::ErrorKind::TokenStore) if the database cannot be used.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
         let pool = SqlPool::connect(url.as_ref(), FileAccess::OwnerOnly).await;
         let pool = pool.map_err(|error| match error.kind() {
@@ -297,7 +297,7 @@ mod tests {
         check_contract(&store, &other).await;
     }
 
-    /// Run by `tests/postgres/run`, which starts a server of its own.
+    /// `tests/postgres/run` runs this test with its own server.
     #[tokio::test]
     async fn postgres_fulfills_the_contract() {
         let Ok(url) = std::env::var("DATABASE_URL") else {

@@ -316,7 +316,7 @@ async fn slots_that_cannot_be_renewed_are_removed_after_the_retention() {
     assert!(store.load(&key("alice")).await.unwrap().is_some());
 }
 
-/// Run by `tests/redis/run`, which starts a server of its own.
+/// `tests/redis/run` runs this test with its own server.
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn redis() {

@@ -35,7 +35,7 @@ pub enum TokenSource {
     AuthCode,
     /// A refresh token.
     RefreshToken,
-    /// Given in code: [`TokenInfo`].
+    /// A [`TokenInfo`] that was given in code.
     Given,
     /// The token store, in which another process, or an earlier run, put it.
     Store,

@@ -244,7 +244,7 @@ impl TokenFailure {
     }
 }
 
-/// The error is written without its body and its sources.
+/// Serializes the error without its body and its sources.
 impl Serialize for TokenFailure {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::output;
 
-/// Shown on stderr while stdout and stderr are terminals; removed when it is dropped.
+/// A spinner on stderr, shown if stdout and stderr are terminals, and removed when it is dropped.
 pub(crate) struct Spinner(Option<ProgressBar>);
 
 impl Spinner {

@@ -20,9 +20,9 @@ pub(super) enum RowOutcome {
     Completed,
     /// The task failed, was canceled or rejected.
     Failed,
-    /// Surely not done: running the batch again asks it.
+    /// The ask was surely not done: running the batch again asks it.
     NotDone,
-    /// Not sent: the key belongs to another text, with which it may have been paid.
+    /// Nothing was sent: the key belongs to another text, which may have been paid.
     Conflict,
     NeedsInput,
     Unknown,

@@ -61,9 +61,9 @@ enum JournalAction {
     },
     /// Decide that a key may be asked again; the reason is recorded
     ///
-    /// For an ask whose outcome stays unknown, or that was surely not done. LOOK AT THE WALLET'S
-    /// TRANSACTIONS FIRST: if it was done after all, asking again does it twice; that holds for a
-    /// settled key too. Release no key that another process is still asking.
+    /// Use it for an ask whose outcome stays unknown, or that was surely not done. LOOK AT THE
+    /// WALLET'S TRANSACTIONS FIRST: if it was done after all, asking again does it twice; that
+    /// holds for a settled key too. Release no key that another process is still asking.
     Release {
         /// The idempotency key
         #[arg(value_parser = NonEmptyStringValueParser::new())]

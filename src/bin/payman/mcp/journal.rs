@@ -33,7 +33,7 @@ pub(super) enum JournalPlan {
     /// The journal has no entry: the order may be sent under this key. `similar` is an ask with the
     /// same text under another key, whose outcome is unknown, for a warning.
     Send { key: String, similar: Option<TaskId> },
-    /// It was sent under this key, as this task, and is only looked up.
+    /// The order was sent under this key, as this task, and is only looked up.
     LookUp(String, TaskId),
 }
 

@@ -13,11 +13,11 @@ use super::shared::McpCore;
 
 /// The result of looking up an earlier ask.
 pub(super) enum LookUp {
-    /// Its outcome is known.
+    /// The outcome is known.
     Known(TaskResult),
-    /// Its outcome is still unknown, which this result reports.
+    /// The outcome is still unknown, which this result reports.
     Unknown(TaskResult),
-    /// It was surely not done.
+    /// The ask was surely not done.
     NotDone,
     /// The key belongs to another ask or account.
     Foreign,

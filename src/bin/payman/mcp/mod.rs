@@ -95,8 +95,8 @@ pub(crate) struct McpArgs {
     )]
     cancel_tasks: bool,
 
-    /// For how long after its answer an ask in the same words is taken for a repeated call, and
-    /// given that answer
+    /// The time after its answer for which an ask with the same text counts as a repeated call, and
+    /// gets that answer
     // Without a variable, for the same reason.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
     repeat_window: Duration,
