@@ -51,20 +51,20 @@ impl CodeSignIn {
     /// Repeats the exchange only where nothing was sent: a code is never sent twice.
     async fn exchange(&self, grant: &Grant) -> Result<Exchanged, ExchangeError> {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-        let mut tries = 1;
+        let mut attempts = 1;
         loop {
             let asked = Moment::now();
             match self.exchange.exchange(grant.clone()).await {
                 Ok(granted) => return Ok(Exchanged { granted, asked }),
                 Err(failed) => {
                     events::failed(grant, 0, &failed, asked.monotonic);
-                    if failed.fault != GrantFault::NotSent || tries == MAX_ATTEMPTS {
+                    if failed.fault != GrantFault::NotSent || attempts == MAX_ATTEMPTS {
                         return Err(failed);
                     }
                     sleep(backoff.next_wait()).await;
                 }
             }
-            tries += 1;
+            attempts += 1;
         }
     }
 

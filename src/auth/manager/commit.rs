@@ -174,7 +174,7 @@ impl ManagerInner {
                         self.write().pending = Some(pending.clone());
                         continue;
                     }
-                    self.adopt(&stored, Tie::StoreWins);
+                    self.adopt(&stored, Precedence::Stored);
                     self.committed(&pending);
                 }
                 Err(error) => {
@@ -241,8 +241,8 @@ impl ManagerInner {
     pub(super) fn compare_with_stored(&self, stored: &StoredToken) -> CommitOutcome {
         let relation = GivenToken::compare(&self.read().token, stored);
         match relation {
-            GivenToken::NotGiven => self.adopt(stored, Tie::OursWins),
-            GivenToken::Known => self.adopt(stored, Tie::StoreWins),
+            GivenToken::NotGiven => self.adopt(stored, Precedence::Held),
+            GivenToken::Known => self.adopt(stored, Precedence::Stored),
             GivenToken::Kept => self.write().token.generation = stored.generation,
             GivenToken::NewSignIn => return self.begin_given(stored),
         }
@@ -264,7 +264,7 @@ impl ManagerInner {
         CommitOutcome::NewSignIn(Box::new(commit))
     }
 
-    fn adopt(&self, stored: &StoredToken, tie: Tie) {
+    fn adopt(&self, stored: &StoredToken, precedence: Precedence) {
         let newer = (!stored.ended).then(|| {
             let mut token = Token::from_stored(stored);
             token.limit_refresh(self.options.owner);
@@ -274,9 +274,9 @@ impl ManagerInner {
         {
             let mut state = self.write();
             let held = &mut state.token;
-            let is_older = match tie {
-                Tie::OursWins => stored.version() <= held.version(),
-                Tie::StoreWins => stored.version() < held.version(),
+            let is_older = match precedence {
+                Precedence::Held => stored.version() <= held.version(),
+                Precedence::Stored => stored.version() < held.version(),
             };
             if is_older {
                 return;
@@ -324,7 +324,7 @@ impl ManagerInner {
         // The end is stored, so that no other process sends the refresh token again.
         match self.store.commit(&claim, &stored).await {
             Ok(Committed::Superseded(newer)) => {
-                self.adopt(&newer, Tie::StoreWins);
+                self.adopt(&newer, Precedence::Stored);
                 return Ok(SpendOutcome::TryAgain);
             }
             Ok(Committed::Saved) => self.write().lease = None,
@@ -355,9 +355,9 @@ impl ManagerInner {
 
 /// The precedence of two tokens with the same version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tie {
-    OursWins,
-    StoreWins,
+enum Precedence {
+    Held,
+    Stored,
 }
 
 /// The relation of a token that was given in code to the stored one.

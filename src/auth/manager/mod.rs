@@ -265,14 +265,14 @@ impl ManagerInner {
     ) -> Result<T> {
         let (mut without_token, mut ended_early) = (0, 0);
         while without_token < REFRESHES_PER_CALLER && ended_early < REFRESHES_PER_CALLER {
-            let JoinedRefresh { handle, patience } = match self.join_refresh() {
+            let JoinedRefresh { handle, time_limit } = match self.join_refresh() {
                 Ok(joined) => joined,
                 Err(error) => return self.usable_after_failure(error, take),
             };
             if !self.has_background.load(Ordering::Relaxed) {
                 self.ensure_background(false);
             }
-            let until = deadline.min(Instant::now() + patience);
+            let until = deadline.min(Instant::now() + time_limit);
             match timeout_at(until, handle).await {
                 // Callers that waited for the refresh use its token, even if its lifetime is very
                 // short.

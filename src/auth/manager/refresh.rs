@@ -61,8 +61,8 @@ enum ClaimOutcome {
 }
 
 /// The decision whether a grant may be sent.
-enum MaySpend {
-    Yes,
+enum SpendDecision {
+    Allowed,
     /// The exchange could outlive the claim, so that a new claim is needed.
     ClaimExpires,
     /// The refresh token was sent too often without an answer.
@@ -235,10 +235,10 @@ impl<'a> Renewal<'a> {
         };
         let claim = Claim::new(self.manager.store.key().clone(), held.generation, 0, 0);
         // It is numbered after the store's generation, so that the next claim is for the newest.
-        let anew = StoredToken { generation: stored.generation + 1, ..held };
-        match self.manager.store.commit(&claim, &anew).await {
+        let renumbered = StoredToken { generation: stored.generation + 1, ..held };
+        match self.manager.store.commit(&claim, &renumbered).await {
             Ok(Committed::Saved) => {
-                self.manager.write().token.generation = anew.generation;
+                self.manager.write().token.generation = renumbered.generation;
                 Ok(())
             }
             Ok(_) => {
@@ -270,16 +270,16 @@ impl<'a> Renewal<'a> {
     async fn spend(&self, plan: Plan, claim: Option<Claim>) -> Result<SpendOutcome> {
         let Plan { version, grant } = plan;
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT / 2);
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
             let send_at = self.manager.write().rate.reserve(Instant::now());
             sleep_until(send_at).await;
-            match self.may_spend(&grant, version) {
-                MaySpend::Yes => {}
-                MaySpend::ClaimExpires => return Ok(SpendOutcome::TryAgain),
-                MaySpend::TooManyLost => return self.replies_lost(claim, version).await,
+            match self.decide_spend(&grant, version) {
+                SpendDecision::Allowed => {}
+                SpendDecision::ClaimExpires => return Ok(SpendOutcome::TryAgain),
+                SpendDecision::TooManyLost => return self.replies_lost(claim, version).await,
             }
-            tries += 1;
+            attempts += 1;
             self.heartbeat();
             let asked = Moment::now();
             let exchanged = self.manager.exchange.exchange(grant.clone()).await;
@@ -321,7 +321,7 @@ impl<'a> Renewal<'a> {
                     continue;
                 }
                 GrantFault::NotSent | GrantFault::Busy | GrantFault::Failed | GrantFault::Lost
-                    if tries < MAX_ATTEMPTS =>
+                    if attempts < MAX_ATTEMPTS =>
                 {
                     failed.error.retry_after().unwrap_or_else(|| backoff.next_wait())
                 }
@@ -351,22 +351,22 @@ impl<'a> Renewal<'a> {
 
     /// Decides whether a grant may be sent. A refresh token then counts as spent until the outcome
     /// is known: the count outlives a runtime that ends while the request is in progress.
-    fn may_spend(&self, grant: &Grant, version: Version) -> MaySpend {
+    fn decide_spend(&self, grant: &Grant, version: Version) -> SpendDecision {
         let mut state = self.manager.write();
         let now = Moment::now();
         if state.lease.as_ref().is_some_and(|lease| lease.until.left(now) < CLAIM_MARGIN) {
             state.lease = None;
-            return MaySpend::ClaimExpires;
+            return SpendDecision::ClaimExpires;
         }
         if !grant.is_refresh() {
-            return MaySpend::Yes;
+            return SpendDecision::Allowed;
         }
         let count = state.unknown_spends.of(version);
         if count >= self.manager.options.lost_refresh_retries.saturating_add(1) {
-            return MaySpend::TooManyLost;
+            return SpendDecision::TooManyLost;
         }
         state.unknown_spends = UnknownSpends { version, count: count + 1 };
-        MaySpend::Yes
+        SpendDecision::Allowed
     }
 
     fn note_outcome(&self, grant: &Grant, version: Version, fault: GrantFault) {

@@ -1,4 +1,4 @@
-//! Single-flight: one task refreshes the token for all callers who wait.
+//! Single-flight: one task refreshes the token for all waiting callers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub(super) enum RefreshPhase {
 /// A refresh to wait for, and the time after which its heartbeat is checked again.
 pub(super) struct JoinedRefresh {
     pub(super) handle: RefreshHandle,
-    pub(super) patience: Duration,
+    pub(super) time_limit: Duration,
 }
 
 /// The schedule of retries after failed refreshes.
@@ -97,12 +97,15 @@ impl RefreshState {
             return None;
         };
         if refresh.has_heartbeat(now) {
-            return Some(JoinedRefresh { handle: refresh.handle.clone(), patience: STALL_TIMEOUT });
+            return Some(JoinedRefresh {
+                handle: refresh.handle.clone(),
+                time_limit: STALL_TIMEOUT,
+            });
         }
         let since = *refresh.suspected_since.get_or_insert(now);
         let left = (since + GRACE).saturating_duration_since(now);
         let handle = refresh.handle.clone();
-        (!left.is_zero()).then_some(JoinedRefresh { handle, patience: left })
+        (!left.is_zero()).then_some(JoinedRefresh { handle, time_limit: left })
     }
 }
 
@@ -227,7 +230,7 @@ impl ManagerInner {
             phase: RefreshPhase::Working,
         });
         let guard = RefreshGuard { manager: Arc::clone(self), number, sender: Some(sender) };
-        Ok(JoinOutcome::Started(JoinedRefresh { handle, patience: STALL_TIMEOUT }, guard))
+        Ok(JoinOutcome::Started(JoinedRefresh { handle, time_limit: STALL_TIMEOUT }, guard))
     }
 }
 

@@ -44,8 +44,8 @@ pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// # Errors
 ///
 /// Each method returns the error that kept the store from doing its work. The client treats the
-/// outcome as unknown and tries again. A store that panics, or contradicts itself, is reported as
-/// [`ErrorKind::TokenStore`](crate::ErrorKind::TokenStore).
+/// outcome as unknown and tries again. A store that panics, or returns inconsistent answers, is
+/// reported as [`ErrorKind::TokenStore`](crate::ErrorKind::TokenStore).
 pub trait TokenStore: Send + Sync + 'static {
     /// Returns the newest token of a key.
     fn load<'a>(

@@ -90,15 +90,15 @@ pub(super) async fn check_contract(store: &dyn TokenStore, other: &dyn TokenStor
     let second_sign_in =
         |generation, refresh| StoredToken { sign_in: 5, ..token(generation, refresh) };
     let unclaimed = Claim::new(alice.clone(), 0, 0, 0);
-    let anew = second_sign_in(1, "anew");
-    assert!(matches!(other.commit(&unclaimed, &anew).await.unwrap(), Committed::Saved));
+    let newer = second_sign_in(1, "newer");
+    assert!(matches!(other.commit(&unclaimed, &newer).await.unwrap(), Committed::Saved));
     assert_eq!(store.load(&alice).await.unwrap().unwrap().sign_in(), 5);
     let free = granted(other.claim(&alice, 1).await.unwrap());
     let Committed::Superseded(held) = store.commit(&early, &token(3, "early")).await.unwrap()
     else {
         panic!("an earlier sign-in came back")
     };
-    assert_eq!(held.refresh.unwrap().expose_secret(), "anew");
+    assert_eq!(held.refresh.unwrap().expose_secret(), "newer");
     assert!(matches!(store.claim(&alice, 1).await.unwrap(), Claimed::Held(_)));
     other.release(&free).await.unwrap();
     // A late holder's commit releases its claim.

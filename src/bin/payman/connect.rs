@@ -110,7 +110,7 @@ async fn exchange(config: Config, code: AuthCode, file: &Path) -> CommandResult 
              payman connect again.",
         )
     })?;
-    // Tries once more to store what could not be stored.
+    // Tries once more to store a token that could not be stored.
     account::close_client(&client).await;
     if client.token_status().is_store_behind() {
         return Err(CommandFailure::other(format!(

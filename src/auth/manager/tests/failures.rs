@@ -10,9 +10,9 @@ async fn a_failed_refresh_backs_off_and_callers_get_no_error_while_the_token_is_
     obtained(&manager).await;
     sleep(999 * SECOND).await;
     assert_eq!(obtained(&manager).await, "access-1");
-    let tries = script.count();
-    // At most 200 s of trying, three a flight, with growing waits.
-    assert!((6..=150).contains(&tries), "{tries}");
+    let attempts = script.count();
+    // At most 200 s of attempts, three in each refresh, with growing waits.
+    assert!((6..=150).contains(&attempts), "{attempts}");
     assert!(
         manager.status().last_failure().is_some_and(|failure| failure.kind() == ErrorKind::Connect)
     );

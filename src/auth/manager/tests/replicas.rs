@@ -165,8 +165,8 @@ async fn a_pending_commit_is_used_retried_and_reported() {
     assert!(status.is_store_behind());
     assert_eq!(status.last_failure().unwrap().kind(), ErrorKind::TokenStore);
     sleep(30 * SECOND).await;
-    let tries = store.commits.load(Ordering::Relaxed);
-    assert!((4..100).contains(&tries), "{tries}");
+    let attempts = store.commits.load(Ordering::Relaxed);
+    assert!((4..100).contains(&attempts), "{attempts}");
     store.commits_fail.store(false, Ordering::Relaxed);
     sleep(31 * SECOND).await;
     assert!(!manager.status().is_store_behind());

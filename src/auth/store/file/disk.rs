@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::zeroize::Zeroizing;
 
-use super::{Book, PLACE, VERSION};
+use super::{PLACE, TokenFile, VERSION};
 use crate::auth::store::StoreError;
 use crate::auth::store::slot::unreadable;
 
@@ -90,17 +90,17 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-pub(super) fn read(path: &Path) -> Result<Book, StoreError> {
+pub(super) fn read(path: &Path) -> Result<TokenFile, StoreError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TokenFile::default()),
         Err(error) => return Err(context("cannot read")(error)),
     };
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Book::default());
+        return Ok(TokenFile::default());
     }
     // The parser's own error might quote the file.
-    let book: Book = serde_json::from_slice(&bytes).map_err(|_| unreadable(PLACE))?;
+    let book: TokenFile = serde_json::from_slice(&bytes).map_err(|_| unreadable(PLACE))?;
     if book.version != VERSION {
         return Err(unreadable(PLACE));
     }
@@ -109,7 +109,7 @@ pub(super) fn read(path: &Path) -> Result<Book, StoreError> {
 
 /// Replaces the file, under the lock. At every moment the path names a whole file: the old one or
 /// the new one.
-pub(super) fn write(path: &Path, book: &Book) -> Result<(), StoreError> {
+pub(super) fn write(path: &Path, book: &TokenFile) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(book)?);
     let fresh = beside(path, ".new");
     let replaced = write_new(path, &fresh, &bytes).and_then(|()| {

@@ -90,20 +90,20 @@ enum Answer {
 
 /// The contents of the file. Slots are parsed on demand, because one request needs one of them.
 #[derive(Serialize, Deserialize)]
-struct Book {
+struct TokenFile {
     version: u32,
     tokens: BTreeMap<String, Box<RawValue>>,
 }
 
 const VERSION: u32 = 1;
 
-impl Default for Book {
+impl Default for TokenFile {
     fn default() -> Self {
         Self { version: VERSION, tokens: BTreeMap::new() }
     }
 }
 
-impl Book {
+impl TokenFile {
     fn slot(&self, key: &TokenKey) -> Result<Slot, StoreError> {
         let raw = self.tokens.get(key.as_str());
         raw.map_or_else(|| Ok(Slot::default()), |raw| Slot::from_json(raw.get(), PLACE))
@@ -280,7 +280,11 @@ fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> 
     }
 }
 
-fn apply(book: &mut Book, request: &FileRequest, now: u64) -> Result<Decision<Answer>, StoreError> {
+fn apply(
+    book: &mut TokenFile,
+    request: &FileRequest,
+    now: u64,
+) -> Result<Decision<Answer>, StoreError> {
     let key = match request {
         FileRequest::Claim(key, ..) => key,
         FileRequest::Commit(claim, ..) | FileRequest::Release(claim, ..) => claim.key(),

@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout};
 use super::visible;
 
 /// The minimum time between two notifications about text that arrives.
-const PACE: Duration = Duration::from_millis(250);
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// The time limit of sending a notification to a host.
-const PATIENCE: Duration = Duration::from_secs(2);
+const NOTIFICATION_LIMIT: Duration = Duration::from_secs(2);
 const MAX_MESSAGE: usize = 200;
 
 /// Reports the progress of an ask, if the host requested that by a progress token.
@@ -53,7 +53,7 @@ impl ProgressReporter {
             Event::Artifact(update) => {
                 self.received_chars =
                     self.received_chars.saturating_add(update.text().chars().count());
-                if self.last_text.is_none_or(|last| last.elapsed() >= PACE) {
+                if self.last_text.is_none_or(|last| last.elapsed() >= MIN_INTERVAL) {
                     self.last_text = Some(Instant::now());
                     self.send(format!("receiving the answer: {} characters", self.received_chars))
                         .await;
@@ -82,6 +82,6 @@ impl ProgressReporter {
         self.sent += 1.0;
         let notification =
             ProgressNotificationParam::new(token.clone(), self.sent).with_message(message);
-        let _ = timeout(PATIENCE, peer.notify_progress(notification)).await;
+        let _ = timeout(NOTIFICATION_LIMIT, peer.notify_progress(notification)).await;
     }
 }
