@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match event? {
             Event::Status(update) => println!("[{}]", update.state()),
             Event::Artifact(update) => println!("  {:?}", update.text()),
-            // A snapshot after a cut: it replaces what was shown.
+            // A snapshot after a cut: it replaces the text shown so far.
             Event::Task(task) => println!("as of now: {}", task.text()),
             _ => {}
         }

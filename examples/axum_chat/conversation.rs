@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 256 * 1024;
 /// The maximum length of one answer on the wire, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// One exchange: what the visitor said, and the answer.
+/// One exchange: the visitor's message, and the answer.
 #[derive(Clone, Serialize)]
 pub struct Turn {
     id: u64,
@@ -193,7 +193,7 @@ impl Conversation {
             return; // It has ended meanwhile.
         };
         match result {
-            // A continued task in its earlier state: the platform has not begun with what was said.
+            // A continued task in its earlier state: the platform has not read the message yet.
             Ok(reply) if turn.continues.is_some() && reply.timestamp() == turn.since() => {}
             Ok(reply) => {
                 turn.update(&reply);

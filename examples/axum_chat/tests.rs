@@ -243,7 +243,7 @@ async fn a_question_is_answered_in_the_same_task() {
     assert!(paid.contains("Paid $50.00 to Tyllen"), "{paid}");
     let state = payman.state();
     assert_eq!((state.tasks.len(), state.payments.len()), (1, 1));
-    // What comes next is a task of its own.
+    // The next message is a new task.
     browser.ask("List all payees").await;
     assert_eq!(payman.state().tasks.len(), 2);
 }
@@ -400,7 +400,7 @@ async fn a_cut_is_reported_with_the_task_id_and_the_unknown_outcome() {
         (&json!("unknown"), &json!("Paying"))
     );
     assert_eq!(kept["running"], false);
-    // The lookup failed, and what is unknown stays so: never "nothing was done".
+    // After a failed lookup the outcome stays unknown: never "nothing was done".
     assert_eq!(kept["turns"][0]["problem"]["code"], "outcome-unknown", "{kept}");
     assert_eq!(browser.conversation().await, kept);
 }

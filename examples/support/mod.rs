@@ -72,7 +72,7 @@ impl Payman {
         }
     }
 
-    /// Returns the emulator, for what the platform does not offer.
+    /// Returns the emulator, for functions that the platform does not have.
     pub fn emulator(&self) -> Option<&Emulator> {
         self.emulator.as_ref()
     }

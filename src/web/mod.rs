@@ -49,7 +49,7 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //! # Sessions, and who may ask
 //!
 //! * A [`Client`](crate::Client) has one session. Without `new_session()` or `with_session(…)` all
-//!   visitors share it, and each can ask the agent what the others said. Keep a
+//!   visitors share it, and each can ask the agent about the others' messages. Keep a
 //!   [`SessionId`](crate::SessionId) per visitor on the server, behind the visitor's cookie.
 //! * Never accept a session's or a task's id from a browser without checking whose it is. Responses
 //!   leave out session, agent and organization ids; `Json(reply)` sends them all.
@@ -75,7 +75,7 @@ With actix-web the handlers are the same but for `web::Data<App>` and `web::Json
 //!
 //! async fn handler(client: Client) -> Result<Reply> {
 //!     let ask = Ask::new("Pay Tyllen $50");
-//!     save(ask.task_id()); // with the order: `client.get_task(id)` tells later what became of it
+//!     save(ask.task_id()); // with the order: `client.get_task(id)` returns its outcome later
 //!     detach(client.ask(ask)).await
 //! }
 //! ```

@@ -136,7 +136,7 @@ class Turn {
     this.announce();
   }
 
-  // Once, for screen readers: what came, and how it ended.
+  // Once, for screen readers: the answer and its outcome.
   announce() {
     announcer.textContent = [`${this.label}:`, this.shown, this.detail].filter(Boolean).join(" ");
   }
@@ -306,7 +306,7 @@ async function load() {
   if (now.running) polling = setTimeout(load, 1000);
 }
 
-// Keeps what is on the page already, so that neither focus nor selection is lost.
+// Keeps existing elements of the page, so that neither focus nor selection is lost.
 function show(known) {
   const first = turns.size === 0;
   const ids = new Set(known.map((turn) => turn.id));

@@ -115,7 +115,7 @@ impl<'a> Renewal<'a> {
         self.guard.heartbeat(RefreshPhase::Working);
     }
 
-    /// Finishes what an earlier refresh left, and reads the store.
+    /// Finishes the pending work of an earlier refresh, and reads the store.
     async fn catch_up(&self) -> Result<(), StoreError> {
         let left = self.manager.read().pending.clone();
         if let Some(left) = left {

@@ -107,8 +107,7 @@ impl Token {
         Version { sign_in: self.sign_in, generation: self.generation }
     }
 
-    /// Returns true for a token that was given in code and was not yet compared with what the store
-    /// holds.
+    /// Returns true for a token that was given in code and was not yet compared with the store.
     pub(crate) fn is_given(&self) -> bool {
         self.source == TokenSource::Given
             && self.version() == Version::default()

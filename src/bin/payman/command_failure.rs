@@ -1,4 +1,4 @@
-//! A failed command: one sentence on what happened, lines on what to do next, an exit status.
+//! A failed command: one sentence about the failure, lines of advice, and an exit status.
 
 use std::error::Error as StdError;
 use std::io;

@@ -133,7 +133,7 @@ pub(crate) struct EmulatorArgs {
     dialect: DialectArgs,
 }
 
-/// The spelling of what the emulator writes; the default is the platform's.
+/// The format of the emulator's responses; the default is the platform's.
 #[derive(Args)]
 #[command(next_help_heading = "Dialect")]
 struct DialectArgs {

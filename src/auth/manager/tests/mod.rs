@@ -41,7 +41,7 @@ struct Asked {
     at: Instant,
 }
 
-/// A token endpoint that answers by a script, and records what it was asked.
+/// A token endpoint that answers by a script, and records its requests.
 struct Script {
     answer: Box<ScriptedAnswer>,
     asked: Mutex<Vec<Asked>>,

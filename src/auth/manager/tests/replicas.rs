@@ -15,7 +15,7 @@ async fn the_newest_generation_replaces_a_token_given_in_code() {
     );
     one.refuse(one.request_token().await.unwrap().generation);
     assert_eq!(obtained(&one).await, "access-1");
-    // A replica that starts late, with what the code has always said.
+    // A replica that starts late, with the token that was originally given in code.
     let other = user_on(
         &script,
         store.clone(),
@@ -135,7 +135,7 @@ async fn a_refused_refresh_token_is_not_spent_by_the_other_holders() {
         assert!(refused(&manager).await.is_reauthorization_required());
     }
     assert_eq!(script.count(), 1);
-    // The user connected again: what is given in code is another sign-in.
+    // The user connected again: the token given in code is of another sign-in.
     let script = rotating();
     let manager = user_on(&script, store.clone(), TokenInfo::refresh_only("new"));
     assert_eq!(obtained(&manager).await, "access-1");

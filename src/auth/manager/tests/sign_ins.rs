@@ -1,4 +1,4 @@
-//! The order of sign-ins, and what a store may do wrong.
+//! The order of sign-ins, and faulty stores.
 
 use super::*;
 use crate::auth::clock::test_clock;

@@ -224,7 +224,7 @@ impl Account {
     }
 }
 
-/// Explains on stderr what the program waits for, once that takes long. Never returns.
+/// Explains a long wait on stderr. Never returns.
 async fn explain_wait() {
     sleep(SILENT_CLOSE).await;
     note("(Waiting for a token refresh. Ctrl-C ends the wait, and may end the sign-in.)");

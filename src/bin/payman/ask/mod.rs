@@ -21,7 +21,7 @@ const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 /// Put the text in SINGLE quotes: in double quotes a shell replaces $250 before this program sees
 /// it. On a terminal the text is shown as it was received.
 ///
-/// Prints the text of the answer, or what the agent says of the task's state where there is none.
+/// Prints the text of the answer, or the agent's message about the task's state if there is none.
 /// While it waits on a terminal it shows the state of the task. Everything that is not the answer
 /// goes to stderr.
 ///
@@ -58,7 +58,7 @@ pub(crate) struct AskArgs {
         value_parser = NonEmptyStringValueParser::new())]
     session: Option<String>,
 
-    /// Start a conversation, whatever the environment says
+    /// Start a new conversation, even if the environment names one
     #[arg(long, env = "PAYMAN_NEW_SESSION", action = ArgAction::SetTrue,
         value_parser = BoolishValueParser::new())]
     new_session: bool,

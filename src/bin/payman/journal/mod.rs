@@ -50,7 +50,7 @@ enum JournalAction {
         #[arg(short, long, value_enum, default_value_t = JournalOutput::Text)]
         output: JournalOutput,
     },
-    /// Show one entry, with what was asked and the reply
+    /// Show one entry, with the ask and the reply
     Show {
         /// The idempotency key
         #[arg(value_parser = NonEmptyStringValueParser::new())]

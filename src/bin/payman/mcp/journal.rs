@@ -75,7 +75,7 @@ impl GuardedJournal {
         key
     }
 
-    /// Returns true if nothing was sent under the key, or what was sent was surely not done.
+    /// Returns true if nothing was sent under the key, or the ask was surely not done.
     pub(super) async fn is_free(&self, key: &str) -> bool {
         let entry = self.inner.get(key).await;
         entry.is_ok_and(|entry| entry.is_none_or(|entry| entry.state() == JournalState::Reserved))

@@ -143,12 +143,12 @@ impl AskOrder {
         self.key.as_deref()
     }
 
-    /// Returns the digest of what is asked: session, continued task and text.
+    /// Returns the digest of the content: session, continued task and text.
     pub(super) fn content(&self) -> Digest {
         self.content
     }
 
-    /// Returns the digest of what this account asks, or of the question that is answered.
+    /// Returns the digest of the account and the content, or of the question that is answered.
     pub(super) fn digest_for(&self, account: &str) -> Digest {
         let asked = if self.key.is_some() { self.content } else { self.identity };
         let mut hash = Sha256::new();
