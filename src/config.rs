@@ -307,7 +307,7 @@ impl Config {
     /// Sets the store that keeps tokens when the process ends and shares them with other processes.
     ///
     /// Without one, tokens live in memory, and clients of this process that were given the same
-    /// refresh token share it as long as one of them exists.
+    /// refresh token, or the same credentials, share them as long as one of the clients exists.
     ///
     /// ```
     /// use payman_sdk::{Config, MemoryTokenStore};

@@ -8,7 +8,7 @@ use crate::auth::manager::{Options, TokenManager};
 use crate::auth::sign_in::CodeSignIn;
 use crate::auth::store::memory::MemoryTokenStore;
 use crate::auth::store::process::ProcessTokenStore;
-use crate::auth::store::{Owner, TokenKey, TokenStore};
+use crate::auth::store::{Owner, TokenKey, fingerprint};
 use crate::auth::token::{Token, TokenInfo, TokenSource};
 use crate::config::Config;
 use crate::endpoint::BaseUrl;
@@ -23,12 +23,21 @@ pub(crate) fn for_credentials(
 ) -> Result<TokenManager> {
     config.require_secret()?;
     let subject = config.subject.as_deref().unwrap_or_default();
-    let key = TokenKey::new(Owner::App, &config.client_id, base.as_str(), subject);
+    let key = |subject: &str| TokenKey::new(Owner::App, &config.client_id, base.as_str(), subject);
     let mut token = Token::none(TokenSource::ClientCredentials);
-    token.loaded = config.token_store.is_none();
     let exchange = Arc::new(exchange_of(config, base, http)?);
     let options = options(config, Owner::App);
-    Ok(TokenManager::new(options, exchange, store_of(config), key, token))
+    if let Some(store) = &config.token_store {
+        token.loaded = false;
+        return Ok(TokenManager::new(options, exchange, Arc::clone(store), key(subject), token));
+    }
+    // Clients of this process with the same credentials share one token. Another secret is another
+    // app: a wrong one must not work because a right one did.
+    let secret = config.client_secret.as_ref().map(fingerprint).unwrap_or_default();
+    let key = key(&subject_with(subject, &secret));
+    let store = ProcessTokenStore::shared(&key);
+    token.loaded = store.present().is_none();
+    Ok(TokenManager::new(options, exchange, store, key, token))
 }
 
 /// Exchanges the code of the redirect for a user's token.
@@ -47,7 +56,7 @@ pub(crate) async fn for_auth_code(
     let sign_in = CodeSignIn {
         options: options(config, Owner::User),
         exchange: Arc::new(exchange_of(config, base, http)?),
-        store: store_of(config),
+        store: config.token_store.clone().unwrap_or_else(|| Arc::new(MemoryTokenStore::new())),
         client_id: config.client_id.clone(),
         base_url: base.as_str().to_owned(),
         subject: config.subject.clone(),
@@ -67,7 +76,7 @@ pub(crate) fn for_token(
             "TokenInfo::stored needs a place to look: set Config::token_store and Config::subject",
         ));
     }
-    let fingerprint = info.fingerprint().unwrap_or_default();
+    let given = info.fingerprint().unwrap_or_default();
     let key = |subject: &str| TokenKey::new(Owner::User, &config.client_id, base.as_str(), subject);
     let mut token = info.into_token()?;
     let exchange = Arc::new(exchange_of(config, base, http)?);
@@ -75,7 +84,7 @@ pub(crate) fn for_token(
     if let Some(store) = &config.token_store {
         // Without a subject each sign-in has a key of its own: no user's client adopts another
         // user's token.
-        let key = key(config.subject.as_deref().unwrap_or(&fingerprint));
+        let key = key(config.subject.as_deref().unwrap_or(&given));
         // The store is asked first: it may hold a newer generation.
         token.loaded = false;
         return Ok(TokenManager::new(options, exchange, Arc::clone(store), key, token));
@@ -83,10 +92,15 @@ pub(crate) fn for_token(
     // Clients of this process that were given the same token share one holder, or they would spend
     // it twice.
     let subject = config.subject.as_deref().unwrap_or_default();
-    let key = key(&serde_json::Value::from(vec![subject, &fingerprint]).to_string());
+    let key = key(&subject_with(subject, &given));
     let store = ProcessTokenStore::shared(&key);
     token.loaded = store.present().is_none();
     Ok(TokenManager::new(options, exchange, store, key, token))
+}
+
+/// Returns the subject of a key that only the clients with the same secret use.
+fn subject_with(subject: &str, fingerprint: &str) -> String {
+    serde_json::Value::from(vec![subject, fingerprint]).to_string()
 }
 
 fn exchange_of(config: &Config, base: &BaseUrl, http: &Http) -> Result<HttpExchange> {
@@ -96,8 +110,4 @@ fn exchange_of(config: &Config, base: &BaseUrl, http: &Http) -> Result<HttpExcha
 fn options(config: &Config, owner: Owner) -> Options {
     let background = config.background_refresh;
     Options { owner, lost_refresh_retries: config.lost_refresh_retries, background }
-}
-
-fn store_of(config: &Config) -> Arc<dyn TokenStore> {
-    config.token_store.clone().unwrap_or_else(|| Arc::new(MemoryTokenStore::new()))
 }

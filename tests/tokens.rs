@@ -437,6 +437,71 @@ async fn a_long_retry_after_is_capped() {
     assert_eq!(error.retry_after(), Some(HOUR));
 }
 
+/// The rate of token requests is one for all clients of a sign-in in a process.
+#[tokio::test]
+async fn clients_of_one_sign_in_share_the_rate_of_token_requests() {
+    const CLIENTS: usize = 20;
+    let directory = tempfile::tempdir().unwrap();
+    let secret = |config: Config| config.client_secret("secret");
+    let with_store = |config: Config| {
+        config.subject("alice").token_store(FileTokenStore::new(directory.path().join("t.json")))
+    };
+    type Build<'a> = Box<dyn Fn(Config) -> Client + 'a>;
+    let user = || TokenInfo::access("refused", HOUR).refresh("refresh");
+    let cases: [(&str, Build<'_>); 4] = [
+        ("an app", Box::new(|config| Client::with_credentials(secret(config)).unwrap())),
+        (
+            "an app with a store",
+            Box::new(|config| Client::with_credentials(secret(with_store(config))).unwrap()),
+        ),
+        ("a user", Box::new(|config| Client::with_token(config, user()).unwrap())),
+        (
+            "a user with a store",
+            Box::new(|config| Client::with_token(with_store(config), user()).unwrap()),
+        ),
+    ];
+    // Kept to the end: refreshes outlive their clients, and must not count for the next case.
+    let mut servers = Vec::new();
+    for (case, build) in cases {
+        let server = MockServer::start().await;
+        common::on(&server, common::SEND, ResponseTemplate::new(401)).await;
+        common::on(&server, common::TOKEN, ResponseTemplate::new(404)).await;
+        let clients: Vec<_> = (0..CLIENTS).map(|_| build(common::config(&server.uri()))).collect();
+        let asks = clients.iter().flat_map(|client| (0..5).map(|_| client.ask("hello")));
+        let asks: Vec<_> = asks.map(tokio::spawn).collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A burst of four, and then two a second.
+        let requests = common::count(&server, common::TOKEN).await;
+        assert!((1..=6).contains(&requests), "{case}: {requests} token requests");
+        asks.iter().for_each(tokio::task::JoinHandle::abort);
+        servers.push(server);
+    }
+}
+
+/// A backend that makes a client for every request sends no token request for each.
+#[tokio::test]
+async fn clients_with_the_same_credentials_share_one_token() {
+    let payman = Emulator::start().await.unwrap();
+    let clients: Vec<_> =
+        (0..50).map(|_| Client::with_credentials(config(&payman)).unwrap()).collect();
+    let asks = clients.iter().map(|client| client.ask("What's my balance?"));
+    for reply in futures::future::join_all(asks).await {
+        reply.unwrap();
+    }
+    assert_eq!(payman.state().token_requests, 1);
+    // A wrong secret does not profit from the right one.
+    let others = [config(&payman).client_secret("another"), config(&payman).subject("another")];
+    let others = others.map(|config| Client::with_credentials(config).unwrap());
+    for other in &others {
+        other.ask("What's my balance?").await.unwrap();
+    }
+    assert_eq!(payman.state().token_requests, 3);
+    drop((clients, others));
+    // The last client took the token with it.
+    let next = Client::with_credentials(config(&payman)).unwrap();
+    assert!(!next.token_status().is_usable());
+}
+
 #[test]
 fn outside_a_runtime_there_is_an_error() {
     let config = || Config::new("id").client_secret("secret").base_url("http://127.0.0.1:9");

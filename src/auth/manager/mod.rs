@@ -8,7 +8,8 @@
 //!   and runs on the runtime of the first caller; where that runtime ends or stalls, the next
 //!   caller's takes over.
 //!
-//! There is one lock. It is held for a few instructions, never across an `.await`.
+//! There is one lock for what is decided together. It is held for a few instructions, never across
+//! an `.await`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,8 @@ struct ManagerInner {
     options: Options,
     exchange: Arc<dyn Exchange>,
     store: CheckedStore,
+    /// Shared by the clients of this process that have the same key.
+    rate: Arc<RateLimit>,
     /// True while the background task runs. It is outside the lock, because every caller reads it.
     has_background: AtomicBool,
     /// Notifies the background task that the token changed or the manager was dropped.
@@ -88,7 +91,6 @@ pub(super) struct ManagedToken {
     /// The number of refreshes so far.
     refreshes: u64,
     schedule: RetrySchedule,
-    rate: RateLimit,
     lease: Option<Lease>,
     unknown_spends: UnknownSpends,
     pending: Option<PendingCommit>,
@@ -124,7 +126,6 @@ impl ManagedToken {
             refresh: RefreshState::Idle,
             refreshes: 0,
             schedule: RetrySchedule::default(),
-            rate: RateLimit::default(),
             lease: None,
             unknown_spends: UnknownSpends::default(),
             pending: None,
@@ -142,6 +143,16 @@ impl TokenManager {
         exchange: Arc<dyn Exchange>,
         store: Arc<dyn TokenStore>,
         key: TokenKey,
+        token: Token,
+    ) -> Self {
+        Self::with_rate(options, exchange, store, RateLimit::shared(&key), token)
+    }
+
+    fn with_rate(
+        options: Options,
+        exchange: Arc<dyn Exchange>,
+        store: Arc<dyn TokenStore>,
+        rate: Arc<RateLimit>,
         mut token: Token,
     ) -> Self {
         token.limit_refresh(options.owner);
@@ -149,7 +160,8 @@ impl TokenManager {
             token: PublishedToken::new(ManagedToken::new(token)),
             options,
             exchange,
-            store: CheckedStore::new(store, key),
+            store: CheckedStore::new(store, rate.key().clone()),
+            rate,
             has_background: AtomicBool::new(false),
             wake: Arc::default(),
         }))

@@ -272,7 +272,7 @@ impl<'a> Renewal<'a> {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT / 2);
         let mut attempts = 0;
         loop {
-            let send_at = self.manager.write().rate.reserve(Instant::now());
+            let send_at = self.manager.rate.reserve(Instant::now());
             sleep_until(send_at).await;
             match self.decide_spend(&grant, version) {
                 SpendDecision::Allowed => {}

@@ -169,11 +169,11 @@ async fn retries_of_a_lost_refresh_can_be_increased() {
         let options = options(Owner::User, retries);
         let token = TokenInfo::refresh_only("refresh-0").into_token().unwrap();
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
-        let manager = TokenManager::new(
+        let manager = TokenManager::with_rate(
             options,
             exchange,
             Arc::new(MemoryTokenStore::new()),
-            key(Owner::User),
+            rate(key(Owner::User)),
             token,
         );
         assert_eq!(manager.request_token().await.is_ok(), saved);

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep};
 
+use super::rate_limit::RateLimit;
 use super::{Options, TokenManager};
 use crate::auth::grant::{Exchange, ExchangeError, Grant, GrantFault, Granted};
 use crate::auth::sign_in::CodeSignIn;
@@ -139,6 +140,11 @@ fn key(owner: Owner) -> TokenKey {
     TokenKey::new(owner, "client-id", "http://127.0.0.1:1", "subject")
 }
 
+/// A rate limit that is not shared with the managers of other tests, whose clocks differ.
+fn rate(key: TokenKey) -> Arc<RateLimit> {
+    Arc::new(RateLimit::new(key))
+}
+
 fn app(script: &Arc<Script>) -> TokenManager {
     app_on(script, MemoryTokenStore::new())
 }
@@ -165,7 +171,7 @@ fn manager(
 ) -> TokenManager {
     let options = options(owner, u32::from(retry));
     let script: Arc<dyn Exchange> = Arc::<Script>::clone(script);
-    TokenManager::new(options, script, Arc::new(store), key(owner), token)
+    TokenManager::with_rate(options, script, Arc::new(store), rate(key(owner)), token)
 }
 
 fn sign_in(script: &Arc<Script>, store: impl TokenStore) -> CodeSignIn {

@@ -296,8 +296,8 @@ async fn lookups_and_refusals_do_not_fill_the_store() {
         let exchange: Arc<dyn Exchange> = Arc::<Script>::clone(&script);
         let token = TokenInfo::refresh_only(format!("bad {n}")).into_token().unwrap();
         let store: Arc<dyn TokenStore> = Arc::new(store.clone());
-        let manager =
-            TokenManager::new(options(Owner::User, 1), exchange, store, user_key(n), token);
+        let options = options(Owner::User, 1);
+        let manager = TokenManager::with_rate(options, exchange, store, rate(user_key(n)), token);
         assert!(refused(&manager).await.is_reauthorization_required());
     }
     assert!(store.len() <= 128, "{}", store.len());
