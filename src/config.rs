@@ -336,7 +336,8 @@ impl Config {
     /// Changes settings of the HTTP client, such as a proxy or a root certificate.
     ///
     /// The settings that the SDK relies on are applied afterwards: no redirects, no hidden retries,
-    /// the limits.
+    /// the limits. A total time limit (`ClientBuilder::timeout`) is not applied to token requests,
+    /// because a reply that is not read may cost the sign-in.
     ///
     /// ```
     /// use payman_sdk::Config;

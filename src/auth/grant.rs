@@ -27,7 +27,6 @@
 //! fields are kept, without the secrets that were sent.
 
 use std::fmt;
-use std::pin::pin;
 use std::time::Duration;
 
 use base64::Engine;
@@ -38,13 +37,14 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 use url::Url;
 
 use super::redact::{redacted, reduced};
 
 use crate::endpoint::BaseUrl;
 use crate::error::{Error, ErrorKind, Result, Source};
+use crate::time::{instant_after, timeout_with_grace};
 use crate::transport::{ErrorBody, Failure, Http, read_body, read_error_body, retry_after};
 use crate::wire::json;
 use crate::wire::oauth::{TokenRefusal, TokenReply};
@@ -239,38 +239,29 @@ impl Exchange for HttpExchange {
         let (http, request) = (self.http.clone(), self.request(&grant));
         let secrets = self.secrets_sent(&grant);
         Box::pin(async move {
-            let exchanged = within_limit(exchange(http, request, &secrets)).await;
+            let started = Instant::now();
+            let exchanging = exchange(&http, request, &secrets);
+            let exchanged = timeout_with_grace(EXCHANGE_LIMIT, exchanging).await;
+            let exchanged = exchanged.unwrap_or_else(|_| {
+                http.leave_pool_of(started);
+                Err(of_failure(Failure::TimedOut))
+            });
             exchanged.map_err(|failed| failed.of(&grant))
         })
     }
 }
 
-/// The time to read a reply that had already arrived when the time limit passed.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Applies the time limit. Where the runtime stalled for longer, the reply may already be in the
-/// socket's buffer, and reading it is better than spending the grant again.
-async fn within_limit<T>(
-    exchange: impl Future<Output = Result<T, ExchangeError>>,
-) -> Result<T, ExchangeError> {
-    let until = Instant::now() + EXCHANGE_LIMIT;
-    let mut exchange = pin!(exchange);
-    match timeout_at(until, &mut exchange).await {
-        Ok(result) => result,
-        Err(_) => {
-            timeout(GRACE, exchange).await.unwrap_or_else(|_| Err(of_failure(Failure::TimedOut)))
-        }
-    }
-}
-
+/// Sends the request and reads the reply. The only time limit is the caller's: a second timer that
+/// expires while the runtime stands still would discard a reply that is in the socket.
 async fn exchange(
-    http: Http,
-    request: Request,
+    http: &Http,
+    mut request: Request,
     secrets: &[SecretString],
 ) -> Result<Granted, ExchangeError> {
-    // The caller's limit ends it sooner.
-    let until = Instant::now() + 2 * EXCHANGE_LIMIT;
-    let mut response = http.send(request, until).await.map_err(of_failure)?;
+    let until = instant_after(Duration::MAX);
+    // In place of the total time limit that the program may have set for the HTTP client.
+    *request.timeout_mut() = Some(until.saturating_duration_since(Instant::now()));
+    let mut response = http.send(request).await.map_err(of_failure)?;
     let status = response.status().as_u16();
     if !(200..300).contains(&status) {
         let wait = retry_after(response.headers()).map(|wait| wait.min(LONGEST_RETRY_AFTER));

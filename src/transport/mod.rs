@@ -78,22 +78,10 @@ impl Http {
         &self.0.budget
     }
 
-    /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn send(
-        &self,
-        request: reqwest::Request,
-        until: Instant,
-    ) -> Result<Response, Failure> {
-        let started = Instant::now();
+    /// Sends a request and waits for the head of the answer, without a time limit.
+    pub(crate) async fn send(&self, request: reqwest::Request) -> Result<Response, Failure> {
         let sending = self.0.pool.load().client.execute(request);
-        match timeout_at(until, sending).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::of(error)),
-            Err(_) => {
-                self.leave_pool_of(started);
-                Err(Failure::TimedOut)
-            }
-        }
+        sending.await.map_err(Failure::of)
     }
 
     /// Sends a request with a body and waits for the head of the answer. A failure states whether

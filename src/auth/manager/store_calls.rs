@@ -4,13 +4,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use tokio::time::timeout;
-
 use crate::auth::store::slot::MAX_NUMBER;
 use crate::auth::store::{
     Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore,
 };
+use crate::time::timeout_with_grace;
+use futures::FutureExt;
 
 /// The time limit of one call.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
@@ -40,7 +39,7 @@ impl CheckedStore {
     pub(crate) async fn claim(&self, generation: u64) -> Result<Claimed, StoreError> {
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
         let mut asking = tokio::spawn(async move { store.claim(&key, generation).await });
-        let Ok(joined) = timeout(STORE_LIMIT, &mut asking).await else {
+        let Ok(joined) = timeout_with_grace(STORE_LIMIT, &mut asking).await else {
             let store = self.clone();
             tokio::spawn(async move {
                 if let Ok(Ok(Claimed::Granted(claim))) = asking.await {
@@ -83,7 +82,7 @@ impl CheckedStore {
 
 /// Reports a store that hangs or panics as a failed store.
 async fn limited<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    match timeout(STORE_LIMIT, AssertUnwindSafe(call).catch_unwind()).await {
+    match timeout_with_grace(STORE_LIMIT, AssertUnwindSafe(call).catch_unwind()).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(panicked()),
         Err(_) => Err(late()),
