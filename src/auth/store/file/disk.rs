@@ -29,9 +29,10 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
                 let Ok(directory) = directory.canonicalize() else {
                     return Ok(path);
                 };
-                return Ok(path
-                    .file_name()
-                    .map_or_else(|| path.clone(), |name| directory.join(name)));
+                // A lock next to a directory would be stray.
+                let name = path.file_name().filter(|_| !path.is_dir());
+                let name = name.ok_or("the token file's path names a directory")?;
+                return Ok(directory.join(name));
             }
         }
     }
@@ -111,6 +112,7 @@ pub(super) fn read(path: &Path) -> Result<TokenFile, StoreError> {
 /// the new one.
 pub(super) fn write(path: &Path, book: &TokenFile) -> Result<(), StoreError> {
     let bytes = Zeroizing::new(serde_json::to_vec(book)?);
+    refuse_hard_links(path)?;
     let fresh = beside(path, ".new");
     let replaced = write_new(path, &fresh, &bytes).and_then(|()| {
         fs::rename(&fresh, path).map_err(|error| {
@@ -133,6 +135,25 @@ fn write_new(path: &Path, fresh: &Path, bytes: &[u8]) -> Result<(), StoreError> 
         give_to_owner_of(&present, &file, fresh).map_err(context("cannot keep the owner of"))?;
     }
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(context("cannot write"))
+}
+
+/// Refuses a file with a second name. Replacing it would leave that name with the old tokens, and
+/// whoever uses it would spend a refresh token a second time.
+#[cfg(unix)]
+fn refuse_hard_links(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(present) if std::os::unix::fs::MetadataExt::nlink(&present) > 1 => {
+            Err("the token file has a second name, a hard link, which would keep the old tokens: \
+                 use a symbolic link"
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn refuse_hard_links(_: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Gives a file the owner and mode of another one.

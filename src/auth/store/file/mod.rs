@@ -32,7 +32,7 @@ const PLACE: &str = "the token file";
 /// The path is made absolute when the store is created, and symbolic links are followed: a link
 /// stays a link, and all paths to one file share one lock. A file that is mounted by itself (a
 /// single file of a container's volume) cannot be replaced, and is an error: mount its directory
-/// instead.
+/// instead. So is a file with a second hard link, which would keep the old tokens.
 ///
 /// A file that holds something else is an error, and is not changed.
 ///
