@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REPLY_LIMIT: Duration = Duration::from_secs(3);
+/// How long a failed attempt to connect is the answer to other calls: a refresh that could not read
+/// the store claims next, and would wait for the connect limit once more.
+const FAILURE_STANDS: Duration = Duration::from_millis(500);
 const PREFIX: &str = "payman:token:";
 const PLACE: &str = "the Redis key";
 /// The time for which a sign-in that cannot be renewed is kept.
@@ -149,6 +152,10 @@ enum Link {
     Closed,
     /// Callers wait for it together, outside the lock.
     Connecting(Connecting),
+    Failed {
+        at: Instant,
+        error: RedisError,
+    },
     Open {
         number: u64,
         connection: MultiplexedConnection,
@@ -266,7 +273,10 @@ impl RedisStoreInner {
                 Link::Connecting(connecting) if connecting.is_under_way(runtime) => {
                     connecting.clone()
                 }
-                Link::Connecting(_) | Link::Closed => {
+                Link::Failed { at, error } if at.elapsed() < FAILURE_STANDS => {
+                    return Err(error.clone().into());
+                }
+                Link::Connecting(_) | Link::Failed { .. } | Link::Closed => {
                     let connecting = self.connect(runtime);
                     *link = Link::Connecting(connecting.clone());
                     connecting
@@ -279,7 +289,7 @@ impl RedisStoreInner {
         if matches!(&*link, Link::Connecting(present) if present.number == number) {
             *link = match &result {
                 Ok(connection) => Link::Open { number, connection: connection.clone() },
-                Err(_) => Link::Closed,
+                Err(error) => Link::Failed { at: Instant::now(), error: error.clone() },
             };
         }
         Ok(Connection { number, connection: result? })
