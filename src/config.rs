@@ -34,6 +34,29 @@ use crate::transport::{ConfigureHttp, Http};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # TLS
+///
+/// The features `rustls` (the default) and `native-tls` need no setup. With the feature
+/// `rustls-no-provider` and without these two, the program depends on `rustls` itself, selects a
+/// crypto provider by a feature of that crate (`ring`, `aws_lc_rs`), and installs it before it
+/// makes its first client. Until then, every `Client::with_…` returns
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput), also for plain HTTP on loopback.
+///
+/// ```no_run
+/// use payman_sdk::{Client, Config};
+///
+/// fn main() -> payman_sdk::Result<()> {
+///     // Once, at the start. It fails only where a provider is installed already.
+///     let provider = rustls::crypto::aws_lc_rs::default_provider();
+///     provider.install_default().expect("no provider was installed before");
+///
+///     let config = Config::new("client-id").client_secret("client-secret");
+///     let client = Client::with_credentials(config)?;
+///     # let _ = client;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct Config {

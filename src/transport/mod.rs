@@ -1,6 +1,11 @@
 //! One HTTP exchange: its set-up, its limits, and the proof that its failure gives.
 
 pub(crate) mod backoff;
+#[cfg(any(
+    feature = "redis-rustls",
+    all(feature = "rustls-no-provider", not(any(feature = "rustls", feature = "native-tls")))
+))]
+pub(crate) mod crypto;
 mod handover;
 pub(crate) mod sse;
 
@@ -171,6 +176,16 @@ impl Pool {
             }
         } else {
             builder = builder.https_only(true);
+        }
+        // The builder would panic.
+        #[cfg(all(
+            feature = "rustls-no-provider",
+            not(any(feature = "rustls", feature = "native-tls"))
+        ))]
+        if !crypto::has_crypto_provider() {
+            return Err(Error::invalid_input(
+                "no crypto provider of rustls is installed, which the feature rustls-no-provider needs",
+            ));
         }
         let client = builder.build().map_err(|error| {
             Error::invalid_input("the HTTP client could not be set up")

@@ -132,7 +132,8 @@ return {'token', redis.call('HGET', KEYS[1], 'token') or ''}
 /// # TLS
 ///
 /// `rediss://` needs the feature `redis-rustls`. It trusts the roots of the operating system, or
-/// those in the file that the environment's `SSL_CERT_FILE` names.
+/// those in the file that the environment's `SSL_CERT_FILE` names. Without the feature `rustls`,
+/// the program has to [install a crypto provider](crate::Config#tls).
 #[derive(Clone)]
 pub struct RedisTokenStore(Arc<RedisStoreInner>);
 
@@ -261,9 +262,18 @@ impl RedisStoreInner {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(feature = "redis-rustls")]
+    fn is_tls(&self) -> bool {
+        matches!(self.client.get_connection_info().addr(), redis::ConnectionAddr::TcpTls { .. })
+    }
+
     /// Returns the open connection, or waits for one. The lock is not held while connecting.
     async fn connection(&self) -> Result<Connection, StoreError> {
         let runtime = Handle::try_current()?.id();
+        #[cfg(feature = "redis-rustls")]
+        if self.is_tls() && !crate::transport::crypto::has_crypto_provider() {
+            return Err("no crypto provider of rustls is installed, which rediss:// needs".into());
+        }
         let connecting = {
             let mut link = self.link();
             match &*link {
