@@ -3,8 +3,7 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use payman_sdk::emulator::{Fault, Operation};
 use payman_sdk::{
@@ -468,11 +467,13 @@ async fn clients_of_one_sign_in_share_the_rate_of_token_requests() {
         common::on(&server, common::TOKEN, ResponseTemplate::new(404)).await;
         let clients: Vec<_> = (0..CLIENTS).map(|_| build(common::config(&server.uri()))).collect();
         let asks = clients.iter().flat_map(|client| (0..5).map(|_| client.ask("hello")));
+        let started = Instant::now();
         let asks: Vec<_> = asks.map(tokio::spawn).collect();
         tokio::time::sleep(Duration::from_secs(1)).await;
         // A burst of four, and then two a second.
         let requests = common::count(&server, common::TOKEN).await;
-        assert!((1..=6).contains(&requests), "{case}: {requests} token requests");
+        let most = 4 + usize::try_from(started.elapsed().as_millis() / 500).unwrap();
+        assert!((1..=most).contains(&requests), "{case}: {requests} token requests, not {most}");
         asks.iter().for_each(tokio::task::JoinHandle::abort);
         servers.push(server);
     }
@@ -545,52 +546,4 @@ async fn a_failing_store_is_no_reason_to_connect_again() {
     assert_eq!(error.kind(), ErrorKind::TokenStore, "{error:?}");
     assert!(error.is_safe_to_ask_again() && std::error::Error::source(&error).is_some());
     assert!(!client.token_status().is_reauthorization_required());
-}
-
-/// Writes the token events of one thread, one line each.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test]
-async fn token_events_tell_what_happened() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("payman_sdk::token=trace")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
-    let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
-    let client = Client::with_auth_code(config(&payman), payman.issue_code(ALL)).await.unwrap();
-    payman.expire_access_tokens();
-    payman.fault(Fault::status(503).on(Operation::Token));
-    client.ask("What's my balance?").await.unwrap();
-    payman.revoke_all();
-    client.ask("What's my balance?").await.unwrap_err();
-
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    for expected in [
-        "grant=\"authorization_code\" generation=1 expires_in=3600 outcome=\"obtained\"",
-        "outcome=\"stored\"",
-        "generation=1 outcome=\"refused\"",
-        "grant=\"refresh_token\" generation=1 outcome=\"failed\" fault=Busy status=503",
-        "grant=\"refresh_token\" generation=2 expires_in=3600 outcome=\"refreshed\"",
-        "outcome=\"ended\"",
-    ] {
-        assert!(text.contains(expected), "{expected} is not in\n{text}");
-    }
-    assert!(text.contains("duration_ms="));
 }
