@@ -273,7 +273,7 @@ async fn a_file_with_other_contents_is_an_error_and_is_not_changed() {
     std::fs::write(&path, "\n").unwrap();
     assert!(store.load(&key("alice")).await.unwrap().is_none(), "an empty file is an empty store");
     let nowhere = crate::FileTokenStore::new(directory.path().join("no/such/tokens.json"));
-    assert!(nowhere.load(&key("alice")).await.unwrap().is_none());
+    assert!(nowhere.load(&key("alice")).await.is_err(), "nobody knows what it holds");
     assert!(nowhere.claim(&key("alice"), 0).await.is_err());
 }
 

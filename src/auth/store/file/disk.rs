@@ -91,12 +91,22 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
+/// Reads the file. A file that does not exist holds nothing; one whose directory does not exist is
+/// an error, because its content is unknown.
 pub(super) fn read(path: &Path) -> Result<TokenFile, StoreError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TokenFile::default()),
-        Err(error) => return Err(context("cannot read")(error)),
+    let is_missing = |read: &io::Result<Vec<u8>>| {
+        read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
+    let mut bytes = fs::read(path);
+    if is_missing(&bytes) {
+        fs::metadata(directory_of(path)).map_err(context("cannot find the directory of"))?;
+        // The directory may have appeared in the meantime, and the file with it.
+        bytes = fs::read(path);
+        if is_missing(&bytes) {
+            return Ok(TokenFile::default());
+        }
+    }
+    let bytes = Zeroizing::new(bytes.map_err(context("cannot read"))?);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(TokenFile::default());
     }

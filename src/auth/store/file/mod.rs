@@ -27,7 +27,7 @@ const PLACE: &str = "the token file";
 /// new file has mode 0600; one that exists keeps its owner and mode. A process that changes the
 /// file holds a lock on a second file, `<path>.lock`; reading needs no lock. Keep both on a local
 /// disk, because network file systems often do not honor locks. The directory must exist and be
-/// writable.
+/// writable; without it every call fails.
 ///
 /// The path is made absolute when the store is created, and symbolic links are followed: a link
 /// stays a link, and all paths to one file share one lock. A file that is mounted by itself (a
