@@ -70,12 +70,22 @@ impl Moment {
     }
 }
 
-/// The clock by which a store on this machine measures leases: wall-clock time, but no faster than
+/// The time at which a store grants or refuses a lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseTime {
+    /// The time by which new leases are dated: all processes read the same wall clock.
+    pub(crate) wall: SystemTime,
+    /// The time by which leases from before a step of the wall clock are judged; else the same.
+    pub(crate) steady: SystemTime,
+}
+
+/// The clock by which a store on this machine judges leases: wall-clock time, but no faster than
 /// the monotonic clock.
 ///
-/// A step of the wall clock, or a sleep of the machine, would end every lease at once. After a step
-/// forward the clock therefore continues from its earlier value, until every lease that was granted
-/// before the step has ended.
+/// A step of the wall clock, or a sleep of the machine, would end every lease at once. So after a
+/// step forward the steady time continues from its earlier value, until every lease that was granted
+/// before the step has ended. New leases are dated by the wall clock all the same: to a process
+/// that starts after the step, a lease that is dated before it has ended.
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     lease: Duration,
@@ -98,11 +108,12 @@ impl LeaseClock {
         Self { lease, state: Mutex::new(LeaseClockState { base: Moment::now(), stepped: None }) }
     }
 
-    pub(crate) fn now(&self) -> SystemTime {
-        self.now_at(Moment::now())
+    pub(crate) fn now(&self) -> LeaseTime {
+        let now = Moment::now();
+        LeaseTime { wall: now.wall, steady: self.steady_at(now) }
     }
 
-    fn now_at(&self, now: Moment) -> SystemTime {
+    fn steady_at(&self, now: Moment) -> SystemTime {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = now.monotonic.saturating_duration_since(state.base.monotonic);
         let expected = state.base.wall.checked_add(elapsed).unwrap_or(now.wall);
@@ -166,14 +177,14 @@ mod tests {
     fn a_step_of_the_wall_clock_ends_no_lease_early() {
         let clock = LeaseClock::new(90 * SECOND);
         let start = Moment::now();
-        clock.now_at(start);
-        assert_eq!(clock.now_at(at(start, 10, 10)), start.wall + 10 * SECOND);
-        // Set forward by an hour: it runs at its own pace for one lease, then follows.
-        assert_eq!(clock.now_at(at(start, 20, 3620)), start.wall + 20 * SECOND);
-        assert_eq!(clock.now_at(at(start, 109, 3709)), start.wall + 109 * SECOND);
-        assert_eq!(clock.now_at(at(start, 110, 3710)), start.wall + 3710 * SECOND);
+        clock.steady_at(start);
+        assert_eq!(clock.steady_at(at(start, 10, 10)), start.wall + 10 * SECOND);
+        // Set forward by an hour: it goes on slowly for one lease, then follows.
+        assert_eq!(clock.steady_at(at(start, 20, 3620)), start.wall + 20 * SECOND);
+        assert_eq!(clock.steady_at(at(start, 109, 3709)), start.wall + 109 * SECOND);
+        assert_eq!(clock.steady_at(at(start, 110, 3710)), start.wall + 3710 * SECOND);
         // Set back: it follows at once, and leases that are dated in the future are cut by the
         // store's rules.
-        assert_eq!(clock.now_at(at(start, 120, 20)), start.wall + 20 * SECOND);
+        assert_eq!(clock.steady_at(at(start, 120, 20)), start.wall + 20 * SECOND);
     }
 }

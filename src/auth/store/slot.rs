@@ -9,7 +9,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey};
+use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, millis};
+use crate::auth::clock::LeaseTime;
 
 /// The record of one key in a store.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -98,11 +99,32 @@ impl Slot {
 
     /// Decides on [`TokenStore::claim`](super::TokenStore::claim). `now` is in milliseconds since
     /// 1970 on the store's clock.
+    pub(crate) fn claim(&mut self, key: &TokenKey, generation: u64, now: u64) -> Decision<Claimed> {
+        self.claim_between(key, generation, now, now)
+    }
+
+    /// Decides on a claim by the clock of a machine, which may be set.
     ///
     /// A claim dated further in the future than a lease was made by a clock that was ahead, or seen
-    /// by one that was set back: it is honored for one lease from now, which is recorded in the
-    /// slot.
-    pub(crate) fn claim(&mut self, key: &TokenKey, generation: u64, now: u64) -> Decision<Claimed> {
+    /// by one that was set back: it is honored for one lease from now, which is recorded in the slot.
+    /// A claim that only the wall clock has passed may be older than a step: the steady time
+    /// decides.
+    pub(crate) fn claim_at(
+        &mut self,
+        key: &TokenKey,
+        generation: u64,
+        now: LeaseTime,
+    ) -> Decision<Claimed> {
+        self.claim_between(key, generation, millis(now.steady), millis(now.wall))
+    }
+
+    fn claim_between(
+        &mut self,
+        key: &TokenKey,
+        generation: u64,
+        steady: u64,
+        now: u64,
+    ) -> Decision<Claimed> {
         if let Some(token) = self.token().filter(|token| token.generation > generation) {
             return Decision::unchanged(Claimed::Newer(token.clone()));
         }
@@ -112,7 +134,9 @@ impl Slot {
             let latest = now.saturating_add(lease);
             let redated = held.until > latest;
             held.until = held.until.min(latest);
-            let left = held.until.saturating_sub(now);
+            let is_dated_before = held.until <= now;
+            let left = held.until.saturating_sub(if is_dated_before { steady } else { now });
+            let left = left.min(lease);
             if left > 0 {
                 let answer = Claimed::Held(Duration::from_millis(left));
                 return Decision { answer, changed: redated };
@@ -169,14 +193,14 @@ impl Slot {
         };
         self.claim.is_none()
             && token.refresh.is_none()
-            && super::millis(token.expires_at).saturating_add(RETENTION_MS) < now
+            && millis(token.expires_at).saturating_add(RETENTION_MS) < now
     }
 
     /// Returns the time at which a refresh token was refused permanently. Such records save other
     /// processes a request, and the oldest ones may be removed.
     pub(crate) fn refused_at(&self) -> Option<u64> {
         let token = self.token().filter(|token| token.refused && self.claim.is_none())?;
-        Some(super::millis(token.expires_at))
+        Some(millis(token.expires_at))
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::ExposeSecret;
 
-use super::slot::Slot;
+use super::slot::{Decision, Slot};
 use super::*;
+use crate::auth::clock::LeaseTime;
 
 fn key(subject: &str) -> TokenKey {
     TokenKey::new(Owner::User, "client-id", "http://127.0.0.1:1", subject)
@@ -155,6 +156,30 @@ fn an_expired_lease_is_reported_to_the_successor() {
     assert!(matches!(seen.answer, Claimed::Held(left) if left == Claim::LEASE) && seen.changed);
     assert!(matches!(slot.claim(&key, 1, lease - 1).answer, Claimed::Held(_)));
     assert_eq!(granted(slot.claim(&key, 1, lease).answer).abandoned(), 1);
+}
+
+#[test]
+fn a_step_of_the_wall_clock_lets_no_second_holder_in() {
+    let lease = u64::try_from(Claim::LEASE.as_millis()).unwrap();
+    let (hour, key) = (60 * 60 * 1000, key("alice"));
+    let is_held = |claimed: Decision<Claimed>| matches!(claimed.answer, Claimed::Held(_));
+    // The time in a process that was running before the clock was set forward by an hour.
+    let stepped = |since: u64| LeaseTime {
+        wall: from_millis(hour + 1000 + since),
+        steady: from_millis(1000 + since),
+    };
+
+    let mut slot = Slot::default();
+    granted(slot.claim(&key, 0, 1000).answer);
+    assert!(is_held(slot.claim_at(&key, 0, stepped(lease - 1))), "granted before the step");
+    granted(slot.claim_at(&key, 0, stepped(lease)).answer);
+
+    // A process that started after the step knows the wall clock only.
+    let mut slot = Slot::default();
+    granted(slot.claim_at(&key, 0, stepped(10)).answer);
+    assert!(is_held(slot.claim(&key, 0, hour + 1000 + lease)), "granted after the step");
+    assert!(is_held(slot.claim_at(&key, 0, stepped(20))));
+    granted(slot.claim(&key, 0, hour + 1010 + lease).answer);
 }
 
 #[cfg(unix)]

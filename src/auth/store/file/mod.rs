@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::slot::{Decision, MAX_REFUSED, Slot};
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore, millis};
-use crate::auth::clock::LeaseClock;
+use crate::auth::clock::{LeaseClock, LeaseTime};
 use disk::{lock, read, resolve, write};
 
 mod disk;
@@ -242,7 +242,7 @@ fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> 
     let done = resolve(&store.path).and_then(|path| {
         let _lock = lock(&path)?;
         // Waiting for the lock takes time: a lease begins when it is granted.
-        let now = millis(store.clock.now());
+        let now = store.clock.now();
         let mut book = read(&path)?;
         let mut changed = false;
         for request in requests.by_ref() {
@@ -257,7 +257,7 @@ fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> 
         if changed {
             // Parsing every slot takes time, and once in many writes is enough.
             if fastrand::u8(..) == 0 {
-                book.forget_stale(now);
+                book.forget_stale(millis(now.wall));
             }
             write(&path, &book)?;
         }
@@ -283,7 +283,7 @@ fn serve(store: &FileStoreInner, waiting: Vec<FileRequest>) -> Vec<FileRequest> 
 fn apply(
     book: &mut TokenFile,
     request: &FileRequest,
-    now: u64,
+    now: LeaseTime,
 ) -> Result<Decision<Answer>, StoreError> {
     let key = match request {
         FileRequest::Claim(key, ..) => key,
@@ -292,7 +292,7 @@ fn apply(
     let mut slot = book.slot(key)?;
     let decision = match request {
         FileRequest::Claim(key, generation, _) => {
-            slot.claim(key, *generation, now).map(Answer::Claimed)
+            slot.claim_at(key, *generation, now).map(Answer::Claimed)
         }
         FileRequest::Commit(claim, token, _) => slot.commit(claim, token).map(Answer::Committed),
         FileRequest::Release(claim, _) => slot.release(claim).map(|()| Answer::Released),
