@@ -101,15 +101,34 @@ impl PendingCommit {
             CommitKind::SignIn => self.failures == 0 || stored.sign_in > millis(wall_now()),
         };
         is_newer.then(|| {
-            let mut known = stored.known_to_successor();
-            for fingerprint in &self.stored.known {
-                remember(&mut known, fingerprint.clone());
-            }
             let sign_in = next_sign_in(stored);
             let generation = stored.generation.max(self.stored.generation) + 1;
+            let known = self.known_after(stored);
             let stored = StoredToken { sign_in, generation, known, ..self.stored.clone() };
             Self { stored, kind: CommitKind::SignIn, ..self.clone() }
         })
+    }
+
+    /// Returns the commit of a new sign-in with a generation after that of the stored one, which
+    /// may be unknown or outdated since the sign-in was made during an outage.
+    ///
+    /// Claims are of generations: with a lower one, the holders of the earlier sign-in would get
+    /// claims, and end those of this one.
+    fn following(self, stored: &StoredToken) -> Self {
+        if stored.sign_in >= self.stored.sign_in {
+            return self;
+        }
+        let generation = self.stored.generation.max(stored.generation + 1);
+        let known = self.known_after(stored);
+        Self { stored: StoredToken { generation, known, ..self.stored }, ..self }
+    }
+
+    fn known_after(&self, stored: &StoredToken) -> Vec<String> {
+        let mut known = stored.known_to_successor();
+        for fingerprint in &self.stored.known {
+            remember(&mut known, fingerprint.clone());
+        }
+        known
     }
 }
 
@@ -159,7 +178,14 @@ impl ManagerInner {
     /// one.
     pub(super) async fn commit(&self, mut pending: PendingCommit) {
         loop {
-            match self.store.commit(&pending.claim, &pending.stored).await {
+            let committed = match self.followed(pending.clone()).await {
+                Ok(following) => {
+                    pending = following;
+                    self.store.commit(&pending.claim, &pending.stored).await
+                }
+                Err(error) => Err(error),
+            };
+            match committed {
                 Ok(Committed::Saved) => {
                     events::stored(pending.version().generation);
                     self.install(pending.token());
@@ -187,6 +213,17 @@ impl ManagerInner {
             }
             return;
         }
+    }
+
+    /// Returns a commit that follows what the store holds now.
+    async fn followed(&self, pending: PendingCommit) -> Result<PendingCommit, StoreError> {
+        if pending.kind != CommitKind::SignIn {
+            return Ok(pending);
+        }
+        Ok(match self.store.load().await? {
+            Some(stored) => pending.following(&stored),
+            None => pending,
+        })
     }
 
     fn committed(&self, committed: &PendingCommit) {

@@ -37,6 +37,34 @@ async fn a_sign_in_during_an_outage_replaces_the_stored_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_stored_late_follows_the_sign_in_before_it() {
+    let store = Flaky::default();
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let old = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    for _ in 0..5 {
+        old.refuse(old.request_token().await.unwrap().generation);
+    }
+    obtained(&old).await;
+    let generation = old.status().generation();
+    for failing in [&store.loads_fail, &store.commits_fail] {
+        failing.store(true, Ordering::Relaxed);
+    }
+    let script = Script::at_once(|_| Ok(granted(100, 3600, Some("new-refresh"))));
+    let new = sign_in(&script, store.clone()).run("code".to_owned().into()).await.unwrap();
+    for failing in [&store.loads_fail, &store.commits_fail] {
+        failing.store(false, Ordering::Relaxed);
+    }
+    sleep(31 * SECOND).await;
+    assert!(!new.status().is_store_behind());
+    // A holder of the sign-in before gets no claim, with which it could end the one of a new holder.
+    let claimed = store.store.claim(&key(Owner::User), generation).await.unwrap();
+    assert!(matches!(claimed, Claimed::Newer(_)), "{claimed:?}");
+    // A program that is still configured with the first refresh token takes up the new sign-in.
+    let given = user_on(&script, store.clone(), TokenInfo::refresh_only("refresh-0"));
+    assert_eq!(obtained(&given).await, "access-100");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sign_out_is_not_undone_by_a_late_commit() {
     let store = Flaky::default();
     let script = Script::at_once(|number| rotated(number, 3600));
