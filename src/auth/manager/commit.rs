@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{ManagedToken, ManagerInner, events};
 use crate::auth::clock::{Moment, wall_now};
 use crate::auth::store::{
-    Claim, Committed, Owner, StoreError, StoredToken, Version, millis, remember,
+    Claim, Committed, KnownTokens, Owner, StoreError, StoredToken, Version, millis,
 };
 use crate::auth::token::{Access, Lifetime, Token, TokenSource};
 use crate::error::{Error, Result};
@@ -123,11 +123,9 @@ impl PendingCommit {
         Self { stored: StoredToken { generation, known, ..self.stored }, ..self }
     }
 
-    fn known_after(&self, stored: &StoredToken) -> Vec<String> {
+    fn known_after(&self, stored: &StoredToken) -> KnownTokens {
         let mut known = stored.known_to_successor();
-        for fingerprint in &self.stored.known {
-            remember(&mut known, fingerprint.clone());
-        }
+        known.merge(&self.stored.known);
         known
     }
 }

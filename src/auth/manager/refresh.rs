@@ -11,7 +11,7 @@ use super::{Lease, ManagerInner, UnknownSpends, events};
 use crate::auth::clock::{Deadline, Moment};
 use crate::auth::grant::{EXCHANGE_LIMIT, ExchangeError, Grant, GrantFault, Granted};
 use crate::auth::store::{
-    Claim, Claimed, Committed, Owner, StoreError, StoredToken, Version, fingerprint, remember,
+    Claim, Claimed, Committed, Owner, StoreError, StoredToken, Version, fingerprint,
 };
 use crate::auth::token::{Access, Lifetime, Token, TokenSource};
 use crate::error::{Error, Result};
@@ -414,7 +414,7 @@ impl<'a> Renewal<'a> {
         token.seed = held.seed.clone();
         token.known = held.known.clone();
         if let Grant::Refresh(spent) = grant {
-            remember(&mut token.known, fingerprint(spent));
+            token.known.add_spent(fingerprint(spent));
         }
         token.scope = token.scope.take().or_else(|| held.scope.clone());
         if obtained.unusable_access.is_some() && held.version() == version {

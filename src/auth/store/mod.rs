@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod file;
+mod known;
 pub(crate) mod memory;
 pub(crate) mod process;
 #[cfg(feature = "redis")]
@@ -17,6 +18,8 @@ pub(crate) mod redis;
 pub(crate) mod slot;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) mod sql;
+
+pub(crate) use known::KnownTokens;
 
 /// The error of a [`TokenStore`]. It must hold no secret, because it is logged.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -251,17 +254,14 @@ pub struct StoredToken {
     pub(crate) scope: Option<String>,
     /// The fingerprint of the refresh token that the sign-in began with.
     pub(crate) seed: Option<String>,
-    /// Fingerprints of refresh tokens that this subject had before, newest last.
-    pub(crate) known: Vec<String>,
+    /// Fingerprints of refresh tokens that this subject had before.
+    pub(crate) known: KnownTokens,
     /// True if only the user can sign in again: the refresh token was refused, or the user was
     /// signed out.
     pub(crate) ended: bool,
     /// True if the sign-in ended because its refresh token was refused.
     pub(crate) refused: bool,
 }
-
-/// The maximum number of earlier refresh tokens that are recognized.
-const MAX_KNOWN: usize = 32;
 
 /// The JSON of a [`StoredToken`]. Unknown fields are skipped, so that versions of the crate can
 /// share a store.
@@ -281,6 +281,8 @@ struct StoredTokenJson {
     scope: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seed: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    earlier_seeds: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -332,15 +334,17 @@ impl StoredToken {
         let present = self.refresh.as_ref().map(self::fingerprint);
         self.seed.as_deref() == Some(fingerprint)
             || present.as_deref() == Some(fingerprint)
-            || self.known.iter().any(|known| known == fingerprint)
+            || self.known.contains(fingerprint)
     }
 
     /// Returns the fingerprints to be kept in the successor of this token.
-    pub(crate) fn known_to_successor(&self) -> Vec<String> {
-        let present = self.refresh.as_ref().map(fingerprint);
+    pub(crate) fn known_to_successor(&self) -> KnownTokens {
         let mut known = self.known.clone();
-        for fingerprint in self.seed.iter().cloned().chain(present) {
-            remember(&mut known, fingerprint);
+        if let Some(seed) = self.seed.clone() {
+            known.add_seed(seed);
+        }
+        if let Some(present) = self.refresh.as_ref().map(fingerprint) {
+            known.add_spent(present);
         }
         known
     }
@@ -357,7 +361,8 @@ impl StoredToken {
             refresh_token: self.refresh.as_ref().map(|token| token.expose_secret().to_owned()),
             scope: self.scope.clone(),
             seed: self.seed.clone(),
-            known: self.known.clone(),
+            earlier_seeds: self.known.seeds.clone(),
+            known: self.known.spent.clone(),
             ended: self.ended,
             refused: self.refused,
         };
@@ -383,19 +388,11 @@ impl StoredToken {
             refresh: json.refresh_token.map(SecretString::from),
             scope: json.scope,
             seed: json.seed,
-            known: json.known,
+            known: KnownTokens { seeds: json.earlier_seeds, spent: json.known },
             ended: json.ended,
             refused: json.refused,
         })
     }
-}
-
-/// Adds a fingerprint to the list, and removes the oldest ones beyond its limit.
-pub(crate) fn remember(known: &mut Vec<String>, fingerprint: String) {
-    known.retain(|other| *other != fingerprint);
-    known.push(fingerprint);
-    let surplus = known.len().saturating_sub(MAX_KNOWN);
-    known.drain(..surplus);
 }
 
 /// Written by hand, because tokens are secrets.

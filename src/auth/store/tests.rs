@@ -23,7 +23,7 @@ fn token(generation: u64, refresh: &str) -> StoredToken {
         refresh: Some(refresh.to_owned().into()),
         scope: None,
         seed: Some("seed".to_owned()),
-        known: Vec::new(),
+        known: KnownTokens::default(),
         ended: false,
         refused: false,
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::clock::{Deadline, Moment, wall_now};
 use super::connect::Scope;
-use super::store::{Owner, StoredToken, Version};
+use super::store::{KnownTokens, Owner, StoredToken, Version};
 use crate::error::Error;
 
 pub use access::AccessToken;
@@ -55,7 +55,7 @@ pub(crate) struct Token {
     /// The fingerprint of the refresh token that the sign-in began with.
     pub(crate) seed: Option<String>,
     /// Fingerprints of earlier refresh tokens of this subject.
-    pub(crate) known: Vec<String>,
+    pub(crate) known: KnownTokens,
     pub(crate) scope: Option<String>,
     pub(crate) source: TokenSource,
     /// The reason if only the user can renew the token.
@@ -73,7 +73,7 @@ impl Token {
             refused: false,
             refresh: None,
             seed: None,
-            known: Vec::new(),
+            known: KnownTokens::default(),
             scope: None,
             source,
             ended: None,

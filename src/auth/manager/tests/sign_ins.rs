@@ -110,6 +110,22 @@ async fn a_new_pair_in_code_is_a_newer_sign_in_and_an_old_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_earlier_sign_in_is_known_after_any_number_of_renewals() {
+    let store = MemoryTokenStore::new();
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let program = || user_on(&script, store.clone(), TokenInfo::refresh_only("configured"));
+    obtained(&program()).await;
+    let new = sign_in(&script, store.clone()).run("code".to_owned().into()).await.unwrap();
+    for _ in 0..100 {
+        new.refuse(new.request_token().await.unwrap().generation);
+    }
+    let newest = obtained(&new).await;
+    assert_eq!(newest, "access-102");
+    assert_eq!(obtained(&program()).await, newest, "a restart with an old configuration");
+    assert_eq!(script.count(), 102);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_of_a_stored_token_gets_the_error_of_a_failed_store() {
     let store = Flaky::default();
     store.loads_fail.store(true, Ordering::Relaxed);
