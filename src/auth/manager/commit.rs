@@ -57,11 +57,12 @@ pub(super) enum SpendOutcome {
 }
 
 /// The result of comparing the token in use with the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommitOutcome {
     /// The newer of the two tokens is in use.
     Settled,
     /// The token in use is a new sign-in that the store lacks.
-    NewSignIn(Box<PendingCommit>),
+    NewSignIn,
 }
 
 impl PendingCommit {
@@ -98,6 +99,8 @@ impl PendingCommit {
             CommitKind::FirstRenewal => {
                 self.stored.seed.as_ref().is_some_and(|seed| !stored.knows(seed))
             }
+            // The same sign-in is stored already.
+            CommitKind::SignIn if stored.seed == self.stored.seed => false,
             CommitKind::SignIn => self.failures == 0 || stored.sign_in > millis(wall_now()),
         };
         is_newer.then(|| {
@@ -279,13 +282,13 @@ impl ManagerInner {
             GivenToken::NotGiven => self.adopt(stored, Precedence::Held),
             GivenToken::Known => self.adopt(stored, Precedence::Stored),
             GivenToken::Kept => self.write().token.generation = stored.generation,
-            GivenToken::NewSignIn => return self.begin_given(stored),
+            GivenToken::NewSignIn => return CommitOutcome::NewSignIn,
         }
         CommitOutcome::Settled
     }
 
     /// Numbers the sign-in that was given in code after the stored one.
-    fn begin_given(&self, stored: &StoredToken) -> CommitOutcome {
+    pub(super) fn number_given(&self, stored: &StoredToken, claim: Claim) -> PendingCommit {
         let mut state = self.write();
         let ManagedToken { token, pending, .. } = &mut *state;
         token.sign_in = next_sign_in(stored);
@@ -293,10 +296,9 @@ impl ManagerInner {
         token.known = stored.known_to_successor();
         let none = || Lifetime::new(Moment::now(), Duration::ZERO);
         let lifetime = token.access.as_ref().map_or_else(none, |access| access.validity());
-        let claim = self.no_claim(stored.generation);
         let commit = PendingCommit::new(claim, token, lifetime, CommitKind::SignIn);
         *pending = Some(commit.clone());
-        CommitOutcome::NewSignIn(Box::new(commit))
+        commit
     }
 
     fn adopt(&self, stored: &StoredToken, precedence: Precedence) {

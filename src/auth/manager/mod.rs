@@ -33,6 +33,7 @@ mod background;
 mod close;
 mod commit;
 pub(super) mod events;
+mod given;
 mod join;
 mod published;
 mod rate_limit;

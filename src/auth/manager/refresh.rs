@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::commit::{CommitOutcome, SpendOutcome};
+use super::commit::SpendOutcome;
 use super::single_flight::{RefreshGuard, RefreshPhase, RefreshResult};
 use super::{Lease, ManagerInner, UnknownSpends, events};
 use crate::auth::clock::{Deadline, Moment};
@@ -30,9 +30,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CLAIM_MARGIN: Duration = Duration::from_secs(EXCHANGE_LIMIT.as_secs() + 5);
 /// The time limit of waiting for other holders: two leases, because two holders in a row may
 /// crash.
-const LONGEST_CLAIM_WAIT: Duration = Duration::from_secs(2 * Claim::LEASE.as_secs());
+pub(super) const LONGEST_CLAIM_WAIT: Duration = Duration::from_secs(2 * Claim::LEASE.as_secs());
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const SHORTEST_POLL: Duration = Duration::from_millis(15);
+pub(super) const SHORTEST_POLL: Duration = Duration::from_millis(15);
 const LONGEST_POLL: Duration = Duration::from_millis(250);
 /// The number of reads of the store before the claim is requested again.
 const LOADS_PER_CLAIM: u32 = 3;
@@ -41,7 +41,7 @@ const MAX_ROUNDS: u32 = 16;
 
 /// One refresh.
 pub(super) struct Renewal<'a> {
-    manager: &'a Arc<ManagerInner>,
+    pub(super) manager: &'a Arc<ManagerInner>,
     guard: &'a RefreshGuard,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Renewal<'a> {
 
     /// Obtains a token, or the reason why there is none.
     pub(super) async fn run(&self) -> RefreshResult {
-        let mut load_error = self.catch_up().await.err();
+        let mut load_error = self.catch_up().await?.err();
         for _ in 0..MAX_ROUNDS {
             self.heartbeat();
             if self.manager.read().token.is_fresh(Moment::now()) {
@@ -115,8 +115,9 @@ impl<'a> Renewal<'a> {
         self.guard.heartbeat(RefreshPhase::Working);
     }
 
-    /// Finishes the pending work of an earlier refresh, and reads the store.
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    /// Finishes the pending work of an earlier refresh, and reads the store. The inner error is that
+    /// of reading.
+    async fn catch_up(&self) -> Result<Result<(), StoreError>> {
         let left = self.manager.read().pending.clone();
         if let Some(left) = left {
             // A token that could not be stored is already in use. Its commit is retried in parallel
@@ -129,7 +130,7 @@ impl<'a> Renewal<'a> {
         let loaded = self.manager.store.load().await;
         let result = match loaded {
             Ok(Some(stored)) => {
-                self.manager.adopt_stored(&stored).await;
+                self.adopt_stored(stored).await?;
                 Ok(())
             }
             Ok(None) => Ok(()),
@@ -143,7 +144,7 @@ impl<'a> Renewal<'a> {
         // A failed store neither invalidates a token that was given in code nor proves that a
         // stored sign-in is missing.
         state.token.loaded |= result.is_ok() || !state.token.is_empty();
-        result
+        Ok(result)
     }
 
     /// Chooses the grant. A user's token is renewed by that user's refresh token or not at all.
@@ -195,7 +196,7 @@ impl<'a> Renewal<'a> {
                     return Err(Error::token_claim_held());
                 }
                 Ok(Claimed::Held(left)) => {
-                    if self.wait_for_commit(version, left, &mut poll).await {
+                    if self.wait_for_commit(version, left, &mut poll).await? {
                         return Ok(ClaimOutcome::CaughtUp);
                     }
                 }
@@ -225,7 +226,7 @@ impl<'a> Renewal<'a> {
     /// Adopts a token that the store reports as newer. If it belongs to an older sign-in, stores
     /// the present sign-in instead.
     async fn adopt_newer(&self, stored: &StoredToken, version: Version) -> Result<()> {
-        self.manager.adopt_stored(stored).await;
+        self.adopt_stored(stored.clone()).await?;
         let held = {
             let state = self.manager.read();
             if state.token.version() != version {
@@ -252,19 +253,29 @@ impl<'a> Renewal<'a> {
     /// Waits for another holder's token by polling the store, and returns true once it is stored.
     /// Returns false when the claim is to be requested again, because the other holder may have
     /// released it.
-    async fn wait_for_commit(&self, version: Version, left: Duration, poll: &mut Duration) -> bool {
+    async fn wait_for_commit(
+        &self,
+        version: Version,
+        left: Duration,
+        poll: &mut Duration,
+    ) -> Result<bool> {
         for _ in 0..LOADS_PER_CLAIM {
-            self.guard.heartbeat(RefreshPhase::WaitingForHolder);
-            sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
-            *poll = (*poll * 2).min(LONGEST_POLL);
+            self.wait(left, poll).await;
             if let Ok(Some(stored)) = self.manager.store.load().await {
-                self.manager.adopt_stored(&stored).await;
+                self.adopt_stored(stored).await?;
             }
             if self.manager.read().token.version() != version {
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
+    }
+
+    /// Waits a little for another holder, whose claim ends at the latest after `left`.
+    pub(super) async fn wait(&self, left: Duration, poll: &mut Duration) {
+        self.guard.heartbeat(RefreshPhase::WaitingForHolder);
+        sleep(poll.mul_f64(0.5 + fastrand::f64()).min(left.max(SHORTEST_POLL))).await;
+        *poll = (*poll * 2).min(LONGEST_POLL);
     }
 
     async fn spend(&self, plan: Plan, claim: Option<Claim>) -> Result<SpendOutcome> {
@@ -422,17 +433,6 @@ impl<'a> Renewal<'a> {
             token.refused = held.refused;
         }
         Ok(obtained)
-    }
-}
-
-impl ManagerInner {
-    /// Adopts the stored token if it is newer. A sign-in that was given in code and that the store
-    /// has no record of is newer than the stored one, and replaces it.
-    async fn adopt_stored(self: &Arc<Self>, stored: &StoredToken) {
-        if let CommitOutcome::NewSignIn(pending) = self.compare_with_stored(stored) {
-            self.commit(*pending).await;
-            self.ensure_committing();
-        }
     }
 }
 

@@ -56,7 +56,7 @@ async fn a_sign_in_that_is_stored_late_follows_the_sign_in_before_it() {
     }
     sleep(31 * SECOND).await;
     assert!(!new.status().is_store_behind());
-    // A holder of the sign-in before gets no claim, with which it could end the one of a new holder.
+    // A holder of the sign-in before gets no claim, by which it would end that of a new holder.
     let claimed = store.store.claim(&key(Owner::User), generation).await.unwrap();
     assert!(matches!(claimed, Claimed::Newer(_)), "{claimed:?}");
     // A program that is still configured with the first refresh token takes up the new sign-in.
@@ -107,6 +107,66 @@ async fn a_new_pair_in_code_is_a_newer_sign_in_and_an_old_one_is_not() {
     let behind = user_on(&script, store, TokenInfo::refresh_only("refresh-2"));
     assert_eq!(obtained(&behind).await, "given", "the sign-in before is known too");
     assert_eq!(script.count(), 2);
+}
+
+/// A store whose answers take a while. Each load advances the wall clock, so that no two sign-ins
+/// have the same number.
+#[derive(Clone)]
+struct SlowLoads(MemoryTokenStore, Arc<AtomicU32>);
+
+impl TokenStore for SlowLoads {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+        Box::pin(async {
+            let stored = self.0.load(key).await;
+            sleep(SECOND / 10).await;
+            test_clock::set_ahead(self.1.fetch_add(1, Ordering::Relaxed).into());
+            stored
+        })
+    }
+
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        self.0.claim(key, generation)
+    }
+
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
+        self.0.commit(claim, token)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.release(claim)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn holders_that_are_given_the_same_new_sign_in_spend_it_once() {
+    let store = MemoryTokenStore::new();
+    let script = Script::at_once(|number| rotated(number, 3600));
+    obtained(&user_on(&script, store.clone(), TokenInfo::refresh_only("before"))).await;
+    let script = Script::new(|number, _| {
+        Box::pin(async move {
+            sleep(SECOND).await;
+            rotated(number + 10, 3600)
+        })
+    });
+    let store = SlowLoads(store, Arc::default());
+    let holders: Vec<_> =
+        (0..4).map(|_| user_on(&script, store.clone(), TokenInfo::refresh_only("new"))).collect();
+    for token in futures::future::join_all(holders.iter().map(obtained)).await {
+        assert_eq!(token, "access-11");
+    }
+    test_clock::set_ahead(0);
+    assert_eq!(script.secrets(), ["new"]);
 }
 
 #[tokio::test(start_paused = true)]
