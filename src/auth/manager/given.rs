@@ -8,8 +8,8 @@ use crate::auth::store::{Claim, Claimed, StoredToken};
 use crate::error::{Error, Result};
 
 impl Renewal<'_> {
-    /// Takes up what the store holds, where it is newer. A sign-in that was given in code and that
-    /// the store never saw is newer than the stored one, and replaces it.
+    /// Adopts the stored token if it is newer. A sign-in that was given in code and that
+    /// the store has no record of is newer than the stored one, and replaces it.
     ///
     /// Several holders may have been given the same one at the same time. Each would number it
     /// after the stored one, and so end the claim of the one before. So it begins with the claim of

@@ -287,7 +287,14 @@ impl<'a> Renewal<'a> {
             sleep_until(send_at).await;
             match self.decide_spend(&grant, version) {
                 SpendDecision::Allowed => {}
-                SpendDecision::ClaimExpires => return Ok(SpendOutcome::TryAgain),
+                SpendDecision::ClaimExpires => {
+                    // Where nothing was sent, neither this holder nor others need to wait for its
+                    // end: a step of the wall clock ends it for its holder only.
+                    if self.manager.read().unknown_spends.of(version) == 0 {
+                        self.manager.release(claim).await;
+                    }
+                    return Ok(SpendOutcome::TryAgain);
+                }
                 SpendDecision::TooManyLost => return self.replies_lost(claim, version).await,
             }
             attempts += 1;

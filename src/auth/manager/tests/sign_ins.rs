@@ -308,6 +308,54 @@ async fn a_token_expires_by_the_wall_clock_too() {
     test_clock::set_ahead(0);
 }
 
+/// A store in front of which the wall clock steps as soon as a claim is granted.
+struct Stepping(MemoryTokenStore);
+
+impl TokenStore for Stepping {
+    fn load<'a>(
+        &'a self,
+        key: &'a TokenKey,
+    ) -> BoxFuture<'a, Result<Option<StoredToken>, StoreError>> {
+        self.0.load(key)
+    }
+
+    fn claim<'a>(
+        &'a self,
+        key: &'a TokenKey,
+        generation: u64,
+    ) -> BoxFuture<'a, Result<Claimed, StoreError>> {
+        Box::pin(async move {
+            let claimed = self.0.claim(key, generation).await;
+            test_clock::set_ahead(24 * 60 * 60);
+            claimed
+        })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        claim: &'a Claim,
+        token: &'a StoredToken,
+    ) -> BoxFuture<'a, Result<Committed, StoreError>> {
+        self.0.commit(claim, token)
+    }
+
+    fn release<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.release(claim)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_ends_by_a_step_of_the_wall_clock_is_released() {
+    let script = Script::at_once(|number| rotated(number, 3600));
+    let store = Stepping(MemoryTokenStore::new());
+    let manager = user_on(&script, store, TokenInfo::refresh_only("refresh-0"));
+    let began = Instant::now();
+    assert_eq!(obtained(&manager).await, "access-1");
+    assert!(began.elapsed() < 5 * SECOND, "{:?}", began.elapsed());
+    assert_eq!(script.secrets(), ["refresh-0"]);
+    test_clock::set_ahead(0);
+}
+
 /// A store that does what no store should.
 struct Broken(MemoryTokenStore, &'static str);
 
