@@ -7,7 +7,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::holders::{Lost, Plan, Report, Server, Size, hold};
+use common::holders::lost::{Faults, HolderPlan, Lost, LostReport, Size, hold};
+use common::holders::{directory, turn};
 use payman_sdk::FileTokenStore;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -21,24 +22,57 @@ async fn no_sign_in_is_lost_where_requests_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_sign_in_is_saved_or_says_so_where_replies_are_lost() {
+async fn every_sign_in_is_kept_or_reported_where_replies_are_lost() {
     processes_share_a_file(Lost::Replies).await;
 }
 
-/// One at a time: what they measure is time.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+#[cfg(unix)]
+mod scenarios {
+    use crate::common::holders::scenarios;
+    use crate::common::holders::stores::SharedStore;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn kills() {
+        scenarios::run("kills", async { SharedStore::file() }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn stalls() {
+        scenarios::run("stalls", async { SharedStore::file() }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clock_steps() {
+        scenarios::run("clock steps", async { SharedStore::file() }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn outages() {
+        scenarios::run("outages", async { SharedStore::file() }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sign_ins() {
+        scenarios::run("sign-ins", async { SharedStore::file() }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sign_ins_during_outages() {
+        scenarios::run("sign-ins during outages", async { SharedStore::file() }).await;
+    }
+}
 
 async fn processes_share_a_file(lost: Lost) {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let size = Size::from_env();
-    let server = Server::start(lost, size).await;
+    let server = Faults::start(lost, size).await;
     let directory = directory();
     let plan =
         serde_json::json!({"path": directory.path().join("tokens.json"), "plan": server.plan})
             .to_string();
     let processes: Vec<_> =
         futures::future::join_all((0..size.holders).map(|_| start(&plan))).await;
-    server.misbehave().await;
+    server.inject().await;
     let limit = Duration::from_secs(60);
     let reports = tokio::time::timeout(
         limit,
@@ -46,12 +80,6 @@ async fn processes_share_a_file(lost: Lost) {
     )
     .await;
     server.check_reports(&reports.expect("a holder does not come to its end"));
-}
-
-/// In memory where that can be had: 100 writes a second, each flushed to the disk, are more than
-/// some disks can do.
-fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 async fn start(plan: &str) -> Child {
@@ -63,12 +91,12 @@ async fn start(plan: &str) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    // By a pipe: tokens are for no environment and no command line.
+    // Through the pipe, because tokens belong in no environment and no command line.
     process.stdin.take().unwrap().write_all(plan.as_bytes()).await.unwrap();
     process
 }
 
-async fn report_of(process: Child) -> Report {
+async fn report_of(process: Child) -> LostReport {
     let output = process.wait_with_output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let report = text
@@ -78,17 +106,18 @@ async fn report_of(process: Child) -> Report {
     serde_json::from_str(report.1).unwrap()
 }
 
-/// No test, but a holder: those above start it as a process of its own, with a plan. Without one it
-/// has nothing to do.
+/// Not a test, but the holder process that the tests start. Without a plan it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn holder_process() {
+    #[cfg(unix)]
+    common::holders::process::run_holder().await;
     if std::env::var_os(PLAN).is_none() {
         return;
     }
     #[derive(serde::Deserialize)]
     struct Given {
         path: std::path::PathBuf,
-        plan: Plan,
+        plan: HolderPlan,
     }
     let given: Given = serde_json::from_reader(std::io::stdin()).unwrap();
     let store = Arc::new(FileTokenStore::new(given.path));

@@ -6,11 +6,9 @@ mod common;
 
 use std::sync::Arc;
 
-use common::holders::{Lost, Server, Size, hold};
+use common::holders::lost::{Faults, Lost, Size, hold};
+use common::holders::turn;
 use payman_sdk::RedisTokenStore;
-
-/// One at a time: what they measure is time.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_sign_in_is_lost_where_requests_are() {
@@ -18,7 +16,7 @@ async fn no_sign_in_is_lost_where_requests_are() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_sign_in_is_saved_or_says_so_where_replies_are_lost() {
+async fn every_sign_in_is_kept_or_reported_where_replies_are_lost() {
     clients_share_a_server(Lost::Replies).await;
 }
 
@@ -27,9 +25,9 @@ async fn clients_share_a_server(lost: Lost) {
         eprintln!("skipped: PAYMAN_TEST_REDIS_URL is not set; tests/redis/run sets it");
         return;
     };
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let size = Size::from_env();
-    let server = Server::start(lost, size).await;
+    let server = Faults::start(lost, size).await;
     // Keys are of this server's base URL, and so of this run: what Redis held before does not
     // matter.
     let holders = (0..size.holders).map(|_| {
@@ -37,10 +35,62 @@ async fn clients_share_a_server(lost: Lost) {
         tokio::spawn(async move { hold(&plan, |_| Arc::<RedisTokenStore>::clone(&store)).await })
     });
     let holders: Vec<_> = holders.collect();
-    server.misbehave().await;
+    server.inject().await;
     let mut reports = Vec::new();
     for holder in holders {
         reports.push(holder.await.unwrap());
     }
     server.check_reports(&reports);
+}
+
+/// Not a test, but the holder process that the scenarios start.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn holder_process() {
+    common::holders::process::run_holder().await;
+}
+
+/// Each scenario starts a server of its own, which it stops and restarts.
+#[cfg(unix)]
+mod scenarios {
+    use crate::common::holders::scenarios;
+    use crate::common::holders::stores::SharedStore;
+
+    async fn run(name: &str) {
+        if std::env::var_os("PAYMAN_TEST_REDIS_URL").is_none() {
+            eprintln!("{name}: left out, because tests/redis/run did not start this");
+            return;
+        }
+        scenarios::run(name, SharedStore::redis()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn kills() {
+        run("kills").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn stalls() {
+        run("stalls").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clock_steps() {
+        run("clock steps").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn outages() {
+        run("outages").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sign_ins() {
+        run("sign-ins").await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sign_ins_during_outages() {
+        run("sign-ins during outages").await;
+    }
 }

@@ -7,11 +7,9 @@ mod common;
 
 use std::sync::Arc;
 
-use common::holders::{Lost, Server, Size, hold};
+use common::holders::lost::{Faults, Lost, Size, hold};
+use common::holders::turn;
 use payman_sdk::SqlTokenStore;
-
-/// One at a time, since they measure time.
-static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_sign_in_is_lost_where_requests_are_on_sqlite() {
@@ -21,7 +19,7 @@ async fn no_sign_in_is_lost_where_requests_are_on_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_sign_in_is_saved_or_says_so_where_replies_are_lost_on_sqlite() {
+async fn every_sign_in_is_kept_or_reported_where_replies_are_lost_on_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", directory.path().join("tokens.db").display());
     clients_share_a_database(Lost::Replies, &url).await;
@@ -35,7 +33,7 @@ async fn no_sign_in_is_lost_where_requests_are_on_postgres() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_sign_in_is_saved_or_says_so_where_replies_are_lost_on_postgres() {
+async fn every_sign_in_is_kept_or_reported_where_replies_are_lost_on_postgres() {
     if let Some(url) = postgres_url() {
         clients_share_a_database(Lost::Replies, &url).await;
     }
@@ -51,9 +49,9 @@ fn postgres_url() -> Option<String> {
 
 /// Each holder has a pool of its own, as a process would.
 async fn clients_share_a_database(lost: Lost, url: &str) {
-    let _turn = TURN.lock().await;
+    let _turn = turn().await;
     let size = Size::from_env();
-    let server = Server::start(lost, size).await;
+    let server = Faults::start(lost, size).await;
     let mut holders = Vec::new();
     for _ in 0..size.holders {
         let store = Arc::new(SqlTokenStore::connect(url).await.unwrap());
@@ -62,7 +60,7 @@ async fn clients_share_a_database(lost: Lost, url: &str) {
             hold(&plan, |_| Arc::<SqlTokenStore>::clone(&store)).await
         }));
     }
-    server.misbehave().await;
+    server.inject().await;
     let mut reports = Vec::new();
     for holder in holders {
         reports.push(holder.await.unwrap());
