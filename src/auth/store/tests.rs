@@ -333,7 +333,6 @@ async fn slots_that_cannot_be_renewed_are_removed_after_the_retention() {
         assert!(writes < 10_000, "the slot is not removed");
         store.commit(&Claim::new(key("alice"), 0, 1, 0), &token(writes, "z")).await.unwrap();
     }
-    assert!(writes > 0);
     assert!(
         store.load(&key("old")).await.unwrap().is_some(),
         "its refresh token may be good for years"
