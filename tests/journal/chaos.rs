@@ -180,6 +180,8 @@ async fn chaos(
             restarts += 1;
         }
     };
+    assert!(kills > 0, "no worker was killed");
+    assert_eq!(restarts, if restart.is_some() { 2 } else { 0 }, "restarts of the database");
     // What is in progress or unknown now: once the faults are over, a lookup tells.
     payman.clear_faults();
     eprintln!(
@@ -254,15 +256,16 @@ fn orders(usual: u32) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chaos_on_postgres() {
-    let Some(url) = postgres_url().await else {
-        eprintln!(
-            "left out: DATABASE_URL names no PostgreSQL server (tests/postgres/run starts one)"
-        );
+    // A server of its own: this test restarts it, which breaks the connections of any other test.
+    let variable = |name| std::env::var(name).ok();
+    let (Some(server), Some(control)) =
+        (variable("PAYMAN_CHAOS_POSTGRES"), variable("PAYMAN_CHAOS_POSTGRES_CTL"))
+    else {
+        eprintln!("left out: no PostgreSQL server to restart (tests/postgres/run starts one)");
         return;
     };
-    let control = std::env::var("PAYMAN_TEST_POSTGRES_CTL").ok();
+    let url = schema_of_its_own(&server).await;
     let restart = |mode: &str| {
-        let Some(control) = &control else { return };
         let mut arguments = control.split(' ');
         let done = Command::new(arguments.next().unwrap())
             .args(arguments)

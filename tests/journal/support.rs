@@ -33,15 +33,21 @@ pub fn sqlite_url(directory: &TempDir) -> String {
     format!("sqlite://{}", directory.path().join("journal.db").display())
 }
 
-/// Where `tests/postgres/run` started a server. Each test has a schema of its own.
+/// Where `tests/postgres/run` started a server that nobody restarts. Each test has a schema of its
+/// own.
 pub async fn postgres_url() -> Option<String> {
     let url = std::env::var("DATABASE_URL").ok().filter(|url| url.starts_with("postgres"))?;
+    Some(schema_of_its_own(&url).await)
+}
+
+/// Creates a schema, and returns the URL that uses it.
+pub async fn schema_of_its_own(url: &str) -> String {
     let schema = format!("test_{}", TaskId::new().as_str().replace('-', "_"));
-    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let pool = sqlx::PgPool::connect(url).await.unwrap();
     sqlx::Executor::execute(&pool, format!("CREATE SCHEMA {schema}").as_str()).await.unwrap();
     pool.close().await;
     let separator = if url.contains('?') { '&' } else { '?' };
-    Some(format!("{url}{separator}options=-c%20search_path%3D{schema}"))
+    format!("{url}{separator}options=-c%20search_path%3D{schema}")
 }
 
 pub async fn postgres() -> Option<Kept> {
