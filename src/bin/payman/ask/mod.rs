@@ -3,16 +3,18 @@
 mod print;
 
 use std::io::Read;
+use std::sync::Arc;
 
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 use clap::{ArgAction, Args, ValueEnum};
-use payman_sdk::Ask;
+use payman_sdk::{Ask, Journal};
 
 use crate::account::AccountSetup;
 use crate::command_failure::{CommandFailure, CommandResult};
-use crate::journal::{JournalOption, journal_of};
+use crate::journal::{JournalOption, asked_task, journal_of};
 use crate::metadata::{MetadataArg, parse_metadata};
-use crate::options::GlobalOptions;
+use crate::options::{GlobalOptions, quoted};
+use crate::output::note;
 
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
@@ -69,7 +71,8 @@ pub(crate) struct AskArgs {
     task: Option<String>,
 
     /// The id of the new task, instead of a random one: a script can store it before the ask is
-    /// sent, and look it up with `payman task get` whatever happens. Use a new id for each ask
+    /// sent, and look it up with `payman task get` whatever happens. Use a new id for each ask. A
+    /// key that was asked before keeps its task: a note on stderr says so
     #[arg(long, env = "PAYMAN_NEW_TASK_ID", value_name = "ID", conflicts_with = "task",
         value_parser = NonEmptyStringValueParser::new())]
     task_id: Option<String>,
@@ -113,21 +116,43 @@ enum AskOutput {
 pub(crate) async fn run(args: AskArgs, options: &GlobalOptions) -> CommandResult {
     let text = args.read_text()?;
     let mut setup = AccountSetup::new(options);
+    let mut journal = None;
     if args.idempotency_key.is_some() {
-        let journal = journal_of(&args.journal, options).await?;
-        setup = setup.configure(|config| config.journal(journal));
+        let opened = journal_of(&args.journal, options).await?;
+        journal = Some(Arc::clone(&opened));
+        setup = setup.configure(|config| config.journal(opened));
     }
+    let keyed = args.idempotency_key.as_deref().zip(journal.as_deref());
     setup
         .run(async |account| {
             let ask = args.to_ask(&text);
             account.show_asked(&text);
-            let task = ask.task_id().clone();
+            let mut task = ask.task_id().clone();
+            if let Some((key, journal)) = keyed {
+                task = asked_task(journal, key).await.unwrap_or(task);
+            }
             let _in_flight = account.track(&task);
-            print::answer(&args, ask, account)
-                .await
-                .map_err(|failure| account.ask_failure(failure, &task))
+            let answer = print::answer(&args, ask, account).await;
+            if let (Some(given), Some((key, journal))) = (&args.task_id, keyed) {
+                note_unused_task_id(given, key, journal).await;
+            }
+            answer.map_err(|failure| account.ask_failure(failure, &task))
         })
         .await
+}
+
+/// Says that the key had a task before, with another id than the one that was given.
+async fn note_unused_task_id(given: &str, key: &str, journal: &dyn Journal) {
+    if let Some(task) = asked_task(journal, key).await
+        && task.as_str() != given
+    {
+        note(format_args!(
+            "--task-id {} was not used: the key {} was asked before, as task {}.",
+            quoted(given),
+            quoted(key),
+            quoted(task.as_str())
+        ));
+    }
 }
 
 impl AskArgs {

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use payman_sdk::{
-    Error, Journal, JournalEntry, JournalFilter, JournalState, MemoryJournal, Reply, TaskState,
-    Timestamp,
+    Error, Journal, JournalEntry, JournalFilter, JournalState, MemoryJournal, Reply, TaskId,
+    TaskState, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ enum JournalAction {
     /// Show one entry, with the ask and the reply
     Show {
         /// The idempotency key
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
         key: String,
         /// The output format
         #[arg(short, long, value_enum, default_value_t = JournalOutput::Text)]
@@ -66,7 +66,7 @@ enum JournalAction {
     /// holds for a settled key too. Release no key that another process is still asking.
     Release {
         /// The idempotency key
-        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        #[arg(value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
         key: String,
         /// The reason why it may be asked again, such as: checked by hand, not paid
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -97,6 +97,13 @@ pub(crate) async fn journal_of(
         return Ok(Arc::new(MemoryJournal::new()));
     }
     open(option).await
+}
+
+/// Returns the task with which a key was asked before; `None` where an ask with it is sent, or where
+/// the journal does not tell.
+pub(crate) async fn asked_task(journal: &dyn Journal, key: &str) -> Option<TaskId> {
+    let entry = journal.get(key).await.ok()??;
+    (entry.state() != JournalState::Reserved).then(|| entry.task_id().clone())
 }
 
 pub(crate) async fn run(args: JournalArgs) -> CommandResult {
