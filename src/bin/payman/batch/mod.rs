@@ -1,5 +1,6 @@
 //! `payman batch`: many asks from a file, each at most once.
 
+mod quoting;
 mod report;
 mod rows;
 mod template;
@@ -22,7 +23,7 @@ use crate::journal::{JournalOption, journal_of};
 use crate::options::{GlobalOptions, quoted};
 use crate::output::{note, print_json, print_line};
 use report::{BatchProgress, ResultsFile, RowOutcome, RowResult};
-use rows::{BatchRow, RowProblem};
+use rows::{BatchRow, MAX_PROBLEMS, RowProblem};
 use template::Template;
 
 /// The largest file, in bytes.
@@ -35,6 +36,12 @@ const PROBLEMS_SHOWN: usize = 20;
 /// The file has the columns `idempotency_key` and `text`; with --template any columns, of which the
 /// text is made. The whole file is checked before anything is sent. Each row is asked in a session
 /// of its own.
+///
+/// Columns are separated by commas; the text is UTF-8. Blanks around a field and lines without any
+/// text are left out. A template's values are put in as they are, and the agent reads them as words:
+/// a value is refused if it has a line end or an invisible character, or a quotation mark that would
+/// end the one that the template puts around it. A column named `amount` must be a number above 0
+/// such as 5 or 1250.00: no comma, sign, exponent or currency.
 ///
 /// After an interruption, a crash or a failure, run the same command again: rows that have an
 /// answer are not asked again, and those that may have been done are looked up.
@@ -128,12 +135,13 @@ fn read_rows(args: &BatchArgs) -> Result<Vec<BatchRow>, CommandFailure> {
             CommandFailure::usage("the file is larger than 64 MiB").next("Nothing was sent.")
         );
     }
-    rows::read(text.as_slice(), args.template.as_ref()).map_err(|problems| refused(&problems))
+    rows::read(&text, args.template.as_ref()).map_err(|problems| refused(&problems))
 }
 
 fn refused(problems: &[RowProblem]) -> CommandFailure {
     let mut failure = CommandFailure::usage(match problems.len() {
         1 => "the file has a problem".to_owned(),
+        count if count >= MAX_PROBLEMS => format!("the file has {count} problems or more"),
         count => format!("the file has {count} problems"),
     });
     for problem in problems.iter().take(PROBLEMS_SHOWN) {
