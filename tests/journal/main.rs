@@ -2,10 +2,14 @@
 
 #![cfg(test)]
 
+mod batch_files;
 mod chaos;
+mod command;
 mod failures;
 mod keys;
+mod postgres_program;
 mod program;
+mod results;
 mod streams;
 mod support;
 mod worker;

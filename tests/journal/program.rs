@@ -1,4 +1,4 @@
-//! The program: `payman ask --idempotency-key`, `payman batch`, `payman journal`.
+//! `payman ask --idempotency-key`, `payman batch`, `payman journal`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,64 +8,9 @@ use std::time::Duration;
 use payman_sdk::Emulator;
 use payman_sdk::emulator::{Decimal, Fault, Operation};
 use serde_json::Value;
-use tempfile::TempDir;
 
+use crate::command::*;
 use crate::support::*;
-
-struct Program {
-    payman: Emulator,
-    home: TempDir,
-}
-
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Program {
-    async fn new() -> Self {
-        Self { payman: emulator().await, home: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.home.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
-    fn command(&self, args: &[&str]) -> tokio::process::Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_payman"));
-        command
-            .args(args)
-            .current_dir(self.home.path())
-            .env_clear()
-            .env("HOME", self.home.path())
-            .env("APPDATA", self.home.path())
-            .env("PAYMAN_BASE_URL", self.payman.base_url())
-            .env("PAYMAN_CLIENT_ID", "an-app")
-            .env("PAYMAN_CLIENT_SECRET", "hush-secret")
-            .stdin(Stdio::null());
-        for name in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.into()
-    }
-
-    async fn run(&self, args: &[&str]) -> Ran {
-        let output = self.command(args).output().await.unwrap();
-        Ran {
-            status: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
 
 #[tokio::test]
 async fn the_same_key_prints_the_same_answer() {
@@ -132,6 +77,88 @@ async fn the_journal_is_shown_released_and_forgotten() {
     assert_eq!(run(&["forget", "--before", "0s"]).await.status, Some(0));
     assert_eq!(run(&["show", "order-1"]).await.status, Some(1));
     assert_eq!(payments(&program.payman), 1);
+}
+
+#[tokio::test]
+async fn a_task_id_that_a_key_does_not_use_is_said() {
+    let program = Program::new().await;
+    let ask = |id: &'static str, amount: &'static str| {
+        ["ask", "--idempotency-key", "order-1", "--task-id", id, amount]
+    };
+    let first = program.run(&ask("tsk-mine", PAY)).await;
+    assert_eq!(first.status, Some(0), "{first:?}");
+    assert!(!first.err.contains("--task-id"), "{first:?}");
+    let same = program.run(&ask("tsk-mine", PAY)).await;
+    assert!(same.status == Some(0) && !same.err.contains("--task-id"), "{same:?}");
+    let other = program.run(&ask("tsk-other", PAY)).await;
+    assert_eq!(other.status, Some(0), "{other:?}");
+    assert_eq!(other.out, first.out);
+    for says in ["--task-id tsk-other was not used", "order-1", "tsk-mine"] {
+        assert!(other.err.contains(says), "{says}: {other:?}");
+    }
+    let conflict = program.run(&ask("tsk-other", "Pay Tyllen $60")).await;
+    assert_eq!(conflict.status, Some(2), "{conflict:?}");
+    assert!(conflict.err.contains("tsk-mine"), "{conflict:?}");
+    assert_eq!(payments(&program.payman), 1);
+}
+
+#[tokio::test]
+async fn a_task_id_is_used_for_what_was_surely_not_done() {
+    let program = Program::new().await;
+    program.payman.fault(Fault::status(400).on(Operation::Send));
+    for (id, status) in [("tsk-1", 1), ("tsk-2", 0)] {
+        let ask = ["ask", "--idempotency-key", "order-1", "--task-id", id, PAY];
+        let ran = program.run(&ask).await;
+        assert_eq!(ran.status, Some(status), "{ran:?}");
+        assert!(!ran.err.contains("--task-id"), "{ran:?}");
+    }
+    let shown = program.run(&["journal", "show", "order-1"]).await;
+    assert!(shown.out.contains("tsk-2"), "{shown:?}");
+}
+
+/// The task of an earlier run is the one to look up. The id of this run was never sent: "the
+/// platform does not know it" would look like "not paid".
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interruption_names_the_task_that_the_key_was_sent_with() {
+    let program = Program::new().await;
+    program.write("a.csv", &format!("idempotency_key,text\norder-2,{PAY}\n"));
+    let ask = ["ask", "--idempotency-key", "order-1", PAY];
+    let batch = ["batch", "a.csv"];
+    for (place, (args, key)) in [(&ask[..], "order-1"), (&batch, "order-2")].iter().enumerate() {
+        program.payman.fault(Fault::stall().on(Operation::Send).after_acting());
+        let mut killed = program.command(args).stderr(Stdio::null()).spawn().unwrap();
+        until("paid", async || payments(&program.payman) == place + 1).await;
+        killed.kill().await.unwrap();
+        let shown = program.run(&["journal", "show", key, "--output", "json"]).await;
+        let entry: Value = serde_json::from_str(&shown.out).unwrap();
+        let task = entry["taskId"].as_str().unwrap();
+
+        program.payman.fault(Fault::stall().on(Operation::Get).always());
+        let mut waiting = program.command(args);
+        let waiting = waiting.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let looks = || program.payman.state().requests.get(&Operation::Get).copied();
+        let before = looks();
+        until("it looks the task up", async || looks() > before).await;
+        let id = waiting.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        let output = waiting.wait_with_output().await.unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(6), "{err}");
+        assert!(err.contains(&format!("payman task get {task}")), "{task}: {err}");
+        program.payman.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_looks_like_an_option_is_shown_and_released() {
+    let program = Program::new().await;
+    program.write("a.csv", &format!("idempotency_key,text\n-7,{PAY}\n"));
+    assert_eq!(program.run(&["batch", "a.csv"]).await.status, Some(0));
+    let shown = program.run(&["journal", "show", "-7", "--output", "json"]).await;
+    assert_eq!(shown.status, Some(0), "{shown:?}");
+    let released = program.run(&["journal", "release", "-7", "--reason", "once more"]).await;
+    assert_eq!(released.status, Some(0), "{released:?}");
 }
 
 #[tokio::test]
@@ -222,18 +249,6 @@ async fn a_batch_tells_what_became_of_each_row() {
     assert_eq!(payments(&program.payman), 3);
 }
 
-#[tokio::test]
-async fn results_do_not_overwrite_the_asks() {
-    let program = Program::new().await;
-    let text = "idempotency_key,text\na,Pay Tyllen $1\n";
-    program.write("a.csv", text);
-    let ran = program.run(&["batch", "./a.csv", "--results", "a.csv"]).await;
-    assert_eq!(ran.status, Some(2), "{ran:?}");
-    assert_eq!(std::fs::read_to_string(program.path("a.csv")).unwrap(), text);
-    assert_eq!(payments(&program.payman), 0);
-}
-
-#[cfg(unix)]
 /// The key may have paid with the other text, so the row is not simply "not done".
 #[tokio::test]
 async fn a_row_whose_key_belongs_to_another_text_is_a_conflict() {
@@ -249,6 +264,7 @@ async fn a_row_whose_key_belongs_to_another_text_is_a_conflict() {
     assert_eq!(payments(&program.payman), 1);
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_batch_that_is_interrupted_says_how_to_go_on() {
     let program = Program::new().await;

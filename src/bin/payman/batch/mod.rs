@@ -2,6 +2,7 @@
 
 mod quoting;
 mod report;
+mod results_file;
 mod rows;
 mod template;
 
@@ -14,15 +15,16 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures::{StreamExt, stream};
-use payman_sdk::{Journal, JournalState};
+use payman_sdk::Journal;
 use tokio::time::{Instant, sleep_until};
 
 use crate::account::{Account, AccountSetup};
 use crate::command_failure::{CommandFailure, CommandResult};
-use crate::journal::{JournalOption, journal_of};
+use crate::journal::{JournalOption, asked_task, journal_of};
 use crate::options::{GlobalOptions, quoted};
 use crate::output::{note, print_json, print_line};
-use report::{BatchProgress, ResultsFile, RowOutcome, RowResult};
+use report::{BatchProgress, RowOutcome, RowResult};
+use results_file::{ResultsFile, partial_path};
 use rows::{BatchRow, MAX_PROBLEMS, RowProblem};
 use template::Template;
 
@@ -88,7 +90,8 @@ pub(crate) struct BatchArgs {
     #[arg(short, long, value_enum, default_value_t = BatchOutput::Text)]
     output: BatchOutput,
 
-    /// Write the outcome of each row to this CSV file
+    /// Write the outcome of each row to this CSV file, once all rows have ended. Until then they
+    /// are appended to FILE.partial, which stays after an interruption
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
 }
@@ -179,32 +182,26 @@ async fn ask_all(
     journal: &dyn Journal,
     account: &Account,
 ) -> CommandResult {
-    let file = match &args.results {
-        Some(path) if is_same_file(path, &args.file) => {
-            return Err(CommandFailure::usage("--results names the file of asks itself")
-                .next("Nothing was sent. Name another file."));
-        }
-        Some(path) => Some(ResultsFile::create(path).map_err(|error| {
-            CommandFailure::usage(format!("{} could not be created", path.display()))
-                .because(&error)
-                .next("Nothing was sent.")
-        })?),
-        None => None,
-    };
+    let mut file =
+        args.results.as_deref().map(|path| results_file(path, &args.file)).transpose()?;
+    let partial = file.as_ref().and_then(ResultsFile::partial).map(Path::to_owned);
     let mut progress = BatchProgress::start(rows.len());
-    let mut interruption = InterruptionHint { is_over: false };
+    let mut interruption = InterruptionHint { is_over: false, partial };
     let pace = args.per_minute.map(Pace::new);
     let pace = pace.as_ref();
     let asks = rows.into_iter().map(|row| ask_row(row, journal, account, pace));
     let mut asks = stream::iter(asks).buffer_unordered(args.concurrency.get());
     let mut results = Vec::new();
-    let mut unprinted = None;
+    let (mut unprinted, mut unwritten) = (None, None);
     while let Some(result) = asks.next().await {
         progress.count(result.outcome);
         if args.output == BatchOutput::Jsonl
             && let Err(error) = print_json(&result.to_json())
         {
             unprinted.get_or_insert(error);
+        }
+        if let Some(Err(error)) = file.as_mut().map(|file| file.append(&result)) {
+            unwritten.get_or_insert(error);
         }
         results.push(result);
     }
@@ -213,19 +210,34 @@ async fn ask_all(
     progress.end();
     note(format_args!("{}.", progress.summary()));
     list_open_rows(&results, account);
+    let failed = |what: &str, error: &std::io::Error| {
+        CommandFailure::other(format!("the results could not be {what}"))
+            .because(error)
+            .next("Every row's outcome is in the journal: run the same command again.")
+    };
     if let Some(file) = file {
-        file.write(&mut results).map_err(|error| {
-            CommandFailure::other("the results could not be written")
-                .because(&error)
-                .next("Every row's outcome is in the journal: run the same command again.")
-        })?;
+        // Rows that could not be appended matter only if this fails too.
+        file.finish(&mut results)
+            .map_err(|error| failed("written", unwritten.as_ref().unwrap_or(&error)))?;
     }
     if let Some(error) = unprinted {
-        return Err(CommandFailure::other("the results could not be printed")
-            .because(&error)
-            .next("Every row's outcome is in the journal: run the same command again."));
+        return Err(failed("printed", &error));
     }
     Ok(progress.worst().exit_status())
+}
+
+/// Opens the file of results. Refuses one that would overwrite the asks.
+fn results_file(path: &Path, asks: &Path) -> Result<ResultsFile, CommandFailure> {
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if is_same_file(&target, asks) || is_same_file(&partial_path(&target), asks) {
+        return Err(CommandFailure::usage("--results names the file of asks itself")
+            .next("Nothing was sent. Name another file."));
+    }
+    ResultsFile::create(path).map_err(|error| {
+        CommandFailure::usage(format!("{} could not be created", path.display()))
+            .because(&error)
+            .next("Nothing was sent.")
+    })
 }
 
 async fn ask_row(
@@ -234,18 +246,14 @@ async fn ask_row(
     account: &Account,
     pace: Option<&Pace>,
 ) -> RowResult {
-    if let Some(pace) = pace {
-        // Rows that have an answer, or are only looked up, do not count.
-        let is_to_be_sent = match journal.get(&row.key).await {
-            Ok(entry) => entry.is_none_or(|entry| entry.state() == JournalState::Reserved),
-            Err(_) => true,
-        };
-        if is_to_be_sent {
-            pace.wait().await;
-        }
-    }
     let ask = row.to_ask();
-    let _in_flight = account.track(ask.task_id());
+    let asked_before = asked_task(journal, &row.key).await;
+    // Rows that have an answer, or are only looked up, do not count.
+    if let (Some(pace), None) = (pace, &asked_before) {
+        pace.wait().await;
+    }
+    // An interruption names the task to look up, and the new id is not sent then.
+    let _in_flight = account.track(asked_before.as_ref().unwrap_or(ask.task_id()));
     let result = account.client.ask(ask).await;
     RowResult::new(row, &result)
 }
@@ -291,12 +299,17 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 /// Prints how to continue when a signal or the time limit ends the batch.
 struct InterruptionHint {
     is_over: bool,
+    /// The file with the results of the rows that have ended.
+    partial: Option<PathBuf>,
 }
 
 impl Drop for InterruptionHint {
     fn drop(&mut self) {
         if !self.is_over {
             note("To go on, run the same command again: what may have been done is looked up.");
+            if let Some(partial) = &self.partial {
+                note(format_args!("The rows that have ended are in {}.", partial.display()));
+            }
         }
     }
 }

@@ -1,10 +1,7 @@
-//! Reports on the rows: counts, one line per row, and the file of results.
+//! Reports on the rows: counts, and one line or record per row.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io;
-use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use payman_sdk::{Error, ErrorKind, Reply, TaskId};
@@ -113,6 +110,18 @@ impl RowResult {
         })
         .to_string()
     }
+
+    /// The row of the file of results.
+    pub(super) fn to_record(&self) -> [&str; 6] {
+        [
+            &self.row.key,
+            self.outcome.as_str(),
+            self.task_id.as_ref().map_or("", TaskId::as_str),
+            self.status.as_deref().unwrap_or_default(),
+            self.answer.as_deref().unwrap_or_default(),
+            self.error.as_deref().unwrap_or_default(),
+        ]
+    }
 }
 
 /// The counts by outcome, shown on stderr if it is a terminal.
@@ -168,39 +177,5 @@ impl BatchProgress {
 impl Drop for BatchProgress {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// The file of results. It is created before the first ask, to be sure that it is writable.
-pub(super) struct ResultsFile(csv::Writer<File>);
-
-impl ResultsFile {
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
-        let mut writer = csv::Writer::from_writer(File::create(path)?);
-        let header = ["idempotency_key", "outcome", "task_id", "status", "answer", "error"];
-        writer.write_record(header).map_err(io::Error::other)?;
-        writer.flush()?;
-        Ok(Self(writer))
-    }
-
-    /// Writes the rows in the order of the input.
-    pub(super) fn write(mut self, results: &mut [RowResult]) -> io::Result<()> {
-        results.sort_by_key(|result| result.row.line);
-        for result in results {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            let task_id = result.task_id.as_ref().map(|id| id.as_str().to_owned());
-            self.0
-                .write_record([
-                    result.row.key.clone(),
-                    result.outcome.as_str().to_owned(),
-                    task_id.unwrap_or_default(),
-                    text(&result.status),
-                    text(&result.answer),
-                    text(&result.error),
-                ])
-                .map_err(io::Error::other)?;
-        }
-        self.0.flush()?;
-        self.0.get_ref().sync_all()
     }
 }

@@ -70,8 +70,8 @@ fn read_within(
     file: &[u8],
     template: Option<&Template>,
 ) -> Result<Vec<BatchRow>, Vec<RowProblem>> {
-    if let Some((line, says)) = misplaced_quote(file) {
-        return Err(vec![RowProblem::new(line, says)]);
+    if let Some((line, message)) = misplaced_quote(file) {
+        return Err(vec![RowProblem::new(line, message)]);
     }
     let mut reader =
         csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
@@ -112,8 +112,8 @@ fn read_within(
         }
         if rows.len() > limits.rows || texts > limits.texts {
             let FileLimits { rows, texts } = limits;
-            let says = format!("there are more than {rows} rows, or {texts} bytes of text");
-            return Err(vec![RowProblem::new(0, says)]);
+            let message = format!("there are more than {rows} rows, or {texts} bytes of text");
+            return Err(vec![RowProblem::new(0, message)]);
         }
         if problems.len() >= MAX_PROBLEMS {
             break;
@@ -151,8 +151,8 @@ impl Columns {
             && let Some(separator) =
                 header.iter().flat_map(str::chars).find(|c| ";\t|".contains(*c))
         {
-            let says = format!("the columns are separated by {separator:?}, and not by a comma");
-            return Err(vec![RowProblem::new(1, says)]);
+            let message = format!("the columns are separated by {separator:?}, and not by a comma");
+            return Err(vec![RowProblem::new(1, message)]);
         }
         let mut named = BTreeMap::new();
         let mut problems = Vec::new();
@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn files_that_would_be_read_as_something_else_are_refused() {
-        for (name, text, line, says) in [
+        for (name, text, line, message) in [
             ("semicolons", "idempotency_key;text\na;x\n", 1, "';'"),
             ("tabs", "idempotency_key\ttext\na\tx\n", 1, "'\\t'"),
             ("an open quote", "idempotency_key,text\na,\"Pay Ann $5\nb,Pay Bob $6\n", 2, "closed"),
@@ -361,13 +361,13 @@ mod tests {
             let found = problems(text, None);
             assert_eq!(found.len(), 1, "{name}: {found:?}");
             assert_eq!(found[0].0, line, "{name}");
-            assert!(found[0].1.contains(says), "{name}: {found:?}");
+            assert!(found[0].1.contains(message), "{name}: {found:?}");
         }
         let utf_16: Vec<u8> = "\u{feff}idempotency_key,text\na,x\n"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)
             .collect();
-        assert!(read(&utf_16, None).unwrap_err()[0].says.contains("UTF-8"));
+        assert!(read(&utf_16, None).unwrap_err()[0].message.contains("UTF-8"));
     }
 
     #[test]
