@@ -24,10 +24,18 @@ enum Caller {
     LooksUp(JournalEntry),
 }
 
-/// The platform: which tasks it has, and whether they have ended.
+/// A task of the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ModelTask {
+    Running,
+    /// It waits for the user.
+    Waiting,
+    Ended,
+}
+
 #[derive(Default)]
 struct ModelPlatform {
-    tasks: BTreeMap<TaskId, bool>,
+    tasks: BTreeMap<TaskId, ModelTask>,
 }
 
 struct Model {
@@ -59,8 +67,15 @@ fn attempt() -> AskAttempt {
     }
 }
 
+const ENDED: &str = r#"{"state":"completed"}"#;
+const WAITING: &str = r#"{"state":"input-required"}"#;
+
 fn reply() -> AttemptEnd {
-    AttemptEnd::Replied { response: "{}".to_owned(), awaits_input: false }
+    AttemptEnd::Replied { response: ENDED.to_owned(), awaits_input: false }
+}
+
+fn question() -> AttemptEnd {
+    AttemptEnd::Replied { response: WAITING.to_owned(), awaits_input: true }
 }
 
 fn settles(entry: JournalEntry, end: AttemptEnd) -> Caller {
@@ -86,9 +101,22 @@ impl Model {
         let stored = self.entry.as_ref().map_or(0, |stored| stored.revision);
         let fits = stored + 1 == entry.revision;
         if fits {
+            self.check_change(entry);
             self.entry = Some(entry.clone());
         }
         fits
+    }
+
+    /// A reply that is stored stays, unless a person decides otherwise.
+    fn check_change(&self, next: &JournalEntry) {
+        let Some(stored) = self.entry.as_ref().filter(|stored| stored.response.is_some()) else {
+            return;
+        };
+        let is_released = next.releases.len() > stored.releases.len();
+        let is_answered = (stored.state, next.state)
+            == (JournalState::AwaitingInput, JournalState::Settled)
+            && stored.attempt == next.attempt;
+        assert!(is_released || is_answered, "from {stored:?} to {next:?}");
     }
 
     fn step(&mut self, place: usize) {
@@ -97,21 +125,44 @@ impl Model {
             self.callers[place] = Caller::Idle;
             return;
         }
+        self.advance(place);
+    }
+
+    fn advance(&mut self, place: usize) {
         let caller = std::mem::replace(&mut self.callers[place], Caller::Idle);
         self.callers[place] = match caller {
             Caller::Idle => Caller::Read(self.entry.clone()),
             Caller::Read(entry) => self.begin(entry),
             Caller::MaySend(entry) => self.send(entry),
             Caller::Settles(entry, attempt, end) => self.settle(entry, attempt, end),
-            Caller::LooksUp(entry) => match self.platform.tasks.get(&entry.task_id) {
-                Some(true) => settles(entry, reply()),
-                Some(false) if self.random.bool() => {
-                    self.platform.tasks.insert(entry.task_id.clone(), true);
-                    Caller::LooksUp(entry)
-                }
-                _ => Caller::Idle,
-            },
+            Caller::LooksUp(entry) => self.look_up(entry),
         };
+    }
+
+    fn look_up(&mut self, entry: JournalEntry) -> Caller {
+        // A worker postpones its next lookup first.
+        if entry.state == JournalState::Sending && self.random.u8(..) < 64 {
+            let postponed = state::postpone(entry, self.at);
+            return match self.save(&postponed) {
+                true => Caller::LooksUp(postponed),
+                false => Caller::Idle,
+            };
+        }
+        let Some(task) = self.platform.tasks.get_mut(&entry.task_id) else {
+            return Caller::Idle;
+        };
+        match *task {
+            ModelTask::Ended => settles(entry, reply()),
+            ModelTask::Waiting if self.random.bool() => settles(entry, question()),
+            ModelTask::Running if self.random.bool() => {
+                *task = ModelTask::Waiting;
+                Caller::LooksUp(entry)
+            }
+            ModelTask::Running | ModelTask::Waiting => {
+                *task = ModelTask::Ended;
+                Caller::LooksUp(entry)
+            }
+        }
     }
 
     fn begin(&mut self, entry: Option<JournalEntry>) -> Caller {
@@ -121,10 +172,8 @@ impl Model {
                 Caller::MaySend(*entry)
             }
             BeginDecision::Send(_) => Caller::Idle,
-            BeginDecision::Resolve(entry) if entry.state == JournalState::Sending => {
-                Caller::LooksUp(*entry)
-            }
-            BeginDecision::Resolve(_) => Caller::Idle,
+            BeginDecision::Resolve(entry) if entry.state == JournalState::Settled => Caller::Idle,
+            BeginDecision::Resolve(entry) => Caller::LooksUp(*entry),
             conflict => panic!("{conflict:?}"),
         }
     }
@@ -138,12 +187,18 @@ impl Model {
             }
             outcome => {
                 self.received += 1;
-                let sent_before = self.platform.tasks.insert(entry.task_id.clone(), outcome > 5);
+                let task = match outcome {
+                    3..=5 => ModelTask::Running,
+                    6 | 8 => ModelTask::Ended,
+                    _ => ModelTask::Waiting,
+                };
+                let sent_before = self.platform.tasks.insert(entry.task_id.clone(), task);
                 assert_eq!(sent_before, None, "a task was sent twice");
                 match outcome {
                     // The answer is lost.
                     3..=7 => Caller::Idle,
-                    _ => settles(entry, reply()),
+                    8 => settles(entry, reply()),
+                    _ => settles(entry, question()),
                 }
             }
         }
@@ -184,9 +239,13 @@ impl Model {
             assert!(self.received <= 1, "{} sends between releases", self.received);
         }
         if let Some(entry) = &self.entry {
-            let has_reply = entry.response.is_some();
-            assert_eq!(has_reply, entry.state == JournalState::Settled, "{entry:?}");
-            if has_reply {
+            let response = match entry.state {
+                JournalState::Settled => Some(ENDED),
+                JournalState::AwaitingInput => Some(WAITING),
+                JournalState::Reserved | JournalState::Sending => None,
+            };
+            assert_eq!(entry.response.as_deref(), response, "{entry:?}");
+            if response.is_some() {
                 assert!(self.platform.tasks.contains_key(&entry.task_id), "a reply from nowhere");
             }
         }
@@ -218,7 +277,49 @@ fn explore(released_under_way: bool) {
     }
     println!("ends: {ends:?}");
     // Otherwise the model explores nothing.
-    assert!(ends.len() >= 3, "{ends:?}");
+    assert!(ends.len() >= 4, "{ends:?}");
+}
+
+/// A process dies after each of its steps, that is before and after each durable write and each
+/// request, and another one takes over.
+#[test]
+fn a_process_that_dies_after_any_step_is_continued_without_a_second_send() {
+    let mut died_as = BTreeMap::<_, u32>::new();
+    // Fixed seeds: each decides what the platform does.
+    for seed in 0..100 {
+        for steps in 0..16 {
+            let mut model = Model::new(seed, 2);
+            for _ in 0..steps {
+                model.advance(0);
+                model.check();
+            }
+            let died = std::mem::replace(&mut model.callers[0], Caller::Idle);
+            for _ in 0..80 {
+                model.advance(1);
+                model.check();
+            }
+            let at = format!("seed {seed}, {steps} steps, {died:?}");
+            let entry = model.entry.expect(&at);
+            // It was recorded, and not sent or refused: a person decides.
+            let is_for_a_person = matches!(
+                died,
+                Caller::MaySend(_) | Caller::Settles(_, _, AttemptEnd::NotDone { .. })
+            );
+            let state = if is_for_a_person { JournalState::Sending } else { JournalState::Settled };
+            assert_eq!(entry.state, state, "{at}");
+            assert_eq!(model.received, u32::from(!is_for_a_person), "{at}");
+            let name = match died {
+                Caller::Idle => "idle",
+                Caller::Read(_) => "has read",
+                Caller::MaySend(_) => "may send",
+                Caller::Settles(..) => "settles",
+                Caller::LooksUp(_) => "looks up",
+            };
+            *died_as.entry(name).or_default() += 1;
+        }
+    }
+    println!("died: {died_as:?}");
+    assert_eq!(died_as.len(), 5, "{died_as:?}");
 }
 
 #[test]

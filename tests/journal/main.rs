@@ -6,6 +6,7 @@ mod batch_files;
 mod chaos;
 mod command;
 mod failures;
+mod handler;
 mod keys;
 mod postgres_program;
 mod program;
