@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use payman_sdk::Ask;
+use payman_sdk::escape::is_unsafe;
 
 use super::quoting::misplaced_quote;
 use super::template::Template;
-use crate::escape::is_unsafe;
 
 /// One ask of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
