@@ -65,6 +65,7 @@ mod ids;
 mod inline_str;
 pub mod journal;
 mod observe;
+mod os;
 mod policy;
 mod reply;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

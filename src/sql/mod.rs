@@ -127,11 +127,7 @@ fn create_private(path: &std::path::Path) -> std::io::Result<()> {
     if name.is_empty() || name == ":memory:" || name.to_string_lossy().starts_with("file:") {
         return Ok(());
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
+    match crate::os::private_file().create_new(true).open(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! The token file on the disk: resolving its path, locking, reading and replacing it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use super::{PLACE, TokenFile, VERSION};
 use crate::auth::store::StoreError;
 use crate::auth::store::slot::unreadable;
+use crate::os;
 
 /// The time limit of waiting for other processes to release the lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(8);
@@ -50,27 +51,18 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns the options of a file that only its owner can read.
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 /// Locks the file at a resolved path. The lock ends when the result is dropped, or its process
 /// ends.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = beside(path, ".lock");
-    let file = private()
+    let file = os::private_file()
         .create(true)
         .truncate(false)
         .open(&lock_path)
         .map_err(context("cannot open the lock of"))?;
     // A lock file that root created must be accessible to the owner of the tokens.
     if let Ok(tokens) = fs::metadata(path) {
-        let _ = give_to_owner_of(&tokens, &file, &lock_path);
+        let _ = os::give_to_owner_of(&tokens, &file, &lock_path);
     }
     let until = Instant::now() + LOCK_LIMIT;
     loop {
@@ -136,69 +128,30 @@ pub(super) fn write(path: &Path, book: &TokenFile) -> Result<(), StoreError> {
         let _ = fs::remove_file(&fresh);
     }
     replaced?;
-    flush_directory(path).map_err(context("cannot flush the directory of"))
+    os::flush_directory(&directory_of(path)).map_err(context("cannot flush the directory of"))
 }
 
 fn write_new(path: &Path, fresh: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut file = private().create_new(true).open(fresh).map_err(context("cannot write"))?;
+    let mut file =
+        os::private_file().create_new(true).open(fresh).map_err(context("cannot write"))?;
     if let Ok(present) = fs::metadata(path) {
-        give_to_owner_of(&present, &file, fresh).map_err(context("cannot keep the owner of"))?;
+        os::give_to_owner_of(&present, &file, fresh)
+            .map_err(context("cannot keep the owner of"))?;
     }
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(context("cannot write"))
 }
 
 /// Refuses a file with a second name. Replacing it would leave that name with the old tokens, and
-/// whoever uses it would spend a refresh token a second time.
-#[cfg(unix)]
+/// a program that uses it would spend a refresh token a second time.
 fn refuse_hard_links(path: &Path) -> Result<(), StoreError> {
     match fs::metadata(path) {
-        Ok(present) if std::os::unix::fs::MetadataExt::nlink(&present) > 1 => {
+        Ok(present) if os::has_hard_links(&present) => {
             Err("the token file has a second name, a hard link, which would keep the old tokens: \
                  use a symbolic link"
                 .into())
         }
         _ => Ok(()),
     }
-}
-
-#[cfg(not(unix))]
-fn refuse_hard_links(_: &Path) -> Result<(), StoreError> {
-    Ok(())
-}
-
-/// Gives a file the owner and mode of another one.
-#[cfg(unix)]
-fn give_to_owner_of(model: &fs::Metadata, file: &File, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
-    let present = file.metadata()?;
-    if (present.uid(), present.gid()) != (model.uid(), model.gid()) {
-        let owner = (present.uid() != model.uid()).then(|| model.uid());
-        let group = (present.gid() != model.gid()).then(|| model.gid());
-        std::os::unix::fs::chown(path, owner, group)?;
-    }
-    let mode = model.permissions().mode() & 0o777;
-    if present.permissions().mode() & 0o777 != mode {
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn give_to_owner_of(_: &fs::Metadata, _: &File, _: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-/// Makes the new name durable.
-#[cfg(unix)]
-fn flush_directory(path: &Path) -> io::Result<()> {
-    File::open(directory_of(path))?.sync_all()
-}
-
-/// Does nothing: other systems have no such call.
-#[cfg(not(unix))]
-fn flush_directory(_: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 fn mounted_by_itself(error: io::Error) -> StoreError {
