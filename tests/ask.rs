@@ -1,4 +1,4 @@
-//! `ask`: what crosses the wire, and what comes back.
+//! Tests `ask`: the requests it sends and the replies it returns.
 
 #![cfg(test)]
 
@@ -12,7 +12,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 #[tokio::test]
-async fn a_request_is_what_the_protocol_says() {
+async fn a_request_has_the_format_of_the_protocol() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     let ask = Ask::new("Pay Tyllen $50")
@@ -46,7 +46,7 @@ async fn a_request_is_what_the_protocol_says() {
 }
 
 #[tokio::test]
-async fn what_is_not_set_is_left_out() {
+async fn unset_fields_are_omitted() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     client(&server).ask("hi").await.unwrap();
@@ -55,7 +55,7 @@ async fn what_is_not_set_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_reply_is_formatted_as_the_platforms_sdks_do() {
+async fn a_reply_has_the_format_of_the_platforms_sdks() {
     let server = MockServer::start().await;
     Mock::given(path(SEND))
         .respond_with(task_reply("COMPLETED", "You have $5."))
@@ -89,7 +89,7 @@ async fn a_reply_is_formatted_as_the_platforms_sdks_do() {
 }
 
 #[tokio::test]
-async fn a_reply_in_any_dialect_is_read() {
+async fn a_reply_in_any_dialect_is_parsed() {
     let results = [
         json!({"id": "t", "status": {"state": "TASK_STATE_COMPLETED", "message": null},
             "artifacts": [{"parts": [{"text": "a"}, {"type": "text", "text": "b"}]}]}),
@@ -111,7 +111,7 @@ async fn a_reply_in_any_dialect_is_read() {
 }
 
 #[tokio::test]
-async fn a_raw_reply_is_the_servers_own_bytes() {
+async fn a_raw_reply_has_the_exact_bytes_of_the_server() {
     let text = "{\"z\":1.10, \"result\": {\"status\":{\"state\":\"COMPLETED\"},\
         \"n\":123456789012345678901234567890, \"id\":\"t\"},\n \
         \"jsonrpc\":\"2.0\",\"a\":\"\\u00e9\"}";
@@ -127,7 +127,7 @@ async fn a_raw_reply_is_the_servers_own_bytes() {
 }
 
 #[tokio::test]
-async fn a_task_that_failed_is_a_reply_until_one_asks_for_a_completed_one() {
+async fn a_failed_task_is_a_reply_and_an_error_of_into_completed() {
     for (wire, state) in [
         ("FAILED", TaskState::Failed),
         ("cancelled", TaskState::Canceled),
@@ -147,7 +147,7 @@ async fn a_task_that_failed_is_a_reply_until_one_asks_for_a_completed_one() {
 }
 
 #[tokio::test]
-async fn an_answer_goes_to_the_same_task_and_session() {
+async fn an_answer_is_sent_to_the_same_task_and_session() {
     let server = MockServer::start().await;
     Mock::given(path(SEND))
         .respond_with(task_reply("INPUT_REQUIRED", "which one?"))
@@ -164,7 +164,7 @@ async fn an_answer_goes_to_the_same_task_and_session() {
 }
 
 #[tokio::test]
-async fn bad_input_is_refused_before_any_network() {
+async fn invalid_input_is_refused_without_a_request() {
     let server = MockServer::start().await;
     let url = server.uri();
     let token = || TokenInfo::access("a", Duration::from_secs(60));
@@ -192,14 +192,14 @@ async fn bad_input_is_refused_before_any_network() {
             .err(),
     ];
     for (number, error) in refused.into_iter().enumerate() {
-        let error = error.unwrap_or_else(|| panic!("case {number} was let through"));
+        let error = error.unwrap_or_else(|| panic!("case {number} was accepted"));
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "case {number}: {error}");
     }
     assert!(server.received_requests().await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_redirect_is_an_error_and_the_token_does_not_travel() {
+async fn a_redirect_is_an_error_and_the_token_is_not_forwarded() {
     let elsewhere = MockServer::start().await;
     for status in [301, 302, 303, 307, 308] {
         let server = MockServer::start().await;
@@ -217,7 +217,7 @@ async fn a_redirect_is_an_error_and_the_token_does_not_travel() {
 }
 
 #[tokio::test]
-async fn sessions_do_not_mix_however_many_ask_at_once() {
+async fn concurrent_sessions_do_not_mix() {
     let server = MockServer::start().await;
     Mock::given(path(SEND))
         .respond_with(|request: &wiremock::Request| {
@@ -264,7 +264,7 @@ async fn asks_and_streams_can_be_spawned() {
         tokio::spawn(client.ask(text.as_str()))
     };
     assert_eq!(spawned.await.unwrap().unwrap().text(), "ok");
-    // They borrow nothing: not the client, not the text, not the id.
+    // The futures borrow neither the client nor the text nor the id.
     let (asking, streaming, lookup) = {
         let (client, text, id) = (client(&server), String::from("hi"), TaskId::new());
         (client.ask(&text), client.ask_stream(text.as_str()), client.get_task(&id))
@@ -274,18 +274,21 @@ async fn asks_and_streams_can_be_spawned() {
 }
 
 #[tokio::test]
-async fn a_body_of_an_error_is_kept_up_to_its_limit() {
+async fn an_error_body_is_kept_up_to_its_limit() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(400).set_body_string("x".repeat(100_000))).await;
     let error = client(&server).ask("hi").await.unwrap_err();
     assert_eq!(error.body().unwrap().len(), 64 * 1024);
     let small = client_with(config(&server.uri()).max_error_body_bytes(10));
     assert_eq!(small.ask("hi").await.unwrap_err().body().unwrap(), "x".repeat(10));
-    assert!(error.is_safe_to_ask_again(), "however long a page a 400 has, it is a 400");
+    assert!(
+        error.is_safe_to_ask_again(),
+        "the length of the body does not change what a 400 proves"
+    );
 }
 
 #[tokio::test]
-async fn how_little_of_an_error_is_kept_changes_nothing_of_what_it_says() {
+async fn an_error_body_is_classified_even_if_none_of_it_is_kept() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(400).set_body_json(rpc_error(-32603))).await;
     let error =

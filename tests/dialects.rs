@@ -1,5 +1,5 @@
-//! Bytes that servers send in other forms: byte-order marks, halves of surrogate pairs, pings with
-//! data, and the newer dialect, wherever JSON is read.
+//! Tests variants in the bytes that servers send: byte-order marks, lone surrogates, pings with
+//! data, and the newer dialect, wherever JSON is parsed.
 
 #![cfg(test)]
 
@@ -12,7 +12,7 @@ use payman_sdk::{Client, TaskState};
 
 const BOM: &str = "\u{feff}";
 
-/// An HTTP answer with a JSON body, byte for byte.
+/// Returns an HTTP response with exactly this JSON body.
 fn answer(status: &str, body: &str) -> Vec<Step> {
     let mut bytes = head("application/json");
     bytes.splice(..b"HTTP/1.1 200 OK".len(), format!("HTTP/1.1 {status}").bytes());
@@ -20,7 +20,7 @@ fn answer(status: &str, body: &str) -> Vec<Step> {
     vec![Step::Say(bytes)]
 }
 
-/// The JSON of a completed task with this text, which is written as it is.
+/// Returns the JSON of a completed task with this text, which is not escaped.
 fn task(id: &str, text: &str) -> String {
     format!(
         concat!(
@@ -33,8 +33,8 @@ fn task(id: &str, text: &str) -> String {
     )
 }
 
-/// A server whose reply to an ask is `body` of the task's id.
-async fn replying(
+/// Starts a server that answers asks and lookups with `body` of the task's id.
+async fn reply_server(
     status: &'static str,
     body: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> RawServer {
@@ -45,16 +45,16 @@ async fn replying(
     .await
 }
 
-/// A server whose stream has these bytes, with `$ID` for the task's id, then a final event.
-async fn streaming(events: &'static str) -> RawServer {
-    streaming_after(
+/// Starts a server whose stream is a chunk, these events and a final event; `$ID` is the task's id.
+async fn stream_server(events: &'static str) -> RawServer {
+    stream_server_after(
         r#"data: {"result":{"id":"$ID","artifact":{"parts":[{"type":"text","text":"Hi"}]}}}"#,
         events,
     )
     .await
 }
 
-async fn streaming_after(chunk: &'static str, events: &'static str) -> RawServer {
+async fn stream_server_after(chunk: &'static str, events: &'static str) -> RawServer {
     serve(move |asked: Asked| match asked.path.as_str() {
         STREAM => {
             let end =
@@ -67,7 +67,7 @@ async fn streaming_after(chunk: &'static str, events: &'static str) -> RawServer
     .await
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -78,11 +78,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_or_half_a_surrogate_pair_is_read_by_ask_and_ask_raw() {
+async fn ask_and_ask_raw_accept_byte_order_marks_and_lone_surrogates() {
     for (prefix, text, read) in
         [(BOM, "Hi", "Hi"), ("", r"a\ud83db", "a\u{fffd}b"), (BOM, r"\udc00", "\u{fffd}")]
     {
-        let server = replying("200 OK", move |id| format!("{prefix}{}", task(id, text))).await;
+        let server = reply_server("200 OK", move |id| format!("{prefix}{}", task(id, text))).await;
         let client = client_with(config(&server.url));
         let reply = client.ask("…").await.unwrap();
         assert_eq!(reply.text(), read);
@@ -93,7 +93,7 @@ async fn a_byte_order_mark_or_half_a_surrogate_pair_is_read_by_ask_and_ask_raw()
 }
 
 #[tokio::test]
-async fn a_token_reply_with_a_byte_order_mark_is_read() {
+async fn a_token_reply_with_a_byte_order_mark_is_accepted() {
     let server = serve(move |asked: Asked| {
         if asked.path.starts_with(TOKEN) {
             return answer("200 OK", &format!("{BOM}{{\"accessToken\":\"a\",\"expiresIn\":3600}}"));
@@ -106,7 +106,7 @@ async fn a_token_reply_with_a_byte_order_mark_is_read() {
 }
 
 #[tokio::test]
-async fn an_error_body_is_read_whatever_stands_around_its_text() {
+async fn error_bodies_with_extra_fields_or_unusual_bytes_are_parsed() {
     let bodies = [
         concat!(
             r#"{"status":400,"timestamp":"2025-06-27","#,
@@ -116,7 +116,7 @@ async fn an_error_body_is_read_whatever_stands_around_its_text() {
         r#"{"errorCode":"insufficient_funds","message":"Too little","detail":"\ud83d"}"#,
     ];
     for body in bodies {
-        let server = replying("400 Bad Request", move |_| body.to_owned()).await;
+        let server = reply_server("400 Bad Request", move |_| body.to_owned()).await;
         let error = client_with(config(&server.url)).ask("…").await.unwrap_err();
         assert!(error.to_string().contains("Too little"), "{error} of {body}");
         assert_eq!(error.error_code(), Some("insufficient_funds"), "{body}");
@@ -124,7 +124,7 @@ async fn an_error_body_is_read_whatever_stands_around_its_text() {
 }
 
 #[tokio::test]
-async fn what_is_no_part_of_the_answer_is_skipped() {
+async fn pings_and_notifications_are_skipped() {
     let skipped = [
         "event: ping\ndata: 2025-06-27T16:31:41Z",
         "event: ping\ndata: {\"time\":1}",
@@ -148,18 +148,18 @@ async fn what_is_no_part_of_the_answer_is_skipped() {
     ];
     let mut failed = Vec::new();
     for events in skipped {
-        let server = streaming(events).await;
+        let server = stream_server(events).await;
         let client = client_with(config(&server.url));
         let typed = async { client.ask_stream("…").await?.into_reply().await }.await;
         if !typed.as_ref().is_ok_and(|reply| reply.text() == "Hi") {
-            failed.push(format!("{events}: {:?}", typed.map_err(|error| chain(&error))));
+            failed.push(format!("{events}: {:?}", typed.map_err(|error| error_chain(&error))));
         }
         let mut raw = client.ask_stream_raw("…").await.unwrap();
         let mut seen = 0;
         while let Some(item) = raw.next().await {
             match item {
                 Ok(_) => seen += 1,
-                Err(error) => failed.push(format!("{events}, raw: {}", chain(&error))),
+                Err(error) => failed.push(format!("{events}, raw: {}", error_chain(&error))),
             }
         }
         if seen != 2 {
@@ -170,7 +170,7 @@ async fn what_is_no_part_of_the_answer_is_skipped() {
 }
 
 #[tokio::test]
-async fn what_could_matter_is_still_an_error() {
+async fn data_of_unknown_meaning_is_an_error() {
     for events in [
         "data: {\"jsonrpc\":\"2.0\",\"id\":\"r\"}",
         "data: {\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"status\":{\"state\":\"failed\"}}}",
@@ -179,7 +179,7 @@ async fn what_could_matter_is_still_an_error() {
         "data: Payment sent",
         "data: {\"result\":{\"id\":\"$ID\",\"status\":\"paid\"}}",
     ] {
-        let server = streaming(events).await;
+        let server = stream_server(events).await;
         let client = client_with(config(&server.url));
         let typed = async { client.ask_stream("…").await?.into_reply().await }.await;
         assert!(typed.is_err(), "{events}: {typed:?}");
@@ -187,7 +187,7 @@ async fn what_could_matter_is_still_an_error() {
 }
 
 #[tokio::test]
-async fn an_error_says_that_json_has_nan_or_is_nested_too_deeply() {
+async fn errors_report_nan_and_excessive_nesting() {
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let cases = [
         (r#"{"result":{"status":{"state":"completed"},"metadata":{"a":NaN}}}"#.to_owned(), "NaN"),
@@ -202,17 +202,17 @@ async fn an_error_says_that_json_has_nan_or_is_nested_too_deeply() {
             "nested",
         ),
     ];
-    for (body, said) in cases {
-        let server = replying("200 OK", move |_| body.clone()).await;
+    for (body, expected) in cases {
+        let server = reply_server("200 OK", move |_| body.clone()).await;
         let error = client_with(config(&server.url)).ask("…").await.unwrap_err();
-        let text = chain(&error);
-        assert!(text.contains(said) && !text.contains("is not JSON"), "{text}");
+        let text = error_chain(&error);
+        assert!(text.contains(expected) && !text.contains("is not JSON"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn the_newer_dialect_is_read_and_another_tasks_text_is_never_shown() {
-    let server = streaming_after(
+async fn the_newer_dialect_is_parsed_and_other_tasks_are_ignored() {
+    let server = stream_server_after(
         ": begun",
         concat!(
             r#"data: {"result":{"kind":"artifact-update","taskId":"$ID","contextId":"ctx-1","#,

@@ -1,4 +1,4 @@
-//! Servers that send for ever: a typed error within the limits, and no more memory than they allow.
+//! Tests that replies without end become typed errors within the limits of time and memory.
 
 #![cfg(test)]
 
@@ -17,18 +17,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 const MIB: usize = 1024 * 1024;
-/// The bytes that socket buffers and a server that writes ahead may hold, on top of a limit.
+/// The number of bytes that the server may send beyond a limit, because of socket buffers.
 const IN_FLIGHT: usize = 16 * MIB;
 const DEADLINE: Duration = Duration::from_secs(1);
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Says `head` once, then `again` without end, as the answer to `path`; 404 to other paths.
-struct Endless {
+/// A server that answers one path without end, and other paths with 404.
+struct EndlessServer {
     url: String,
     sent: Arc<AtomicUsize>,
 }
 
-async fn endless(path: &'static str, head: String, again: String) -> Endless {
+/// Starts a server that answers `path` with `head`, and then with `again` without end.
+async fn serve_endless(path: &'static str, head: String, again: String) -> EndlessServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let sent = Arc::new(AtomicUsize::new(0));
@@ -65,7 +66,7 @@ async fn endless(path: &'static str, head: String, again: String) -> Endless {
             });
         }
     });
-    Endless { url, sent }
+    EndlessServer { url, sent }
 }
 
 async fn read_request(socket: &mut TcpStream) -> Option<String> {
@@ -115,15 +116,22 @@ async fn read(client: &Client) -> Error {
     }
 }
 
-/// The expected end: the kind of error, and whether a limit of size causes it (else one of time).
-struct Ends(ErrorKind, bool);
+/// The limit that ends an endless reply.
+#[derive(PartialEq)]
+enum Limit {
+    Size,
+    Time,
+}
 
-fn check_end(what: &str, error: &Error, ends: &Ends, took: Duration, sent: usize) {
+/// The expected kind of error, and the limit that causes it.
+struct ExpectedError(ErrorKind, Limit);
+
+fn check_error(what: &str, error: &Error, expected: &ExpectedError, took: Duration, sent: usize) {
     println!("{what}: {:?} after {took:.1?} and {:.1} MiB", error.kind(), sent as f64 / MIB as f64);
-    assert_eq!(error.kind(), ends.0, "{what}: {error:?}");
+    assert_eq!(error.kind(), expected.0, "{what}: {error:?}");
     assert!(took < DEADLINE + SLACK, "{what} took {took:?}");
-    if ends.1 {
-        assert!(sent < IN_FLIGHT, "{what}: {sent} bytes were taken");
+    if expected.1 == Limit::Size {
+        assert!(sent < IN_FLIGHT, "{what}: {sent} bytes were sent");
     }
 }
 
@@ -135,21 +143,21 @@ fn event(result: &str) -> String {
     format!("data: {{\"jsonrpc\":\"2.0\",\"result\":{result}}}\n\n")
 }
 
-/// The most memory that the process ever had, where the system says so.
-fn peak() -> Option<usize> {
+/// Returns the peak_memory memory of the process in bytes, if the system reports it.
+fn peak_memory() -> Option<usize> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().trim_end_matches(" kB").trim().parse::<usize>().ok().map(|kib| kib * 1024)
 }
 
-/// One test, so that nothing else runs in the process whose memory is measured.
+/// A single test, because it measures the memory of the whole process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_sends_for_ever_meets_the_limits() {
-    let before = peak();
+async fn replies_without_end_fail_within_the_limits_of_time_and_memory() {
+    let before = peak_memory();
     whole_replies().await;
     streams().await;
     tokens().await;
-    if let (Some(before), Some(after)) = (before, peak()) {
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
         let grown = (after - before) / MIB;
         println!("memory grew by {grown} MiB at most");
         assert!(grown < 100, "memory grew by {grown} MiB");
@@ -163,53 +171,73 @@ async fn whole_replies() {
             "headers",
             "HTTP/1.1 200 OK\r\n".to_owned(),
             "x-header: y\r\n".to_owned(),
-            Ends(Interrupted, true),
+            ExpectedError(Interrupted, Limit::Size),
         ),
         (
             "one header",
             "HTTP/1.1 200 OK\r\nx: ".to_owned(),
             "y".to_owned(),
-            Ends(Interrupted, true),
+            ExpectedError(Interrupted, Limit::Size),
         ),
-        ("a status line", "HTTP/1.1 200 ".to_owned(), "O".to_owned(), Ends(Interrupted, true)),
+        (
+            "a status line",
+            "HTTP/1.1 200 ".to_owned(),
+            "O".to_owned(),
+            ExpectedError(Interrupted, Limit::Size),
+        ),
         (
             "1xx",
             String::new(),
             "HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n".to_owned(),
-            Ends(Timeout, false),
+            ExpectedError(Timeout, Limit::Time),
         ),
-        ("spaces", json.clone(), " ".to_owned(), Ends(TooLarge, true)),
-        ("a text", format!("{json}{{\"result\":{{\"id\":\""), "x".to_owned(), Ends(TooLarge, true)),
-        ("brackets", json.clone(), "[".to_owned(), Ends(TooLarge, true)),
-        ("a 500", head(500, "text/html"), "<p>sorry</p>".to_owned(), Ends(ErrorKind::Http, true)),
+        ("spaces", json.clone(), " ".to_owned(), ExpectedError(TooLarge, Limit::Size)),
+        (
+            "a text",
+            format!("{json}{{\"result\":{{\"id\":\""),
+            "x".to_owned(),
+            ExpectedError(TooLarge, Limit::Size),
+        ),
+        ("brackets", json.clone(), "[".to_owned(), ExpectedError(TooLarge, Limit::Size)),
+        (
+            "a 500",
+            head(500, "text/html"),
+            "<p>sorry</p>".to_owned(),
+            ExpectedError(ErrorKind::Http, Limit::Size),
+        ),
         (
             "a 400",
             head(400, "application/json"),
             "{\"error\":".to_owned(),
-            Ends(ErrorKind::Http, true),
+            ExpectedError(ErrorKind::Http, Limit::Size),
         ),
-        ("a 401", head(401, "application/json"), " ".to_owned(), Ends(ErrorKind::Auth, true)),
+        (
+            "a 401",
+            head(401, "application/json"),
+            " ".to_owned(),
+            ExpectedError(ErrorKind::Auth, Limit::Size),
+        ),
     ];
-    for (what, head, again, ends) in cases {
-        let server = endless(SEND, head, again).await;
+    for (what, head, again, expected) in cases {
+        let server = serve_endless(SEND, head, again).await;
         let started = Instant::now();
         let error = client(&server.url).ask("hi").await.unwrap_err();
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        check_end(
+        check_error(
             &format!("a reply, {what}"),
             &error,
-            &ends,
+            &expected,
             started.elapsed(),
             server.sent.load(Ordering::SeqCst),
         );
     }
-    let server = endless(common::GET, json, " ".to_owned()).await;
+    let server = serve_endless(common::GET, json, " ".to_owned()).await;
     let started = Instant::now();
     let error = client(&server.url).get_task("tsk-1").await.unwrap_err();
-    check_end(
+    check_error(
         "a lookup",
         &error,
-        &Ends(TooLarge, true),
+        &ExpectedError(TooLarge, Limit::Size),
         started.elapsed(),
         server.sent.load(Ordering::SeqCst),
     );
@@ -224,52 +252,77 @@ async fn streams() {
     };
     let working = event("{\"id\":\"TASK\",\"status\":{\"state\":\"WORKING\"}}");
     let cases = [
-        ("comments", sse(), ": ping\n\n".to_owned(), Ends(Timeout, false)),
-        ("blank lines", sse(), "\n".to_owned(), Ends(Timeout, false)),
-        ("one comment", sse() + ": ", "x".to_owned(), Ends(Timeout, false)),
-        ("one event", sse() + "data: ", "x".to_owned(), Ends(TooLarge, true)),
-        ("one event of many lines", sse(), "data: x\n".to_owned(), Ends(TooLarge, true)),
-        ("one event of empty lines", sse(), "data\n".to_owned(), Ends(TooLarge, true)),
-        ("a field of another name", sse() + "retry: ", "1".to_owned(), Ends(TooLarge, true)),
-        ("words", sse(), piece("0", "true"), Ends(TooLarge, true)),
+        ("comments", sse(), ": ping\n\n".to_owned(), ExpectedError(Timeout, Limit::Time)),
+        ("blank lines", sse(), "\n".to_owned(), ExpectedError(Timeout, Limit::Time)),
+        ("one comment", sse() + ": ", "x".to_owned(), ExpectedError(Timeout, Limit::Time)),
+        ("one event", sse() + "data: ", "x".to_owned(), ExpectedError(TooLarge, Limit::Size)),
         (
-            "artifacts of no index",
+            "one event of many lines",
+            sse(),
+            "data: x\n".to_owned(),
+            ExpectedError(TooLarge, Limit::Size),
+        ),
+        (
+            "one event of empty lines",
+            sse(),
+            "data\n".to_owned(),
+            ExpectedError(TooLarge, Limit::Size),
+        ),
+        (
+            "a field of another name",
+            sse() + "retry: ",
+            "1".to_owned(),
+            ExpectedError(TooLarge, Limit::Size),
+        ),
+        ("text", sse(), piece("0", "true"), ExpectedError(TooLarge, Limit::Size)),
+        (
+            "artifacts without an index",
             sse(),
             piece("0", "true").replace("\"index\":0,", ""),
-            Ends(TooLarge, true),
+            ExpectedError(TooLarge, Limit::Size),
         ),
-        ("words that replace", sse(), piece("0", "false"), Ends(Timeout, false)),
-        ("states", sse(), working.clone(), Ends(Timeout, false)),
-        ("events of unknown shape", sse(), event("{\"novelty\":1}"), Ends(Timeout, false)),
+        ("text that is replaced", sse(), piece("0", "false"), ExpectedError(Timeout, Limit::Time)),
+        ("states", sse(), working.clone(), ExpectedError(Timeout, Limit::Time)),
+        (
+            "events of unknown shape",
+            sse(),
+            event("{\"novelty\":1}"),
+            ExpectedError(Timeout, Limit::Time),
+        ),
         (
             "another task's events",
             sse(),
             event("{\"id\":\"t\",\"status\":{\"state\":\"COMPLETED\"},\"final\":true}"),
-            Ends(Timeout, false),
+            ExpectedError(Timeout, Limit::Time),
         ),
         (
             "whole tasks",
             sse(),
             event("{\"id\":\"TASK\",\"status\":{\"state\":\"WORKING\"},\"artifacts\":[]}"),
-            Ends(Timeout, false),
+            ExpectedError(Timeout, Limit::Time),
         ),
-        ("a whole reply", head(200, "application/json"), " ".to_owned(), Ends(TooLarge, true)),
+        (
+            "a whole reply",
+            head(200, "application/json"),
+            " ".to_owned(),
+            ExpectedError(TooLarge, Limit::Size),
+        ),
     ];
-    for (what, head, again, ends) in cases {
-        let server = endless(STREAM, head, again).await;
+    for (what, head, again, expected) in cases {
+        let server = serve_endless(STREAM, head, again).await;
         let started = Instant::now();
         let error = read(&client(&server.url)).await;
         assert!(error.is_outcome_unknown(), "{what}: {error:?}");
-        check_end(
+        check_error(
             &format!("a stream, {what}"),
             &error,
-            &ends,
+            &expected,
             started.elapsed(),
             server.sent.load(Ordering::SeqCst),
         );
     }
     for (what, again) in [("into_reply", piece("0", "true")), ("text", piece("0", "true"))] {
-        let server = endless(STREAM, sse(), again).await;
+        let server = serve_endless(STREAM, sse(), again).await;
         let stream = client(&server.url).ask_stream("hi").await.unwrap();
         let error = match what {
             "into_reply" => stream.into_reply().await.err(),
@@ -286,18 +339,18 @@ async fn tokens() {
         ("an error", head(500, "text/html"), "<p>"),
         ("headers", "HTTP/1.1 200 OK\r\n".to_owned(), "x: y\r\n"),
     ] {
-        let server = endless(TOKEN, head, again.to_owned()).await;
+        let server = serve_endless(TOKEN, head, again.to_owned()).await;
         let started = Instant::now();
         let error =
             Client::with_credentials(config(&server.url)).unwrap().ask("hi").await.unwrap_err();
         assert!(error.is_safe_to_ask_again(), "{what}: {error:?}");
-        // It is asked for up to three times.
+        // The token request is sent up to three times.
         let sent = server.sent.load(Ordering::SeqCst) / 3;
-        let ends = Ends(error.kind(), true);
+        let expected = ExpectedError(error.kind(), Limit::Size);
         assert!(
             matches!(error.kind(), TooLarge | ErrorKind::Http | Interrupted),
             "{what}: {error:?}"
         );
-        check_end(&format!("a token, {what}"), &error, &ends, started.elapsed(), sent);
+        check_error(&format!("a token, {what}"), &error, &expected, started.elapsed(), sent);
     }
 }

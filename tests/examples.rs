@@ -23,7 +23,7 @@ fn directory() -> &'static PathBuf {
         ]);
         let test = std::env::current_exe().unwrap();
         let profile = test.parent().and_then(|deps| deps.parent()).unwrap();
-        // The folder of this test, even if cargo's settings have changed since.
+        // Uses the folder of this test, even if cargo's settings have changed since.
         cargo.arg("--target-dir").arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             cargo.arg("--release");
@@ -40,7 +40,7 @@ fn directory() -> &'static PathBuf {
 fn program(example: &str) -> Command {
     let mut command =
         Command::new(directory().join(format!("{example}{}", std::env::consts::EXE_SUFFIX)));
-    // The settings of this machine do not apply on the emulator.
+    // Removes the settings of this machine, which do not apply to the emulator.
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("PAYMAN_") || name == "RUST_LOG")
     {
@@ -225,7 +225,7 @@ fn tracing() {
     }
 }
 
-/// It pays what is posted to it, is told to stop, and ends well.
+/// The worker pays posted orders, and exits with success after a signal.
 #[cfg(unix)]
 #[test]
 fn worker() {
@@ -266,7 +266,7 @@ fn worker() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_contains_in_order(&shown, &["Paid $5.00 to Tyllen"]);
-    assert!(worker.try_wait().unwrap().is_none(), "it ended before it was told to");
+    assert!(worker.try_wait().unwrap().is_none(), "it ended before the signal");
     assert!(
         Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success()
     );

@@ -1,4 +1,4 @@
-//! Odd spellings that are read, and odd input that is an error, over a scripted server.
+//! Tests unusual input that is accepted, and unusual input that is an error.
 
 #![cfg(test)]
 
@@ -27,8 +27,8 @@ fn chunk(id: &str, index: i64, text: &str, append: bool) -> String {
         "index": index, "append": append}}))
 }
 
-/// A server whose streams have these bytes, with a clean end, and no lookups.
-async fn streaming(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
+/// Starts a server whose streams have these bytes and end cleanly, without lookups.
+async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
     serve(move |asked: Asked| match asked.path.as_str() {
         STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
         _ => not_found(),
@@ -37,13 +37,13 @@ async fn streaming(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> Ra
 }
 
 async fn reply_of(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> Result<String> {
-    let server = streaming(bytes).await;
+    let server = stream_server(bytes).await;
     let stream = client_with(config(&server.url)).ask_stream("hi").await?;
     stream.into_reply().await.map(|reply| reply.text())
 }
 
 #[tokio::test]
-async fn signs_of_life_with_data_are_skipped() {
+async fn keep_alive_events_with_data_are_skipped() {
     let pings = [
         ("a ping with a time", "event: ping\ndata: 2026-01-01T00:00:00Z\n\n"),
         ("a ping with JSON", "event: ping\ndata: {\"now\": 1}\n\n"),
@@ -73,8 +73,8 @@ async fn signs_of_life_with_data_are_skipped() {
 }
 
 #[tokio::test]
-async fn unknown_input_that_may_matter_is_an_error() {
-    let odd = [
+async fn data_of_unknown_meaning_is_an_error() {
+    let unknown = [
         ("text", "data: hello\n\n"),
         ("an object without meaning", "data: {\"foo\":1}\n\n"),
         (
@@ -87,7 +87,7 @@ async fn unknown_input_that_may_matter_is_an_error() {
         ),
         ("an event of another name", "event: message\ndata: 2026-01-01\n\n"),
     ];
-    for (name, event) in odd {
+    for (name, event) in unknown {
         let result =
             reply_of(move |id| format!("{}{event}{}", chunk(id, 0, "hi", false), completed(id)))
                 .await;
@@ -95,16 +95,16 @@ async fn unknown_input_that_may_matter_is_an_error() {
     }
 }
 
-/// The event under a ping's name is a part of the answer all the same.
+/// The name `ping` does not matter if the data is a message of the task.
 #[tokio::test]
-async fn an_event_named_like_a_ping_is_read_where_it_is_part_of_the_answer() {
+async fn an_event_named_ping_with_an_artifact_is_parsed() {
     let text =
         reply_of(|id| format!("event: ping\n{}{}", chunk(id, 0, "hi", false), completed(id))).await;
     assert_eq!(text.unwrap(), "hi");
 }
 
 #[tokio::test]
-async fn half_of_a_surrogate_pair_becomes_the_replacement_character() {
+async fn a_lone_surrogate_becomes_the_replacement_character() {
     let text = reply_of(|id| {
         let cut = chunk(id, 0, "HALF", false).replace("HALF", "\\ud83d");
         format!("{cut}{}{}", chunk(id, 0, "!", true), completed(id))
@@ -134,8 +134,8 @@ async fn a_byte_order_mark_before_a_reply_is_skipped() {
 }
 
 #[tokio::test]
-async fn the_newer_dialect_is_read() {
-    let server = streaming(|id| {
+async fn the_newer_dialect_is_parsed() {
+    let server = stream_server(|id| {
         let artifact = |artifact_id: &str, text: &str, append: bool, last: bool| {
             result(json!({"kind": "artifact-update", "taskId": id, "contextId": "ses-9",
                 "artifact": {"artifactId": artifact_id, "parts": [{"kind": "text", "text": text}]},
@@ -147,7 +147,7 @@ async fn the_newer_dialect_is_read() {
             artifact("b", "one", false, false),
             artifact("b", " two", true, true),
             artifact("a", "three", false, false),
-            // Another task's.
+            // An event of another task.
             result(json!({"kind": "artifact-update", "taskId": "other", "contextId": "ses-9",
                 "artifact": {"artifactId": "b", "parts": [{"kind": "text", "text": "SECRET"}]},
                 "append": true})),
@@ -180,9 +180,9 @@ async fn the_newer_dialect_is_read() {
 }
 
 #[tokio::test]
-async fn text_of_many_chunks_is_put_together() {
+async fn text_of_many_chunks_is_concatenated() {
     const CHUNKS: usize = 20_000;
-    let server = streaming(|id| {
+    let server = stream_server(|id| {
         let mut bytes =
             chunk(id, 0, "first", false).replace("\"append\"", "\"lastChunk\":true,\"append\"");
         for number in 0..CHUNKS {
@@ -204,13 +204,13 @@ async fn text_of_many_chunks_is_put_together() {
 }
 
 #[tokio::test]
-async fn text_that_is_rewritten_ends_in_an_error() {
+async fn rewritten_text_is_an_error() {
     let cases = [
         ("the open artifact is replaced", vec![(0, "one", false), (0, "other", false)]),
         ("a finished artifact grows", vec![(0, "one", false), (1, "two", false), (0, "!", true)]),
     ];
     for (name, chunks) in cases {
-        let server = streaming(move |id| {
+        let server = stream_server(move |id| {
             let mut bytes = String::new();
             for (at, (index, text, append)) in chunks.iter().enumerate() {
                 let event = chunk(id, *index, text, *append);
@@ -234,10 +234,10 @@ async fn text_that_is_rewritten_ends_in_an_error() {
     }
 }
 
-/// A replacement that only adds is no rewriting.
+/// A replacement that starts with the previous text counts as an addition.
 #[tokio::test]
-async fn text_that_is_sent_whole_each_time_is_yielded_once() {
-    let server = streaming(|id| {
+async fn cumulative_text_is_yielded_once() {
+    let server = stream_server(|id| {
         [
             chunk(id, 0, "a", false),
             chunk(id, 0, "ab", false),
