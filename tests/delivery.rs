@@ -1,65 +1,42 @@
-//! The table of what may be sent again, row by row.
+//! Tests which outcomes allow an ask to be resent, and which lead to a lookup.
 
 #![cfg(test)]
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::dns::unresolvable;
 use common::*;
-use payman_sdk::{Ask, Config, Environment, ErrorKind, RetryPolicy, TaskState};
+use payman_sdk::{Ask, ErrorKind, RetryPolicy, TaskState};
 use serde_json::{Value, json};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-/// A resolver that knows no name, and counts.
-#[derive(Clone, Default)]
-struct NoNames(Arc<AtomicUsize>);
-
-impl reqwest::dns::Resolve for NoNames {
-    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Err("no such name".into()) })
-    }
-}
-
 #[tokio::test]
-async fn without_a_connection_it_is_tried_again_and_surely_not_done() {
+async fn a_failed_connection_is_retried_and_safe_to_ask_again() {
     for retries in [0, 2, 3] {
-        let names = NoNames::default();
-        let resolver = names.clone();
-        let config = Config::new("id")
-            .environment(Environment::Test)
-            .retry(RetryPolicy::default().connect_retries(retries))
-            .configure_http(move |http| http.no_proxy().dns_resolver(resolver.clone()));
-        let error = client_with(config).ask("hi").await.unwrap_err();
+        let (client, resolver) = unresolvable(retries);
+        let error = client.ask("hi").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.is_safe_to_ask_again() && !error.is_outcome_unknown());
-        assert_eq!(names.0.load(Ordering::SeqCst), retries as usize + 1);
+        assert_eq!(resolver.lookups(), retries as usize + 1);
         assert!(error.task_id().is_some());
     }
 }
 
 #[tokio::test]
 async fn the_retry_budget_is_shared_by_clones_and_sessions() {
-    let names = NoNames::default();
-    let resolver = names.clone();
-    let config = Config::new("id")
-        .environment(Environment::Test)
-        .retry(RetryPolicy::default().connect_retries(1))
-        .configure_http(move |http| http.no_proxy().dns_resolver(resolver.clone()));
-    let client = client_with(config);
+    let (client, resolver) = unresolvable(1);
     let asks = (0..300).map(|_| client.new_session().ask("hi"));
     for result in futures::future::join_all(asks).await {
         assert!(result.unwrap_err().is_safe_to_ask_again());
     }
-    assert_eq!(names.0.load(Ordering::SeqCst), 300 + 100, "the budget allows 100 retries");
+    assert_eq!(resolver.lookups(), 300 + 100, "the budget allows 100 retries");
 }
 
 #[tokio::test]
-async fn another_4xx_and_refusing_codes_are_not_sent_again() {
+async fn other_4xx_statuses_and_refusal_codes_are_not_retried() {
     for status in [400, 402, 403, 404, 405, 409, 410, 413, 415, 421, 422, 426, 428, 431, 451, 501] {
         let server = MockServer::start().await;
         on(&server, SEND, ResponseTemplate::new(status).set_body_string("<html>no</html>")).await;
@@ -81,7 +58,7 @@ async fn another_4xx_and_refusing_codes_are_not_sent_again() {
     }
 }
 
-fn may_have_run() -> Vec<ResponseTemplate> {
+fn ambiguous_responses() -> Vec<ResponseTemplate> {
     let mut answers: Vec<_> =
         [301, 406, 408, 500, 502, 503, 504, 599].map(ResponseTemplate::new).into();
     answers.extend([-32603, -32001, -32000, -1, 0, 7].map(|code| json_answer(rpc_error(code))));
@@ -103,8 +80,8 @@ fn may_have_run() -> Vec<ResponseTemplate> {
 }
 
 #[tokio::test]
-async fn what_may_have_run_is_never_sent_again_and_its_answer_is_found() {
-    for (number, answer) in may_have_run().into_iter().enumerate() {
+async fn an_ask_that_may_have_run_is_looked_up_and_never_resent() {
+    for (number, answer) in ambiguous_responses().into_iter().enumerate() {
         let server = MockServer::start().await;
         on(&server, SEND, answer.clone()).await;
         on(&server, STREAM, answer).await;
@@ -126,7 +103,7 @@ async fn what_may_have_run_is_never_sent_again_and_its_answer_is_found() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
+async fn a_failed_lookup_is_an_error_with_an_unknown_outcome() {
     let lookups = [
         ResponseTemplate::new(404),
         ResponseTemplate::new(501),
@@ -135,7 +112,7 @@ async fn what_cannot_be_found_is_an_error_whose_outcome_is_unknown() {
         json_answer(rpc_error(-32004)),
         ResponseTemplate::new(500),
     ];
-    for (number, answer) in may_have_run().into_iter().enumerate() {
+    for (number, answer) in ambiguous_responses().into_iter().enumerate() {
         let server = MockServer::start().await;
         on(&server, SEND, answer.clone()).await;
         on(&server, STREAM, answer).await;
@@ -167,7 +144,7 @@ async fn lookups_can_be_turned_off() {
 }
 
 #[tokio::test]
-async fn after_a_busy_answer_a_task_that_the_server_does_not_know_is_sent_again() {
+async fn after_a_429_an_unknown_task_is_resent() {
     let server = MockServer::start().await;
     first(&server, SEND, 1, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "second")).mount(&server).await;
@@ -180,7 +157,7 @@ async fn after_a_busy_answer_a_task_that_the_server_does_not_know_is_sent_again(
 }
 
 #[tokio::test]
-async fn a_busy_server_that_did_the_task_is_not_sent_to_again() {
+async fn after_a_429_a_known_task_is_not_resent() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     Mock::given(path(GET)).respond_with(task_reply("COMPLETED", "found")).mount(&server).await;
@@ -189,7 +166,7 @@ async fn a_busy_server_that_did_the_task_is_not_sent_to_again() {
 }
 
 #[tokio::test]
-async fn a_busy_server_that_cannot_be_asked_is_a_rate_limit_error_unless_opted_in() {
+async fn without_lookups_a_429_is_resent_only_when_opted_in() {
     let server = MockServer::start().await;
     first(&server, SEND, 2, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "again")).mount(&server).await;
@@ -204,7 +181,7 @@ async fn a_busy_server_that_cannot_be_asked_is_a_rate_limit_error_unless_opted_i
 }
 
 #[tokio::test]
-async fn a_server_that_stays_busy_is_given_up_and_the_ask_was_surely_not_done() {
+async fn repeated_429s_are_an_error_that_is_safe_to_ask_again() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(429).insert_header("retry-after", "0")).await;
     on(&server, GET, json_answer(rpc_error(-32001))).await;
@@ -214,7 +191,7 @@ async fn a_server_that_stays_busy_is_given_up_and_the_ask_was_surely_not_done() 
 }
 
 #[tokio::test]
-async fn a_wait_past_the_deadline_is_that_error_at_once() {
+async fn a_retry_after_beyond_the_deadline_fails_at_once() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(429).insert_header("retry-after", "3600")).await;
     let error =
@@ -225,7 +202,7 @@ async fn a_wait_past_the_deadline_is_that_error_at_once() {
 }
 
 #[tokio::test]
-async fn unavailable_with_a_wait_is_sent_again_only_when_opted_in() {
+async fn a_503_with_retry_after_is_resent_only_when_opted_in() {
     for (opted_in, sends) in [(false, 1), (true, 2)] {
         let server = MockServer::start().await;
         first(&server, SEND, 1, ResponseTemplate::new(503).insert_header("retry-after", "0")).await;
@@ -241,7 +218,7 @@ async fn unavailable_with_a_wait_is_sent_again_only_when_opted_in() {
 }
 
 #[tokio::test]
-async fn a_task_that_still_runs_is_followed_to_its_end() {
+async fn a_running_task_is_followed_to_its_end() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("SUBMITTED", "")).mount(&server).await;
     Mock::given(path(GET))
@@ -258,7 +235,7 @@ async fn a_task_that_still_runs_is_followed_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_running_task_of_a_server_that_cannot_be_asked_is_what_the_server_replied() {
+async fn without_lookups_a_running_task_is_returned_as_received() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("WORKING", "half")).mount(&server).await;
     let reply = client(&server).ask("hi").await.unwrap();
@@ -267,7 +244,7 @@ async fn a_running_task_of_a_server_that_cannot_be_asked_is_what_the_server_repl
 }
 
 #[tokio::test]
-async fn a_task_that_runs_past_the_deadline_is_an_unknown_outcome() {
+async fn a_task_that_runs_past_the_deadline_has_an_unknown_outcome() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("WORKING", "half")).mount(&server).await;
     Mock::given(path(GET)).respond_with(task_reply("WORKING", "half")).mount(&server).await;
@@ -295,7 +272,7 @@ fn with_history(
 }
 
 #[tokio::test]
-async fn a_lookup_of_a_continued_task_proves_something_only_with_the_message_in_its_history() {
+async fn a_lookup_of_a_continued_task_needs_the_message_in_its_history() {
     let before = "2025-06-27T16:31:41.510422505Z";
     let later = "2025-06-27T16:32:00Z";
     for (said, at, found) in
@@ -321,7 +298,7 @@ async fn a_lookup_of_a_continued_task_proves_something_only_with_the_message_in_
 }
 
 #[tokio::test]
-async fn a_refused_token_without_a_way_to_renew_it_is_an_auth_error() {
+async fn a_rejected_token_that_cannot_be_refreshed_is_an_auth_error() {
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(401).set_body_string("Missing x-payman-access-token"))
         .await;
@@ -331,7 +308,7 @@ async fn a_refused_token_without_a_way_to_renew_it_is_an_auth_error() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_renewed_once_and_the_ask_sent_once_more() {
+async fn a_rejected_token_is_refreshed_once_and_the_ask_resent_once() {
     for (refusals, ok) in [(1, true), (2, false), (9, false)] {
         let server = MockServer::start().await;
         let token =
@@ -361,7 +338,7 @@ async fn a_refused_token_is_renewed_once_and_the_ask_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_holds_a_task_is_not_sent_again() {
+async fn a_401_that_contains_a_task_is_not_resent() {
     let server = MockServer::start().await;
     let body = json!({"result": {"id": "t", "status": {"state": "WORKING"}}});
     on(&server, SEND, ResponseTemplate::new(401).set_body_json(body)).await;
@@ -371,7 +348,7 @@ async fn a_refusal_that_holds_a_task_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn lookups_and_canceling_are_repeated_within_the_limits() {
+async fn lookups_and_cancel_requests_are_retried_within_the_limits() {
     let server = MockServer::start().await;
     first(&server, GET, 2, ResponseTemplate::new(502)).await;
     Mock::given(path(GET)).respond_with(task_reply("CANCELED", "")).mount(&server).await;
@@ -380,14 +357,14 @@ async fn lookups_and_canceling_are_repeated_within_the_limits() {
     let client = client(&server);
     assert_eq!(client.get_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, GET).await, 3);
-    // The first cancel's answer was lost; the second finds nothing left to cancel, and the task
-    // shows why.
+    // The answer to the first cancel is lost. The second is refused because the task has ended,
+    // so the client looks up its state.
     assert_eq!(client.cancel_task("tsk-1").await.unwrap().state(), &TaskState::Canceled);
     assert_eq!(count(&server, CANCEL).await, 2);
 }
 
 #[tokio::test]
-async fn what_a_server_lacks_is_a_typed_error() {
+async fn an_unsupported_operation_is_a_typed_error() {
     for answer in [404, 405, 501]
         .map(ResponseTemplate::new)
         .into_iter()

@@ -1,4 +1,4 @@
-//! Tests which failures prove that an ask was not sent, and what an answer proves: connections
+//! Tests which failures and answers prove that an ask was not done: connections
 //! that are never established, time limits, statuses, media types and error bodies.
 
 #![cfg(test)]
@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use common::dns::unresolvable;
 use common::raw::{Asked, Step, events_head, json_reply, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config, on, requests_to, task, task_reply};
-use payman_sdk::{Ask, Client, Config, Environment, ErrorKind, RetryPolicy};
+use payman_sdk::{Ask, Client, Config, Environment, ErrorKind};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-async fn is_not_done_in_time(client: &Client, limit: Duration) {
+/// Asserts that asks time out within the limit, and are safe to send again.
+async fn assert_times_out_unsent(client: &Client, limit: Duration) {
     for streamed in [false, true] {
         let started = Instant::now();
         let ask = Ask::new("hi").deadline(limit);
@@ -33,10 +35,10 @@ async fn is_not_done_in_time(client: &Client, limit: Duration) {
     }
 }
 
-/// A resolver that takes a minute.
-struct SlowNames;
+/// A DNS resolver that takes a minute.
+struct SlowResolver;
 
-impl reqwest::dns::Resolve for SlowNames {
+impl reqwest::dns::Resolve for SlowResolver {
     fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
         Box::pin(async {
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -46,25 +48,25 @@ impl reqwest::dns::Resolve for SlowNames {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_while_names_are_resolved_is_not_done() {
+async fn a_deadline_during_name_resolution_is_safe_to_ask_again() {
     let config = Config::new("id")
         .environment(Environment::Test)
-        .configure_http(|http| http.no_proxy().dns_resolver(Arc::new(SlowNames)));
-    is_not_done_in_time(&client_with(config), Duration::from_millis(400)).await;
+        .configure_http(|http| http.no_proxy().dns_resolver(Arc::new(SlowResolver)));
+    assert_times_out_unsent(&client_with(config), Duration::from_millis(400)).await;
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_in_a_tls_handshake_is_not_done() {
-    // It accepts, and never says a word of TLS.
+async fn a_deadline_during_the_tls_handshake_is_safe_to_ask_again() {
+    // The listener accepts connections, but never answers the TLS handshake.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let client = client_with(config(&url).configure_http(|http| http.no_proxy()));
-    is_not_done_in_time(&client, Duration::from_millis(400)).await;
+    assert_times_out_unsent(&client, Duration::from_millis(400)).await;
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_while_connections_are_not_accepted_is_not_done() {
-    // The queue of the listener is full, so that further connections get no answer at all.
+async fn a_deadline_during_the_tcp_handshake_is_safe_to_ask_again() {
+    // The listener's backlog is full, so further SYN packets get no answer.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -77,14 +79,14 @@ async fn a_deadline_that_passes_while_connections_are_not_accepted_is_not_done()
         }
     }
     let client = client_with(config(&format!("http://{address}")));
-    is_not_done_in_time(&client, Duration::from_millis(400)).await;
+    assert_times_out_unsent(&client, Duration::from_millis(400)).await;
 }
 
 #[tokio::test]
-async fn a_deadline_that_is_over_sends_nothing() {
+async fn an_expired_deadline_sends_nothing() {
     let server = MockServer::start().await;
     let client = common::client(&server);
-    is_not_done_in_time(&client, Duration::ZERO).await;
+    assert_times_out_unsent(&client, Duration::ZERO).await;
     let error = client.ask(Ask::new("hi").reply_timeout(Duration::ZERO)).await.unwrap_err();
     assert!(error.is_timeout() && error.is_safe_to_ask_again(), "{error:?}");
     assert!(server.received_requests().await.unwrap().is_empty());
@@ -143,9 +145,9 @@ async fn a_deadline_that_passes_while_a_refused_token_is_renewed_is_not_done() {
     }
 }
 
-/// The request left: from then on a time limit says nothing of the ask.
+/// Once the request has been sent, a timeout proves nothing about the outcome.
 #[tokio::test]
-async fn a_deadline_that_passes_after_the_request_was_taken_is_unknown() {
+async fn a_deadline_after_the_request_was_sent_has_an_unknown_outcome() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let ask = Ask::new("hi").deadline(Duration::from_millis(300));
@@ -153,10 +155,10 @@ async fn a_deadline_that_passes_after_the_request_was_taken_is_unknown() {
     assert!(error.is_timeout() && error.is_outcome_unknown(), "{error:?}");
 }
 
-/// The connection's runtime stands still: a later ask from another one either gets through on a
-/// connection of its own, or was not done. It is never unknown.
+/// The pooled connection belongs to a runtime that no longer runs. An ask from another runtime
+/// either succeeds on a new connection or is safe to send again; its outcome is never unknown.
 #[test]
-fn a_runtime_that_stands_still_makes_no_outcome_unknown() {
+fn a_stopped_runtime_leaves_no_outcome_unknown() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let serving =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -172,19 +174,19 @@ fn a_runtime_that_stands_still_makes_no_outcome_unknown() {
                 false => http,
             });
             let client = client_with(config);
-            // Kept for as long as the process lives.
+            // The server is leaked: it has to outlive this runtime's block.
             (Box::leak(Box::new(server)).uri(), client)
         });
-        let still = runtime();
-        still.block_on(client.ask("first")).unwrap();
-        // From here on nobody drives `still`.
+        let stopped = runtime();
+        stopped.block_on(client.ask("first")).unwrap();
+        // From here on, nothing polls the tasks of `stopped`.
         let ask = Ask::new("second").deadline(Duration::from_millis(700));
         match runtime().block_on(client.ask(ask)) {
             Ok(reply) => assert_eq!(reply.text(), "ok"),
             Err(error) => assert!(error.is_safe_to_ask_again(), "{h2} {url}: {error:?}"),
         }
-        drop(still);
-        // Nor does the end of a runtime.
+        drop(stopped);
+        // Dropping the runtime leaves no unknown outcome either.
         match runtime().block_on(client.ask(Ask::new("third").deadline(Duration::from_secs(5)))) {
             Ok(reply) => assert_eq!(reply.text(), "ok"),
             Err(error) => assert!(error.is_safe_to_ask_again(), "{h2}: {error:?}"),
@@ -192,33 +194,17 @@ fn a_runtime_that_stands_still_makes_no_outcome_unknown() {
     }
 }
 
-/// A resolver that knows no name, and counts.
-#[derive(Clone, Default)]
-struct NoNames(Arc<AtomicUsize>);
-
-impl reqwest::dns::Resolve for NoNames {
-    fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        self.0.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Err("no such name".into()) })
-    }
-}
-
 #[tokio::test]
-async fn asks_without_time_for_a_retry_cost_no_retry_budget() {
-    let names = NoNames::default();
-    let resolver = names.clone();
-    let config = Config::new("id")
-        .environment(Environment::Test)
-        .retry(RetryPolicy::default().connect_retries(3))
-        .configure_http(move |http| http.no_proxy().dns_resolver(resolver.clone()));
-    let client = client_with(config);
-    let hurried = (0..400).map(|_| client.ask(Ask::new("hi").deadline(Duration::from_millis(40))));
-    for result in futures::future::join_all(hurried).await {
+async fn asks_without_time_for_a_retry_use_no_retry_budget() {
+    let (client, resolver) = unresolvable(3);
+    let short_asks =
+        (0..400).map(|_| client.ask(Ask::new("hi").deadline(Duration::from_millis(40))));
+    for result in futures::future::join_all(short_asks).await {
         assert!(result.unwrap_err().is_safe_to_ask_again());
     }
-    let before = names.0.load(Ordering::SeqCst);
+    let before = resolver.lookups();
     assert!(client.ask("hi").await.unwrap_err().is_connect());
-    assert_eq!(names.0.load(Ordering::SeqCst), before + 4);
+    assert_eq!(resolver.lookups(), before + 4);
 }
 
 /// What each status proves, without a body that says more: true for "not done".
@@ -304,7 +290,7 @@ async fn a_conflict_or_a_lock_on_an_id_that_was_chosen_is_looked_up() {
 }
 
 #[tokio::test]
-async fn what_a_status_proves() {
+async fn each_status_is_classified_as_not_done_or_unknown() {
     for at in [SEND, STREAM] {
         let runs = STATUSES.into_iter().map(|(status, not_done)| async move {
             let server = MockServer::start().await;
@@ -331,9 +317,9 @@ async fn what_a_status_proves() {
     }
 }
 
-/// A server that acts and then may not write its error answers 406: the answer is found.
+/// A server may answer 406 after it acted, if its error has an unacceptable media type.
 #[tokio::test]
-async fn after_a_406_the_answer_is_found() {
+async fn a_406_is_looked_up() {
     let server = MockServer::start().await;
     on(&server, STREAM, ResponseTemplate::new(406)).await;
     Mock::given(path(GET)).respond_with(task_reply("COMPLETED", "paid")).mount(&server).await;
@@ -343,7 +329,7 @@ async fn after_a_406_the_answer_is_found() {
 }
 
 #[tokio::test]
-async fn accept_headers_leave_room_for_errors() {
+async fn accept_headers_allow_other_types_for_errors() {
     let server = MockServer::start().await;
     let token = json!({"accessToken": "a", "tokenType": "Bearer", "expiresIn": 3600});
     on(&server, TOKEN, common::json_answer(token)).await;
@@ -363,7 +349,7 @@ async fn accept_headers_leave_room_for_errors() {
             assert_eq!(request.headers["accept"], accept, "{at}");
         }
     }
-    // The resubscribed stream too.
+    // A stream that ends early is looked up, not sent again.
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let heads = Arc::clone(&seen);
     let server = serve(move |asked: Asked| {
@@ -383,7 +369,7 @@ async fn accept_headers_leave_room_for_errors() {
 }
 
 #[tokio::test]
-async fn an_error_body_of_the_rest_api_is_read() {
+async fn an_error_body_of_the_rest_api_is_parsed() {
     let server = MockServer::start().await;
     let body = json!({
         "status": 400, "timestamp": "2025-06-27T16:31:41Z", "errorCode": "insufficient_funds",

@@ -2,6 +2,7 @@
 //! format.
 #![expect(dead_code, reason = "each test program uses a part of this")]
 
+pub mod dns;
 pub mod holders;
 pub mod proxy;
 pub mod raw;
