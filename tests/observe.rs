@@ -1,4 +1,4 @@
-//! Spans and the hook of asks; asks that are sent once; headers; ids chosen in advance.
+//! Tests spans, the completion hook, asks that are sent once, request headers, and chosen task ids.
 
 #![cfg(test)]
 
@@ -24,7 +24,7 @@ use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 #[derive(Clone, Debug, Default)]
-struct Recorded {
+struct RecordedSpan {
     name: &'static str,
     parent: Option<&'static str>,
     fields: HashMap<&'static str, String>,
@@ -33,36 +33,37 @@ struct Recorded {
 
 /// Records every span.
 #[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<(u64, Recorded)>>>);
+struct SpanRecorder(Arc<Mutex<Vec<(u64, RecordedSpan)>>>);
 
-struct Fields<'a>(&'a mut HashMap<&'static str, String>);
+struct FieldRecorder<'a>(&'a mut HashMap<&'static str, String>);
 
-impl Visit for Fields<'_> {
+impl Visit for FieldRecorder<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.0.insert(field.name(), format!("{value:?}").trim_matches('"').to_owned());
     }
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanRecorder {
     fn on_new_span(&self, new: &tracing::span::Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
         let parent = ctx.span(id).and_then(|span| span.parent()).map(|parent| parent.name());
-        let mut span = Recorded { name: new.metadata().name(), parent, ..Recorded::default() };
-        new.record(&mut Fields(&mut span.fields));
+        let mut span =
+            RecordedSpan { name: new.metadata().name(), parent, ..RecordedSpan::default() };
+        new.record(&mut FieldRecorder(&mut span.fields));
         self.0.lock().unwrap().push((id.into_u64(), span));
     }
 
     fn on_record(&self, id: &Id, values: &tracing::span::Record<'_>, _: Context<'_, S>) {
-        self.open(id, |span| values.record(&mut Fields(&mut span.fields)));
+        self.update(id, |span| values.record(&mut FieldRecorder(&mut span.fields)));
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        self.open(&id, |span| span.closed = true);
+        self.update(&id, |span| span.closed = true);
     }
 }
 
-impl Spans {
-    /// A number is used again once its span is closed.
-    fn open(&self, id: &Id, act: impl FnOnce(&mut Recorded)) {
+impl SpanRecorder {
+    /// Updates the open span with this id. The ids of closed spans are reused.
+    fn update(&self, id: &Id, act: impl FnOnce(&mut RecordedSpan)) {
         let mut spans = self.0.lock().unwrap();
         let open = spans.iter_mut().rev().find(|(of, span)| *of == id.into_u64() && !span.closed);
         if let Some((_, span)) = open {
@@ -70,13 +71,13 @@ impl Spans {
         }
     }
 
-    fn named(&self, name: &str) -> Vec<Recorded> {
+    fn named(&self, name: &str) -> Vec<RecordedSpan> {
         let spans = self.0.lock().unwrap();
         spans.iter().map(|(_, span)| span).filter(|span| span.name == name).cloned().collect()
     }
 
-    /// The only span with this name, which is closed.
-    fn closed(&self, name: &str) -> Recorded {
+    /// Returns the only span with this name, and asserts that it is closed.
+    fn closed_span(&self, name: &str) -> RecordedSpan {
         let named = self.named(name);
         assert_eq!(named.len(), 1, "{named:?}");
         assert!(named[0].closed, "{named:?}");
@@ -84,15 +85,15 @@ impl Spans {
     }
 }
 
-/// Keeps the tests of this file apart: which spans are enabled is cached for the whole process, and
-/// another test's subscriber would change it in the middle of one.
-async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
-    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-    ALONE.lock().await
+/// Runs the tests of this file one at a time. The set of enabled spans is cached for the whole
+/// process, so another test's subscriber would change it during a test.
+async fn exclusive() -> tokio::sync::MutexGuard<'static, ()> {
+    static EXCLUSIVE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    EXCLUSIVE.lock().await
 }
 
-fn record() -> (Spans, tracing::subscriber::DefaultGuard) {
-    let spans = Spans::default();
+fn record_spans() -> (SpanRecorder, tracing::subscriber::DefaultGuard) {
+    let spans = SpanRecorder::default();
     let subscriber = tracing_subscriber::registry().with(spans.clone().with_filter(
         tracing_subscriber::filter::filter_fn(|metadata| {
             !metadata.target().starts_with("h2") && !metadata.target().starts_with("hyper")
@@ -105,15 +106,15 @@ fn event(result: &Value) -> Vec<u8> {
     format!("data: {}\n\n", json!({"result": result})).into_bytes()
 }
 
-/// A server whose streams go as the text of the ask says.
+/// Starts a server whose streams end in the way that the text of the ask names.
 async fn server() -> common::raw::RawServer {
     serve(|asked: Asked| {
-        let said = asked.body["params"]["message"]["parts"][0]["text"].as_str().unwrap_or("");
-        let id = asked.path.clone();
+        let text = asked.body["params"]["message"]["parts"][0]["text"].as_str().unwrap_or("");
+        let path = asked.path.clone();
         let task_id = asked.body["params"]["id"].as_str().unwrap().to_owned();
         let working = event(&json!({"id": task_id, "status": {"state": "WORKING"}}));
         let done = json!({"id": task_id, "status": {"state": "COMPLETED"}, "final": true});
-        match (id.as_str(), said) {
+        match (path.as_str(), text) {
             (STREAM, "refused") => vec![Step::Say(
                 b"HTTP/1.1 403 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
             )],
@@ -121,7 +122,7 @@ async fn server() -> common::raw::RawServer {
             (STREAM, "long") => vec![events_head(), Step::Say(working), Step::Stall],
             (STREAM, _) => vec![events_head(), Step::Say(working), Step::Say(event(&done))],
             (SEND, _) => vec![json_reply(&json!({"result": task(&task_id, "COMPLETED", "ok")}))],
-            (GET, _) if said.is_empty() && task_id.starts_with("tsk-known") => {
+            (GET, _) if text.is_empty() && task_id.starts_with("tsk-known") => {
                 vec![json_reply(&json!({"result": task(&task_id, "COMPLETED", "ok")}))]
             }
             _ => not_found(),
@@ -131,52 +132,52 @@ async fn server() -> common::raw::RawServer {
 }
 
 #[tokio::test]
-async fn each_asks_span_ends_with_the_ask() {
-    let _alone = alone().await;
+async fn the_span_of_each_ask_closes_with_the_ask() {
+    let _exclusive = exclusive().await;
     let server = server().await;
     let client = client_with(config(&server.url));
 
-    // Read to its end, and kept.
-    let (spans, guard) = record();
+    // The span closes at the end of the stream, although the stream is not dropped yet.
+    let (spans, guard) = record_spans();
     let mut events = client.ask_stream("whole").await.unwrap();
     while let Some(event) = events.next().await {
         event.unwrap();
     }
-    assert_eq!(spans.closed("stream").fields["state"], "completed");
-    assert!(spans.closed("stream").fields.contains_key("duration_ms"));
+    assert_eq!(spans.closed_span("stream").fields["state"], "completed");
+    assert!(spans.closed_span("stream").fields.contains_key("duration_ms"));
     drop((events, guard));
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     assert!(client.ask_stream("refused").await.is_err());
-    assert_eq!(spans.closed("stream").fields["state"], "error");
+    assert_eq!(spans.closed_span("stream").fields["state"], "error");
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     let mut events = client.ask_stream("cut").await.unwrap();
     while events.next().await.is_some() {}
-    assert_eq!(spans.closed("stream").fields["state"], "error");
+    assert_eq!(spans.closed_span("stream").fields["state"], "error");
     drop(events);
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     let mut events = client.ask_stream("long").await.unwrap();
     events.next().await.unwrap().unwrap();
     assert!(!spans.named("stream")[0].closed);
     drop(events);
-    assert_eq!(spans.closed("stream").fields["state"], "working");
+    assert_eq!(spans.closed_span("stream").fields["state"], "working");
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     client.ask("whole").await.unwrap();
-    assert_eq!(spans.closed("ask").fields["state"], "completed");
-    assert_eq!(spans.closed("attempt").fields["status"], "200");
+    assert_eq!(spans.closed_span("ask").fields["state"], "completed");
+    assert_eq!(spans.closed_span("attempt").fields["status"], "200");
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     let events = client.follow("tsk-known").await.unwrap();
     assert_eq!(events.into_reply().await.unwrap().text(), "ok");
-    assert_eq!(spans.closed("follow").fields["state"], "completed");
+    assert_eq!(spans.closed_span("follow").fields["state"], "completed");
 }
 
 #[tokio::test]
-async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
-    let _alone = alone().await;
+async fn spans_are_children_of_the_callers_span_and_do_not_change_its_fields() {
+    let _exclusive = exclusive().await;
     let server = server().await;
     let client = client_with(config(&server.url));
     let mine = || {
@@ -185,18 +186,18 @@ async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
                 attempt = "mine"
         )
     };
-    let untouched = |span: &Recorded| span.fields.values().all(|value| value == "mine");
+    let untouched = |span: &RecordedSpan| span.fields.values().all(|value| value == "mine");
 
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     let events = client.ask_stream("whole").instrument(mine()).await.unwrap();
     events.into_reply().await.unwrap();
     client.ask("whole").instrument(mine()).await.unwrap();
-    assert_eq!(spans.closed("stream").parent, Some("mine"));
-    assert_eq!(spans.closed("ask").parent, Some("mine"));
+    assert_eq!(spans.closed_span("stream").parent, Some("mine"));
+    assert_eq!(spans.closed_span("ask").parent, Some("mine"));
     assert!(spans.named("mine").iter().all(untouched), "{:?}", spans.named("mine"));
 
-    // Nor where the SDK's own spans are turned off.
-    let spans = Spans::default();
+    // The same if the SDK's own spans are disabled.
+    let spans = SpanRecorder::default();
     let only_mine = tracing_subscriber::filter::filter_fn(|of| of.target() == "mine");
     let subscriber = tracing_subscriber::registry().with(only_mine).with(spans.clone());
     let _guard = tracing::subscriber::set_default(subscriber);
@@ -214,25 +215,25 @@ async fn a_span_is_a_child_of_the_callers_and_leaves_its_fields_alone() {
 
 #[tokio::test]
 async fn ids_of_a_server_are_escaped_in_spans() {
-    let _alone = alone().await;
+    let _exclusive = exclusive().await;
     let server = server().await;
     let client = client_with(config(&server.url));
-    let (spans, _guard) = record();
+    let (spans, _guard) = record_spans();
     client.ask(Ask::new("whole").session("ses-\u{202e}1\u{9b}\n2")).await.unwrap();
-    assert_eq!(spans.closed("ask").fields["session_id"], r"ses-\u{202e}1\u{9b}\n2");
+    assert_eq!(spans.closed_span("ask").fields["session_id"], r"ses-\u{202e}1\u{9b}\n2");
 }
 
 #[tokio::test]
-async fn the_hook_is_told_of_each_ask_once() {
-    let _alone = alone().await;
+async fn the_completion_hook_is_called_once_for_each_ask() {
+    let _exclusive = exclusive().await;
     let server = server().await;
-    let told: Arc<Mutex<Vec<AskSummary>>> = Arc::default();
-    let tell = Arc::clone(&told);
+    let summaries: Arc<Mutex<Vec<AskSummary>>> = Arc::default();
+    let sink = Arc::clone(&summaries);
     let client = client_with(
         config(&server.url)
-            .on_ask_completed(move |summary| tell.lock().unwrap().push(summary.clone())),
+            .on_ask_completed(move |summary| sink.lock().unwrap().push(summary.clone())),
     );
-    let last = || told.lock().unwrap().drain(..).collect::<Vec<_>>();
+    let last = || summaries.lock().unwrap().drain(..).collect::<Vec<_>>();
 
     client.ask("whole").await.unwrap();
     let summary = last().remove(0);
@@ -261,20 +262,20 @@ async fn the_hook_is_told_of_each_ask_once() {
     client.follow("tsk-known").await.unwrap().into_reply().await.unwrap();
     assert_eq!(last().remove(0).kind, AskKind::Follow);
 
-    // A future that was never polled is no ask.
+    // The hook is not called for a future that was never polled.
     drop(client.ask("whole"));
     assert!(last().is_empty());
 }
 
 #[tokio::test]
 async fn clones_of_one_ask_are_sent_once() {
-    let _alone = alone().await;
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     let client = common::client(&server);
     let ask = Ask::new("Pay Tyllen $50");
     let (first, again, streamed) = (ask.clone(), ask.clone(), ask.clone());
-    // Prepared before the first was sent, and sent at the same time.
+    // Both are cloned before the first is sent, and sent at the same time.
     let (first, second) = futures::join!(client.ask(first), client.ask(again));
     assert!(first.is_ok() != second.is_ok());
     let refused = [
@@ -285,15 +286,15 @@ async fn clones_of_one_ask_are_sent_once() {
     for error in refused {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("was sent already"), "{error}");
-        // The first was done, so it would be wrong to say that nothing was.
+        // The first clone was done, so the error must not claim that nothing was.
         assert!(!error.is_safe_to_ask_again() && error.task_id().is_some(), "{error:?}");
     }
     assert_eq!(requests_to(&server, SEND).await.len(), 1);
 }
 
 #[tokio::test]
-async fn an_ask_that_was_surely_not_done_may_be_sent_again() {
-    let _alone = alone().await;
+async fn an_ask_that_was_not_done_may_be_sent_again() {
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     common::first(&server, SEND, 1, ResponseTemplate::new(403)).await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
@@ -302,11 +303,11 @@ async fn an_ask_that_was_surely_not_done_may_be_sent_again() {
     assert!(client.ask(ask.clone()).await.unwrap_err().is_safe_to_ask_again());
     assert!(client.ask(ask.clone()).await.is_ok());
     assert!(client.ask(ask.clone()).await.is_err());
-    // Another task is another ask.
+    // An ask with another task id is a new ask.
     assert!(client.ask(ask.clone().with_task_id(TaskId::new())).await.is_ok());
     assert!(client.ask(ask.continue_task("tsk-other")).await.is_ok());
 
-    // One whose outcome is unknown stays sent.
+    // An ask whose outcome is unknown counts as sent.
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(500)).await;
     let (client, ask) = (common::client(&server), Ask::new("hi"));
@@ -316,8 +317,8 @@ async fn an_ask_that_was_surely_not_done_may_be_sent_again() {
 }
 
 #[tokio::test]
-async fn a_chosen_id_is_the_tasks_id() {
-    let _alone = alone().await;
+async fn a_chosen_task_id_is_used() {
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     let client = common::client(&server);
@@ -329,7 +330,7 @@ async fn a_chosen_id_is_the_tasks_id() {
     assert!(error.is_invalid_input());
     assert_eq!(requests_to(&server, SEND).await.len(), 1);
 
-    // Another process may have sent it before: a conflict is no refusal of that.
+    // Another process may have sent it before, so a conflict does not prove that nothing was done.
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(409)).await;
     let error = common::client(&server).ask(Ask::new("hi").with_task_id(&id)).await.unwrap_err();
@@ -337,8 +338,8 @@ async fn a_chosen_id_is_the_tasks_id() {
 }
 
 #[tokio::test]
-async fn headers_go_along_with_an_ask_and_its_lookups() {
-    let _alone = alone().await;
+async fn headers_are_sent_with_an_ask_and_its_lookups() {
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     on(&server, SEND, ResponseTemplate::new(502)).await;
     on(&server, STREAM, ResponseTemplate::new(502)).await;
@@ -378,8 +379,8 @@ async fn headers_go_along_with_an_ask_and_its_lookups() {
 }
 
 #[tokio::test]
-async fn an_invalid_header_is_refused_before_any_network() {
-    let _alone = alone().await;
+async fn an_invalid_header_is_refused_without_a_request() {
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     let client = common::client(&server);
     for (name, value) in
@@ -394,7 +395,7 @@ async fn an_invalid_header_is_refused_before_any_network() {
 
 #[tokio::test]
 async fn a_task_is_followed_by_its_id() {
-    let _alone = alone().await;
+    let _exclusive = exclusive().await;
     let server = MockServer::start().await;
     let first = Mock::given(path(GET)).respond_with(task_reply("WORKING", "half"));
     first.up_to_n_times(2).mount(&server).await;
@@ -410,11 +411,11 @@ async fn a_task_is_followed_by_its_id() {
 
     let error = client.follow(" ").await.unwrap_err();
     assert!(error.is_invalid_input());
-    let lacking = MockServer::start().await;
-    let client: Client = common::client(&lacking);
+    let unsupported = MockServer::start().await;
+    let client: Client = common::client(&unsupported);
     assert!(client.follow("tsk-1").await.unwrap_err().is_unsupported());
-    on(&lacking, CANCEL, ResponseTemplate::new(500)).await;
-    // Following is what was asked for, whatever the policy says of running tasks.
+    on(&unsupported, CANCEL, ResponseTemplate::new(500)).await;
+    // `follow` polls even if the retry policy does not follow running tasks.
     let server = MockServer::start().await;
     let first = Mock::given(path(GET)).respond_with(task_reply("WORKING", "half"));
     first.up_to_n_times(1).mount(&server).await;
@@ -424,10 +425,10 @@ async fn a_task_is_followed_by_its_id() {
     assert_eq!(reply.text(), "whole");
 }
 
-/// A caller who left before anything was sent has not used the ask up.
+/// An ask that is dropped before it was sent can be sent later.
 #[tokio::test]
-async fn an_ask_that_waited_for_a_token_in_vain_was_not_sent() {
-    let _alone = alone().await;
+async fn an_ask_that_got_no_token_was_not_sent() {
+    let _exclusive = exclusive().await;
     let stalled = serve(|_| vec![Step::Stall]).await;
     let client =
         Client::with_credentials(config(&stalled.url).client_secret("client-secret")).unwrap();
@@ -440,7 +441,7 @@ async fn an_ask_that_waited_for_a_token_in_vain_was_not_sent() {
     let server = MockServer::start().await;
     Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "ok")).mount(&server).await;
     assert!(common::client(&server).ask(ask.clone()).await.is_ok());
-    // From then on a clone that would fail before it is sent does not say that nothing was done.
+    // From then on, a clone that fails before it is sent does not claim that nothing was done.
     let late = ask.clone().deadline(Duration::ZERO);
     let error = common::client(&server).ask(late).await.unwrap_err();
     assert!(error.is_invalid_input() && !error.is_safe_to_ask_again(), "{error:?}");

@@ -13,7 +13,7 @@ use payman_sdk::{
     Ask, Client, Config, Emulator, ErrorKind, Event, RetryPolicy, TaskState, TokenInfo,
 };
 
-/// Returns the interpreter with the peers installed. Without one, the tests are skipped.
+/// Returns the Python interpreter of the peers. Without one, the tests are skipped.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("PAYMAN_PEERS_PYTHON").map(PathBuf::from);
     if python.is_none() {

@@ -1,4 +1,4 @@
-//! What the SDK hands out can be written and read again, in JSON and in formats that are not
+//! Tests that the SDK's values survive serialization, in JSON and in formats that are not
 //! human-readable.
 
 #![cfg(test)]
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Writes and reads a value in JSON text, as a JSON value, and in postcard.
+/// Serializes and deserializes a value as JSON text, as a JSON value, and in postcard.
 fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     let text = serde_json::to_string(value).unwrap();
     assert_eq!(&serde_json::from_str::<T>(&text).unwrap(), value, "JSON text");
@@ -104,7 +104,7 @@ fn replies() {
     let bytes = postcard::to_stdvec(&reply).unwrap();
     assert_eq!(postcard::from_bytes::<Reply>(&bytes).unwrap(), reply);
 
-    // The formatted reply leaves some of the task out; written again, it is the same.
+    // The formatted reply omits parts of the task, but a second round trip does not change it.
     let json = serde_json::to_value(&reply).unwrap();
     let again: Reply = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(&again).unwrap(), json);
@@ -113,9 +113,9 @@ fn replies() {
     assert_eq!(again.session_id(), reply.session_id());
 }
 
-/// Without a history, the formatted reply holds all there is.
+/// The formatted reply of a task without a history omits nothing.
 #[test]
-fn formatted_replies_are_read_back_whole() {
+fn formatted_replies_deserialize_without_loss() {
     let mut whole = task();
     whole.history.clear();
     let mut second = Artifact::from_text("two");

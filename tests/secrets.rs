@@ -1,7 +1,7 @@
-//! Canaries: secrets with words of their own, planted everywhere, and looked for in everything that
-//! is written down.
+//! Tests that no secret appears in logs, errors or debug output. The secrets are canaries: unique
+//! strings that are searched for in all output.
 //!
-//! One test in a program of its own, as it listens to every `tracing` target of the whole process.
+//! A test program of its own, because it subscribes to every `tracing` target of the process.
 #![cfg(test)]
 
 use std::error::Error as _;
@@ -18,28 +18,28 @@ use payman_sdk::{
 use secrecy::ExposeSecret;
 
 const SECRET: &str = "canary-client-secret";
-const ASKED: &str = "canary-asked-text";
+const ASK_TEXT: &str = "canary-asked-text";
 const REFRESH: &str = "canary-refresh-token";
 const ACCESS: &str = "canary-access-token";
 const CODE: &str = "canary-auth-code";
 const STATE: &str = "canary-csrf-state";
 
 #[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
+struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Written {
+impl CapturedOutput {
     fn add(&self, text: &str) {
         let mut all = self.0.lock().unwrap();
         all.extend_from_slice(text.as_bytes());
         all.push(b'\n');
     }
 
-    /// `{}`, `{:?}` and `{:#?}`.
+    /// Adds a value as `{:?}` and as `{:#?}`.
     fn debug(&self, value: &impl Debug) {
         self.add(&format!("{value:?} {value:#?}"));
     }
 
-    /// An error with all of its sources.
+    /// Adds an error with all of its sources.
     fn error(&self, error: &Error) {
         self.debug(error);
         self.add(&error.to_string());
@@ -55,7 +55,7 @@ impl Written {
     }
 }
 
-impl std::io::Write for Written {
+impl std::io::Write for CapturedOutput {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -72,76 +72,74 @@ fn config(base_url: &str) -> Config {
 }
 
 fn ask() -> Ask {
-    Ask::new(ASKED)
-        .metadata("key", ASKED)
-        .message_metadata("key", ASKED)
-        .part_metadata("key", ASKED)
+    Ask::new(ASK_TEXT)
+        .metadata("key", ASK_TEXT)
+        .message_metadata("key", ASK_TEXT)
+        .part_metadata("key", ASK_TEXT)
 }
 
-/// Success and failure of everything that a client does; results are written down as a program
-/// would.
-async fn use_everything(client: &Client, written: &Written) {
-    written.debug(client);
-    written.debug(&ask());
+/// Calls every operation of a client, and adds its results and errors to the output.
+async fn use_everything(client: &Client, output: &CapturedOutput) {
+    output.debug(client);
+    output.debug(&ask());
     match client.ask(ask()).await {
-        Ok(reply) => written.add(&format!("{:?} {:?}", reply.state(), reply.task_id())),
-        Err(error) => written.error(&error),
+        Ok(reply) => output.add(&format!("{:?} {:?}", reply.state(), reply.task_id())),
+        Err(error) => output.error(&error),
     }
     if let Err(error) = client.ask_raw(ask()).await {
-        written.error(&error);
+        output.error(&error);
     }
     match client.ask_stream(ask()).await {
         Ok(mut events) => {
-            written.debug(&events);
+            output.debug(&events);
             while let Some(event) = events.next().await {
                 if let Err(error) = event {
-                    written.error(&error);
+                    output.error(&error);
                 }
             }
         }
-        Err(error) => written.error(&error),
+        Err(error) => output.error(&error),
     }
     if let Err(error) = client.get_task(payman_sdk::TaskId::new()).await {
-        written.error(&error);
+        output.error(&error);
     }
     if let Err(error) = client.cancel_task(payman_sdk::TaskId::new()).await {
-        written.error(&error);
+        output.error(&error);
     }
     match client.access_token().await {
-        Ok(token) => written.debug(&token),
-        Err(error) => written.error(&error),
+        Ok(token) => output.debug(&token),
+        Err(error) => output.error(&error),
     }
-    written.debug(&client.refresh_token());
-    written.debug(&client.token_status());
+    output.debug(&client.refresh_token());
+    output.debug(&client.token_status());
     if let Some(failure) = client.token_status().last_failure() {
-        written.error(failure.error());
+        output.error(failure.error());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_written_down() {
-    let written = Written::default();
-    let writer = written.clone();
+async fn no_secret_is_logged_or_formatted() {
+    let output = CapturedOutput::default();
+    let writer = output.clone();
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .init();
     let mut secrets: Vec<String> =
-        [SECRET, ASKED, REFRESH, ACCESS, CODE, STATE].map(str::to_owned).to_vec();
+        [SECRET, ASK_TEXT, REFRESH, ACCESS, CODE, STATE].map(str::to_owned).to_vec();
 
-    // An answer that does not echo: the emulator's agent repeats nothing of what it does not
-    // understand.
+    // The emulator's agent does not repeat text that it does not understand.
     let payman = Emulator::builder().rotate_refresh_tokens().start().await.unwrap();
     let base = payman.base_url();
     let directory = tempfile::tempdir().unwrap();
     let store = FileTokenStore::new(directory.path().join("tokens.json"));
-    written.debug(&(&store, MemoryTokenStore::new()));
+    output.debug(&(&store, MemoryTokenStore::new()));
 
-    // By credentials, by code, by token: each in order, then with each kind of fault.
-    written.debug(&config(base));
+    // Uses credentials, an auth code and a token, first without faults, then with each kind.
+    output.debug(&config(base));
     let app = Client::with_credentials(config(base)).unwrap();
-    use_everything(&app, &written).await;
+    use_everything(&app, &output).await;
     secrets.push(app.access_token().await.unwrap().expose_secret().to_owned());
 
     let code = payman.issue_code(["read_balance"]);
@@ -150,10 +148,10 @@ async fn no_secret_is_written_down() {
         Client::with_auth_code(config(base).subject("alice").token_store(store.clone()), code)
             .await
             .unwrap();
-    use_everything(&user, &written).await;
+    use_everything(&user, &output).await;
     secrets.push(user.refresh_token().unwrap().expose_secret().to_owned());
     payman.expire_access_tokens();
-    use_everything(&user, &written).await;
+    use_everything(&user, &output).await;
     secrets.push(user.refresh_token().unwrap().expose_secret().to_owned());
     secrets.push(user.access_token().await.unwrap().expose_secret().to_owned());
 
@@ -174,50 +172,50 @@ async fn no_secret_is_written_down() {
         for fault in faults {
             payman.fault(fault.on(operation).times(2));
             let client = Client::with_credentials(config(base)).unwrap();
-            use_everything(&client, &written).await;
+            use_everything(&client, &output).await;
         }
     }
     payman.revoke_all();
-    use_everything(&user, &written).await;
+    use_everything(&user, &output).await;
 
-    // Canaries that no server knows.
+    // Uses canaries that the server rejects.
     let info = TokenInfo::access(ACCESS, Duration::from_secs(3600)).refresh(REFRESH);
-    written.debug(&info);
-    use_everything(&Client::with_token(config(base), info).unwrap(), &written).await;
-    written.debug(&AuthCode::from(CODE));
-    written.error(&Client::with_auth_code(config(base), CODE).await.unwrap_err());
+    output.debug(&info);
+    use_everything(&Client::with_token(config(base), info).unwrap(), &output).await;
+    output.debug(&AuthCode::from(CODE));
+    output.error(&Client::with_auth_code(config(base), CODE).await.unwrap_err());
     let bad = TokenInfo::access(format!("{ACCESS}\n"), Duration::ZERO);
-    written.error(&Client::with_token(config(base), bad).unwrap_err());
+    output.error(&Client::with_token(config(base), bad).unwrap_err());
 
-    // No server at all.
+    // Uses an address without a server.
     let nowhere = "http://127.0.0.1:9";
     use_everything(
         &Client::with_token(config(nowhere), TokenInfo::refresh_only(REFRESH)).unwrap(),
-        &written,
+        &output,
     )
     .await;
-    written.error(&Client::with_auth_code(config(nowhere), CODE).await.unwrap_err());
+    output.error(&Client::with_auth_code(config(nowhere), CODE).await.unwrap_err());
     let with_password = format!("https://user:{SECRET}@host.test/");
-    written.error(&Client::with_credentials(config(&with_password)).unwrap_err());
-    written.debug(&config(&with_password));
+    output.error(&Client::with_credentials(config(&with_password)).unwrap_err());
+    output.debug(&config(&with_password));
 
-    // Connecting.
+    // Connects a user.
     let url = ConnectUrl::new("client-id", "http://127.0.0.1:9/").state(STATE);
-    written.debug(&url);
+    output.debug(&url);
     for redirect in [
         format!("?code={CODE}&state=x"),
         format!("?state={STATE}"),
         format!("?code={CODE}&code={CODE}"),
     ] {
-        written.error(&ConnectUrl::parse_redirect(redirect, STATE).unwrap_err());
+        output.error(&ConnectUrl::parse_redirect(redirect, STATE).unwrap_err());
     }
-    written
+    output
         .debug(&ConnectUrl::parse_redirect(format!("?code={CODE}&state={STATE}"), STATE).unwrap());
 
-    let text = written.text();
-    // It listened indeed: to this crate, to what carries the requests, and to what is written here.
+    let text = output.text();
+    // Checks that the output contains the logs of this crate and of its HTTP stack.
     for target in ["payman_sdk::token", "hyper", "TokenStatus", "ReauthorizationRequired"] {
-        assert!(text.contains(target), "nothing of {target} was heard");
+        assert!(text.contains(target), "{target} is not in the output");
     }
     let encoded =
         secrets.iter().map(|secret| base64_of(&format!("client-id:{secret}"))).collect::<Vec<_>>();
@@ -229,13 +227,13 @@ async fn no_secret_is_written_down() {
     println!("{} canaries in none of {} lines", secrets.len(), text.lines().count());
 }
 
-/// As it is in the `Authorization` header.
+/// Returns the text in Base64, as in the `Authorization` header.
 fn base64_of(text: &str) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let letters = text.as_bytes().chunks_exact(3).flat_map(|three| {
         let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
         (0..4).rev().map(move |place| char::from(LETTERS[(bits >> (6 * place) & 63) as usize]))
     });
-    // A rest of less than three bytes is left out: what is looked for is a part.
+    // Incomplete groups of three bytes are omitted, because a part is enough for the search.
     letters.collect()
 }

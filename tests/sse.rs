@@ -1,4 +1,4 @@
-//! Server-sent events, from bytes to typed events.
+//! Tests the parsing of server-sent events, from bytes to typed events.
 
 #![cfg(test)]
 
@@ -23,7 +23,7 @@ fn source(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> +
     stream::iter(chunks.into_iter().map(Ok))
 }
 
-/// The same chunks from a source that is pending before each of them.
+/// Returns a source of chunks that is pending before each of them.
 fn with_pauses(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
     let mut chunks = chunks.into_iter();
     let mut pauses = false;
@@ -33,8 +33,10 @@ fn with_pauses(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallibl
     })
 }
 
-/// Collects the data of each event, and how the stream ended.
-fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option<ErrorKind>) {
+/// Collects the data of each event, and the kind of the error that ended the stream.
+fn collect_data(
+    events: impl Stream<Item = Result<Bytes, Error>>,
+) -> (Vec<String>, Option<ErrorKind>) {
     let mut collecting = events.collect::<Vec<_>>().boxed_local();
     let items =
         std::iter::repeat_with(|| (&mut collecting).now_or_never()).take(1 << 20).flatten().next();
@@ -42,7 +44,7 @@ fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option
     let mut data = Vec::new();
     let mut end = None;
     for item in items {
-        assert_eq!(end, None, "something came after an error");
+        assert_eq!(end, None, "an item follows an error");
         match item {
             Ok(bytes) => data.push(String::from_utf8(bytes.to_vec()).expect("checked")),
             Err(error) => end = Some(error.kind()),
@@ -51,27 +53,32 @@ fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> (Vec<String>, Option
     (data, end)
 }
 
-fn event_data_in(bytes: &[u8], size: usize, limit: usize) -> (Vec<String>, Option<ErrorKind>) {
-    run(decode::event_data(source(chunks_of(bytes, size)), limit))
+fn event_data_in_chunks(
+    bytes: &[u8],
+    size: usize,
+    limit: usize,
+) -> (Vec<String>, Option<ErrorKind>) {
+    collect_data(decode::event_data(source(chunks_of(bytes, size)), limit))
 }
 
-/// Asserts that every chunking and either path yield the same, and returns that.
+/// Returns the data of each event, and asserts that chunking and the fast path do not change it.
 fn event_data(bytes: impl AsRef<[u8]>) -> (Vec<String>, Option<ErrorKind>) {
     let bytes = bytes.as_ref();
-    let whole = event_data_in(bytes, usize::MAX, LIMIT);
+    let whole = event_data_in_chunks(bytes, usize::MAX, LIMIT);
     for size in [1, 2, 3, 5, 7, 64] {
-        assert_eq!(event_data_in(bytes, size, LIMIT), whole, "in chunks of {size}");
-        let paused = run(decode::event_data(with_pauses(chunks_of(bytes, size)), LIMIT));
+        assert_eq!(event_data_in_chunks(bytes, size, LIMIT), whole, "in chunks of {size}");
+        let paused = collect_data(decode::event_data(with_pauses(chunks_of(bytes, size)), LIMIT));
         assert_eq!(paused, whole, "with pauses between chunks of {size}");
-        let by_library = run(decode::event_data_by_library(source(chunks_of(bytes, size)), LIMIT));
+        let by_library =
+            collect_data(decode::event_data_by_library(source(chunks_of(bytes, size)), LIMIT));
         assert_eq!(by_library, whole, "by the library, in chunks of {size}");
     }
     whole
 }
 
-/// The caller has to be able to check the time.
+/// Yielding lets the caller check its time limits.
 #[test]
-fn comments_without_end_or_pause_yield_to_the_caller() {
+fn endless_comments_yield_to_the_caller() {
     for chunk in [": ping\n", ": ping\n\n", ":", "data: {}\n\n", "id: 1\n\n"] {
         let comments =
             stream::repeat_with(move || Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
@@ -79,9 +86,9 @@ fn comments_without_end_or_pause_yield_to_the_caller() {
     }
 }
 
-/// A chunk that is one event is handed out as a slice, but only where an event may begin.
+/// A chunk that is exactly one event is yielded as a slice, but only between two events.
 #[test]
-fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
+fn the_fast_path_applies_only_between_two_events() {
     let event = "data: {\"a\":1}\n\n";
     let prefixes = [
         "",
@@ -120,22 +127,23 @@ fn a_chunk_that_looks_like_an_event_is_one_between_two_events_only() {
                 chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect(),
             ] {
                 assert_eq!(
-                    run(decode::event_data(source(parts.clone()), LIMIT)),
+                    collect_data(decode::event_data(source(parts.clone()), LIMIT)),
                     whole,
                     "{before:?}, then {event:?}"
                 );
                 assert_eq!(
-                    run(decode::event_data(with_pauses(parts), LIMIT)),
+                    collect_data(decode::event_data(with_pauses(parts), LIMIT)),
                     whole,
                     "{before:?}, then {event:?}"
                 );
             }
         }
     }
-    let (data, end) = run(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 9));
+    let (data, end) =
+        collect_data(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 9));
     assert_eq!((data.len(), end), (0, Some(ErrorKind::TooLarge)));
     assert_eq!(
-        run(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 10)).0,
+        collect_data(decode::event_data(source(vec![Bytes::from("data: 1234\n\n")]), 10)).0,
         ["1234"]
     );
 }
@@ -147,7 +155,7 @@ fn data(bytes: impl AsRef<[u8]>) -> Vec<String> {
 }
 
 #[test]
-fn every_line_end_and_any_mix_of_them_ends_a_line() {
+fn all_line_endings_are_accepted_in_any_mix() {
     for end in ["\n", "\r", "\r\n"] {
         for other in ["\n", "\r", "\r\n"] {
             let text = format!(
@@ -163,7 +171,7 @@ fn every_line_end_and_any_mix_of_them_ends_a_line() {
 }
 
 #[test]
-fn a_byte_order_mark_is_taken_off_the_very_start_only() {
+fn only_a_leading_byte_order_mark_is_removed() {
     assert_eq!(data("\u{feff}data: 1\n\n"), ["1"]);
     assert_eq!(data("\u{feff}data: 1\ndata: 2\n\n"), ["1\n2"]);
     assert_eq!(data("\u{feff}\u{feff}data: 1\n\ndata: 2\n\n"), ["2"]);
@@ -175,27 +183,27 @@ fn a_byte_order_mark_is_taken_off_the_very_start_only() {
 }
 
 #[test]
-fn other_fields_comments_and_pings_change_nothing() {
+fn other_fields_comments_and_pings_are_ignored() {
     let text = ": hello\n\nevent: ping\n\nevent: task\nid: 1\nretry: 10\ndata: 1\n\n:\n:\ndata: 2\n: between\nid: 2\n\n\
                 data: 3\n: between\ndata: 4\nid\nfoo: bar\ndatabase: 5\ndata : 6\n\nid: \0\n\n";
     assert_eq!(data(text), ["1", "2", "3\n4"]);
 }
 
 #[test]
-fn only_one_space_is_taken_off() {
+fn only_one_leading_space_is_removed() {
     assert_eq!(data("data:1\n\ndata: 2\n\ndata:  3\n\ndata:\t4\n\n"), ["1", "2", " 3", "\t4"]);
     assert_eq!(data("data:  a\ndata:b\ndata\ndata:\n\n"), [" a\nb\n\n"]);
 }
 
 #[test]
-fn an_event_that_says_nothing_is_skipped() {
+fn an_event_with_empty_data_is_skipped() {
     let nothing = "data:\n\ndata\n\ndata: \n\ndata:   \t\n\ndata\ndata\n\ndata: {}\n\ndata: { }\n\ndata: {\ndata:\ndata: }\n\n";
     assert_eq!(data(nothing), [""; 0]);
     assert_eq!(data("data: {} {}\n\ndata: {\"a\":1}\n\n"), ["{} {}", "{\"a\":1}"]);
 }
 
 #[test]
-fn a_last_event_is_one_only_with_a_blank_line_after_it() {
+fn a_last_event_without_a_blank_line_is_discarded() {
     assert_eq!(data("data: 1\n\ndata: 2"), ["1"]);
     assert_eq!(data("data: 1\n\ndata: 2\n"), ["1"]);
     assert_eq!(data("data: 1\r\rdata: 2\r"), ["1"]);
@@ -206,62 +214,62 @@ fn a_last_event_is_one_only_with_a_blank_line_after_it() {
 }
 
 #[test]
-fn a_character_that_is_split_over_chunks_is_whole() {
+fn a_character_split_over_chunks_is_decoded() {
     let text = "data: {\"a\":\"Grüße 👍 到\"}\n\ndata: é\ndata: 👍\n\n";
     assert_eq!(data(text), ["{\"a\":\"Grüße 👍 到\"}", "é\n👍"]);
 }
 
 #[test]
-fn an_invalid_byte_is_an_error_of_its_event_and_no_earlier_one() {
+fn an_invalid_byte_is_an_error_after_the_events_before_it() {
     for bad in [&b"data: 3\xFF\n\n"[..], b"data: 3\ndata: \xC3\n\n", b"data: \xC3\ndata: 3\n\n"] {
         let bytes = [b"data: 1\n\ndata: 2\n\n".as_slice(), bad, b"data: 4\n\n"].concat();
         assert_eq!(event_data(bytes), (vec!["1".into(), "2".into()], Some(ErrorKind::Protocol)));
     }
     let elsewhere = b": \xFF\nid: \xFF\n\xFF: \xFF\ndata: 1\nevent: \xFF\n\nid: \xFF\ndata: 2\nid: \xFF\ndata: 3\n\n";
     assert_eq!(data(elsewhere), ["1", "2\n3"]);
-    assert_eq!(data(b"data: 1\n\ndata: \xFF"), ["1"], "an event that never was");
+    assert_eq!(data(b"data: 1\n\ndata: \xFF"), ["1"], "the event is incomplete");
 }
 
 #[test]
-fn an_event_over_the_limit_is_an_error_and_the_ones_before_it_come() {
+fn an_event_over_the_limit_is_an_error_after_the_events_before_it() {
     let fits = format!("data: {}\n\n", "x".repeat(94));
     let over = format!("data: {}\n\n", "x".repeat(95));
     let open = "id: ".to_owned() + &"x".repeat(97);
     let lines = format!("data: 1\n{}", "data: 2\n".repeat(12));
     let ids = "id: 12345\n".repeat(11);
     for size in [1, 3, 50, 1000] {
-        assert_eq!(event_data_in(fits.as_bytes(), size, 100).1, None);
+        assert_eq!(event_data_in_chunks(fits.as_bytes(), size, 100).1, None);
         for text in [&over, &open, &lines, &ids] {
             let text = format!("data: 0\n\n{text}");
             let refused = (vec!["0".to_owned()], Some(ErrorKind::TooLarge));
-            assert_eq!(event_data_in(text.as_bytes(), size, 100), refused, "{text:?}");
+            assert_eq!(event_data_in_chunks(text.as_bytes(), size, 100), refused, "{text:?}");
         }
     }
     for limit in [0, 1, 2] {
         assert_eq!(
-            event_data_in(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit),
+            event_data_in_chunks(b"\xEF\xBB\xBFdata: 1\n\n", 1, limit),
             (vec![], Some(ErrorKind::TooLarge))
         );
     }
 }
 
 #[test]
-fn comments_without_end_are_within_any_limit() {
+fn endless_comments_exceed_no_limit() {
     let line = format!(":{}\n", "x".repeat(10_000));
     let lines = ": ping\n".repeat(10_000);
     for text in [line, lines] {
         let text = format!("data: 1\n\ndata: 2\n{text}data: 3\n\n");
         assert_eq!(
-            event_data_in(text.as_bytes(), 64, 100),
+            event_data_in_chunks(text.as_bytes(), 64, 100),
             (vec!["1".into(), "2\n3".into()], None)
         );
     }
 }
 
-/// Chunks, and the number of them that were polled.
-struct Counted<I>(I, Arc<AtomicUsize>);
+/// A stream of chunks that counts how many were polled.
+struct CountedChunks<I>(I, Arc<AtomicUsize>);
 
-impl<I: Iterator<Item = Bytes> + Unpin> Stream for Counted<I> {
+impl<I: Iterator<Item = Bytes> + Unpin> Stream for CountedChunks<I> {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -271,25 +279,25 @@ impl<I: Iterator<Item = Bytes> + Unpin> Stream for Counted<I> {
 }
 
 #[test]
-fn an_event_without_end_is_refused_before_much_more_than_the_limit_was_read() {
+fn an_endless_event_is_an_error_soon_after_the_limit() {
     for line in ["x", "data: x", "data: x\n", "data\n", "id: 1\n", "event"] {
         let asked = Arc::new(AtomicUsize::new(0));
         let chunk = Bytes::from(line.repeat(1000 / line.len()));
-        let endless = Counted(std::iter::repeat(chunk), asked.clone());
-        let (data, end) = run(decode::event_data(endless, 100_000));
+        let endless = CountedChunks(std::iter::repeat(chunk), asked.clone());
+        let (data, end) = collect_data(decode::event_data(endless, 100_000));
         assert_eq!((data, end), (vec![], Some(ErrorKind::TooLarge)), "{line:?}");
         let read = asked.load(Ordering::Relaxed);
         assert!((90..=106).contains(&read), "{line:?}: {read} chunks of about 1000 bytes");
     }
 }
 
-/// A source that yields the text, and then stays pending.
-fn then_waits(text: &str) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin {
+/// Returns a source that yields the text, and then stays pending.
+fn pending_after(text: &str) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Unpin {
     stream::iter([Ok(Bytes::copy_from_slice(text.as_bytes()))]).chain(stream::pending())
 }
 
 #[test]
-fn an_event_comes_as_soon_as_it_is_whole() {
+fn an_event_is_yielded_as_soon_as_it_is_complete() {
     for text in [
         "data: 1\n\n",
         "data: 1\r\r",
@@ -298,7 +306,7 @@ fn an_event_comes_as_soon_as_it_is_whole() {
         "data: 1\ndata: 2\r\r",
         "data: 1\n\nda",
     ] {
-        let mut events = decode::event_data(then_waits(text), LIMIT);
+        let mut events = decode::event_data(pending_after(text), LIMIT);
         assert!(
             events.next().now_or_never().flatten().is_some_and(|item| item.is_ok()),
             "{text:?}"
@@ -307,26 +315,26 @@ fn an_event_comes_as_soon_as_it_is_whole() {
     }
     for text in ["data: 1\n", "data: 1\r\n", "data: 1\r", "\u{feff}"] {
         assert!(
-            decode::event_data(then_waits(text), LIMIT).next().now_or_never().is_none(),
+            decode::event_data(pending_after(text), LIMIT).next().now_or_never().is_none(),
             "{text:?}"
         );
     }
 }
 
 #[test]
-fn a_broken_source_is_an_error_after_the_events_before_it() {
+fn a_source_error_is_an_error_after_the_events_before_it() {
     let broken = stream::iter([
         Ok(Bytes::from_static(b"data: 1\n\nda")),
         Ok(Bytes::from_static(b"ta: 2\n\ndata: 3\n")),
         Err(std::io::Error::other("reset")),
         Ok(Bytes::from_static(b"\n")),
     ]);
-    let (data, end) = run(decode::event_data(broken, LIMIT));
+    let (data, end) = collect_data(decode::event_data(broken, LIMIT));
     assert_eq!((data, end), (vec!["1".into(), "2".into()], Some(ErrorKind::Interrupted)));
 }
 
 #[test]
-fn a_large_event_in_small_chunks_is_whole() {
+fn a_large_event_in_small_chunks_is_parsed() {
     let text = "Grüße ".repeat(600_000);
     let artifact = json!({"parts": [{"type": "text", "text": text}]});
     let event = json!({"jsonrpc": "2.0", "id": 1, "result": {"id": "t", "artifact": artifact}});
@@ -350,7 +358,7 @@ fn error(text: &str) -> ErrorKind {
 }
 
 #[test]
-fn events_are_told_apart_by_what_they_hold() {
+fn events_are_classified_by_their_content() {
     let status = event(json!({"jsonrpc": "2.0", "id": "req-1", "result":
         {"id": "tsk-1", "status": {"state": "COMPLETED", "message": "done"}, "final": true}}));
     assert_eq!(status.task_id().map(|id| id.as_str()), Some("tsk-1"));
@@ -377,7 +385,7 @@ fn events_are_told_apart_by_what_they_hold() {
 }
 
 #[test]
-fn a_result_of_an_unknown_shape_is_kept_as_it_is() {
+fn a_result_of_unknown_shape_is_kept_unchanged() {
     let results = [
         json!("ok"),
         json!(1),
@@ -397,7 +405,7 @@ fn a_result_of_an_unknown_shape_is_kept_as_it_is() {
 }
 
 #[test]
-fn an_event_that_lost_a_piece_is_an_error() {
+fn an_incomplete_event_is_an_error() {
     for text in [
         r#"{"jsonrpc":"2.0","id":1}"#,
         r#"{"jsonrpc":"2.0","id":1,"result":null}"#,
@@ -435,7 +443,7 @@ fn an_error_event_is_an_error() {
 }
 
 #[test]
-fn no_error_shows_what_the_server_sent() {
+fn errors_do_not_quote_the_input() {
     for text in
         [r#"{"result":{"status":"hush"}}"#, "hush", r#"{"result":{"artifact":{"parts":"hush"}}}"#]
     {

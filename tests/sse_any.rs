@@ -1,4 +1,4 @@
-//! Server-sent events: what holds for any bytes in any chunks.
+//! Property tests of the parsing of server-sent events.
 
 #![cfg(test)]
 
@@ -13,16 +13,17 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use sse_stream::SseByteStream;
 
-type Outcome = (Vec<Bytes>, Option<ErrorKind>);
+/// The data of the events, and the kind of the error that ended the stream.
+type Decoded = (Vec<Bytes>, Option<ErrorKind>);
 
 fn source(chunks: Vec<Bytes>) -> impl Stream<Item = Result<Bytes, Infallible>> + Unpin {
     stream::iter(chunks.into_iter().map(Ok))
 }
 
-fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> Outcome {
+fn collect(events: impl Stream<Item = Result<Bytes, Error>>) -> Decoded {
     let mut outcome = (Vec::new(), None);
     for item in events.collect::<Vec<_>>().now_or_never().expect("the source never waits") {
-        assert_eq!(outcome.1, None, "something came after an error");
+        assert_eq!(outcome.1, None, "an item follows an error");
         match item {
             Ok(data) => outcome.0.push(data),
             Err(error) => outcome.1 = Some(error.kind()),
@@ -31,15 +32,15 @@ fn run(events: impl Stream<Item = Result<Bytes, Error>>) -> Outcome {
     outcome
 }
 
-fn plain(chunks: Vec<Bytes>, limit: usize) -> Outcome {
-    run(decode::event_data(source(chunks), limit))
+fn event_data(chunks: Vec<Bytes>, limit: usize) -> Decoded {
+    collect(decode::event_data(source(chunks), limit))
 }
 
-fn by_library(chunks: Vec<Bytes>, limit: usize) -> Outcome {
-    run(decode::event_data_by_library(source(chunks), limit))
+fn event_data_by_library(chunks: Vec<Bytes>, limit: usize) -> Decoded {
+    collect(decode::event_data_by_library(source(chunks), limit))
 }
 
-/// Cuts bytes at the given places, whatever they are.
+/// Splits bytes at the given places.
 fn cut(bytes: &[u8], places: &[prop::sample::Index]) -> Vec<Bytes> {
     let mut places: Vec<usize> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
     places.sort_unstable();
@@ -51,7 +52,7 @@ fn cut(bytes: &[u8], places: &[prop::sample::Index]) -> Vec<Bytes> {
     cuts.collect()
 }
 
-/// Bytes that are mostly pieces of event streams, and now and then anything.
+/// Generates bytes: mostly pieces of event streams, sometimes arbitrary bytes.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         12 => prop::sample::select(vec![
@@ -68,7 +69,7 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
     prop::collection::vec(any::<prop::sample::Index>(), 0..20)
 }
 
-/// A valid stream of events, each of some fields and a data of some lines, with any line ends.
+/// Generates a valid event stream with arbitrary fields and line endings.
 fn valid_stream() -> impl Strategy<Value = String> {
     let field = prop_oneof![
         Just(": comment".to_owned()),
@@ -82,7 +83,7 @@ fn valid_stream() -> impl Strategy<Value = String> {
     let end = prop::sample::select(vec!["\n", "\r\n", "\r"]);
     let event = (prop::collection::vec(field, 0..6), end).prop_map(|(fields, end)| {
         let lines: String = fields.into_iter().map(|field| field + end).collect();
-        // A CR before an event that starts with nothing would join the LF of the next.
+        // The comment keeps a final CR from joining the LF of the next event into one line ending.
         format!("{lines}{end}:{end}")
     });
     (any::<bool>(), prop::collection::vec(event, 0..8)).prop_map(|(mark, events)| {
@@ -90,7 +91,9 @@ fn valid_stream() -> impl Strategy<Value = String> {
     })
 }
 
-/// The seed is printed, so that a run can be had again: `SSE_SEED=<hex> cargo test --test sse_any`.
+/// Runs a property test and prints its seed.
+///
+/// `SSE_SEED=<hex> cargo test --test sse_any` repeats a run.
 fn check<S: Strategy>(
     cases: u32,
     strategy: S,
@@ -111,43 +114,43 @@ fn check<S: Strategy>(
 }
 
 #[test]
-fn any_bytes_in_any_chunks_give_what_they_give_at_once() {
+fn chunking_does_not_change_the_result() {
     check(
         2000,
         (bytes(), cuts(), prop::sample::select(vec![0, 5, 20, 100, 1 << 20])),
         |(bytes, cuts, limit)| {
-            let whole = plain(vec![Bytes::from(bytes.clone())], limit);
-            prop_assert_eq!(&plain(cut(&bytes, &cuts), limit), &whole);
+            let whole = event_data(vec![Bytes::from(bytes.clone())], limit);
+            prop_assert_eq!(&event_data(cut(&bytes, &cuts), limit), &whole);
             Ok(())
         },
     );
 }
 
 #[test]
-fn the_fast_path_and_the_library_agree() {
+fn the_fast_path_agrees_with_the_library() {
     check(
         2000,
         (bytes(), cuts(), prop::sample::select(vec![5, 20, 100, 1 << 20])),
         |(bytes, cuts, limit)| {
             prop_assert_eq!(
-                by_library(cut(&bytes, &cuts), limit),
-                plain(cut(&bytes, &cuts), limit)
+                event_data_by_library(cut(&bytes, &cuts), limit),
+                event_data(cut(&bytes, &cuts), limit)
             );
             Ok(())
         },
     );
 }
 
-/// What this crate does not hand on.
-fn says_something(data: &str) -> bool {
+/// Returns whether the data is not empty; this crate skips empty data.
+fn has_content(data: &str) -> bool {
     let text: String = data.split_ascii_whitespace().collect();
     !text.is_empty() && text != "{}"
 }
 
 #[test]
-fn two_other_readers_see_the_same_in_valid_streams() {
+fn independent_parsers_agree_on_valid_streams() {
     check(1000, (valid_stream(), cuts()), |(text, cuts)| {
-        let (ours, end) = plain(cut(text.as_bytes(), &cuts), 1 << 20);
+        let (ours, end) = event_data(cut(text.as_bytes(), &cuts), 1 << 20);
         prop_assert_eq!(end, None);
         let ours: Vec<_> =
             ours.into_iter().map(|data| String::from_utf8(data.to_vec()).unwrap()).collect();
@@ -159,10 +162,10 @@ fn two_other_readers_see_the_same_in_valid_streams() {
         let theirs = read
             .into_iter()
             .filter_map(|event| event.unwrap().data)
-            .filter(|data| says_something(data));
+            .filter(|data| has_content(data));
         prop_assert_eq!(&ours, &theirs.collect::<Vec<_>>(), "sse-stream");
 
-        // On its own it panics on a byte-order mark, and waits for more after a CR at the very end.
+        // `eventsource-stream` panics on a byte-order mark, and does not end a line at a final CR.
         let bare = format!("{}\n", text.trim_start_matches('\u{feff}'));
         let read = source(vec![Bytes::from(bare)])
             .eventsource()
@@ -170,13 +173,13 @@ fn two_other_readers_see_the_same_in_valid_streams() {
             .now_or_never()
             .unwrap();
         let theirs =
-            read.into_iter().map(|event| event.unwrap().data).filter(|data| says_something(data));
+            read.into_iter().map(|event| event.unwrap().data).filter(|data| has_content(data));
         prop_assert_eq!(&ours, &theirs.collect::<Vec<_>>(), "eventsource-stream");
         Ok(())
     });
 }
 
-/// JSON of the fields that matter, each holding anything.
+/// Generates JSON objects of known field names with arbitrary values.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -225,14 +228,14 @@ fn json() -> impl Strategy<Value = Value> {
 }
 
 #[test]
-fn any_json_is_read_as_event_and_reply_without_panic() {
+fn any_json_is_parsed_as_event_and_reply_without_a_panic() {
     check(4000, json(), |value| {
         for text in
             [value.to_string(), json!({"jsonrpc": "2.0", "id": 1, "result": value}).to_string()]
         {
             let event = decode::event(text.as_bytes());
             if decode::response(text.as_bytes()).is_ok() {
-                prop_assert!(event.is_ok(), "a reply and no event");
+                prop_assert!(event.is_ok(), "a reply that is not an event");
             }
             if let Ok(event) = event {
                 let written = serde_json::to_string(&event).unwrap();
@@ -240,7 +243,7 @@ fn any_json_is_read_as_event_and_reply_without_panic() {
                     prop_assert_eq!(
                         decode::event(written.as_bytes()).unwrap(),
                         event,
-                        "written and read back"
+                        "a round trip changes the event"
                     );
                 }
             }

@@ -1,6 +1,5 @@
-//! Hundreds of asks and streams at once, through a proxy that breaks exchanges at random, with
-//! tokens that expire all the time. At the end the ledger is audited. `PAYMAN_SEED` chooses the
-//! faults.
+//! Stress test: hundreds of concurrent asks and streams through a proxy that injects random faults,
+//! with short-lived tokens. The ledger is audited at the end. `PAYMAN_SEED` repeats a run.
 
 #![cfg(test)]
 
@@ -20,29 +19,29 @@ use tokio::time::{Instant, timeout};
 
 const ASKS: i64 = 400;
 const DEADLINE: Duration = Duration::from_secs(20);
-/// On top of the deadline: what a machine that is busy with other things may take.
+/// The time allowed beyond the deadline, for machines under load.
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Breaks about every second exchange.
-struct Chance {
+/// Injects a fault into about every second exchange.
+struct RandomFaults {
     rng: Mutex<fastrand::Rng>,
     faults: Mutex<BTreeMap<&'static str, usize>>,
 }
 
-impl Chance {
-    fn note<T>(&self, fault: &'static str, what: T) -> T {
+impl RandomFaults {
+    fn record<T>(&self, fault: &'static str, what: T) -> T {
         *self.faults.lock().unwrap().entry(fault).or_default() += 1;
         what
     }
 }
 
-impl Director for Arc<Chance> {
+impl Director for Arc<RandomFaults> {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         let bytes = {
             let mut rng = self.rng.lock().unwrap();
             (rng.u32(..100) < 6).then(|| rng.usize(..180))
         };
-        bytes.map(|bytes| self.note("request reset", bytes))
+        bytes.map(|bytes| self.record("request reset", bytes))
     }
 
     fn act(&self, path: &str) -> Act {
@@ -53,32 +52,34 @@ impl Director for Arc<Chance> {
         let refusing = [400, 401, 403, 404, 409, 422, 429, 429, 429][rng.usize(..9)];
         let body = [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603)][rng.usize(..4)];
         drop(rng);
-        // Everybody waits for the one token: it is lost now and then, and never refused or held for
-        // long.
+        // All asks wait for the same token, so token replies may be lost, but are never refused or
+        // stalled.
         let roll = match path {
             "/api/oauth2/token" if (70..73).contains(&roll) || roll >= 93 || at % 2 == 0 => 0,
             _ => roll,
         };
         match roll {
             0..50 => Act::Pass,
-            50..60 => self.note("reply cut", Act::After(replies::cut_after(at))),
-            60..70 => self.note("reply reset", Act::After(replies::reset_after(at))),
-            70..73 => self.note("stall", Act::After(replies::stall_at_quarter(at % 4))),
-            73..77 => self.note("dribble", Act::After(replies::dribbled())),
-            77..81 => self.note("pause", Act::After(replies::hesitating(wait))),
-            81..84 => self.note("garbage", Act::After(replies::raw("SSH-2.0-OpenSSH_9.6\r\n"))),
+            50..60 => self.record("reply cut", Act::After(replies::cut_after(at))),
+            60..70 => self.record("reply reset", Act::After(replies::reset_after(at))),
+            70..73 => self.record("stall", Act::After(replies::stall_at_quarter(at % 4))),
+            73..77 => self.record("dribble", Act::After(replies::dribbled())),
+            77..81 => self.record("pause", Act::After(replies::hesitating(wait))),
+            81..84 => self.record("garbage", Act::After(replies::raw("SSH-2.0-OpenSSH_9.6\r\n"))),
             84..87 => {
-                self.note("wrong length", Act::After(replies::length_off_by(at as i64 - 1250)))
+                self.record("wrong length", Act::After(replies::length_off_by(at as i64 - 1250)))
             }
-            87..90 => self.note("chunks without end", Act::After(replies::chunked(50, b"", false))),
+            87..90 => {
+                self.record("chunks without end", Act::After(replies::chunked(50, b"", false)))
+            }
             90..93 => {
-                self.note("fails after acting", Act::After(replies::status(failing, body, "")))
+                self.record("fails after acting", Act::After(replies::status(failing, body, "")))
             }
             93..96 => {
-                self.note("fails before acting", Act::Instead(replies::status(failing, body, "")))
+                self.record("fails before acting", Act::Instead(replies::status(failing, body, "")))
             }
-            // Without acting: a server that refuses what it then does is beyond help.
-            _ => self.note(
+            // The request is not forwarded: a refusal of an ask that is done cannot be detected.
+            _ => self.record(
                 "refuses",
                 Act::Instead(replies::status(refusing, body, "retry-after: 0\r\n")),
             ),
@@ -99,13 +100,13 @@ impl Director for Arc<Chance> {
 }
 
 /// The outcome of one ask.
-enum Came {
+enum ObservedOutcome {
     Done(String),
     Failed {
         safe: bool,
         why: String,
     },
-    /// The caller left before the end.
+    /// The caller dropped the ask before its end.
     Dropped,
 }
 
@@ -124,31 +125,35 @@ async fn ask(client: Client, ask: Ask, number: i64) -> Result<(String, Option<Ta
     }
 }
 
-async fn one(client: Client, number: i64, leaves: Option<Duration>) -> (TaskId, Came) {
+async fn run_ask(
+    client: Client,
+    number: i64,
+    dropped_after: Option<Duration>,
+) -> (TaskId, ObservedOutcome) {
     let text = format!("Pay Tyllen ${}", amount(number));
     let what = Ask::new(text);
     let id = what.task_id().clone();
     let started = Instant::now();
     let asked = ask(client, what, number);
-    let came = match leaves {
+    let outcome = match dropped_after {
         Some(patience) => timeout(patience, asked).await.ok(),
-        None => Some(timeout(DEADLINE + SLACK, asked).await.expect("it did not end")),
+        None => Some(timeout(DEADLINE + SLACK, asked).await.expect("the ask did not end")),
     };
-    assert!(started.elapsed() < DEADLINE + SLACK / 2, "it overran its deadline");
-    let came = match came {
-        None => Came::Dropped,
+    assert!(started.elapsed() < DEADLINE + SLACK / 2, "the ask overran its deadline");
+    let outcome = match outcome {
+        None => ObservedOutcome::Dropped,
         Some(Ok((text, state))) => {
             assert!(state.is_none_or(|state| state == TaskState::Completed));
-            Came::Done(text)
+            ObservedOutcome::Done(text)
         }
         Some(Err(error)) => {
             let (safe, unknown) = (error.is_safe_to_ask_again(), error.is_outcome_unknown());
-            assert!(safe != unknown, "an ask that failed is either: {error:?}");
+            assert!(safe != unknown, "a failed ask is either safe or unknown: {error:?}");
             assert_eq!(error.task_id(), Some(&id));
-            Came::Failed { safe, why: error.to_string() }
+            ObservedOutcome::Failed { safe, why: error.to_string() }
         }
     };
-    (id, came)
+    (id, outcome)
 }
 
 fn amount(number: i64) -> Decimal {
@@ -156,7 +161,7 @@ fn amount(number: i64) -> Decimal {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_nothing_is_paid_twice_and_no_success_is_made_up() {
+async fn random_faults_cause_no_double_payment_and_no_false_success() {
     let seed = std::env::var("PAYMAN_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
@@ -165,11 +170,11 @@ async fn whatever_happens_nothing_is_paid_twice_and_no_success_is_made_up() {
     let emulator =
         Emulator::builder().token_lifetime(Duration::from_secs(2)).start().await.unwrap();
     emulator.client().ask("Create a payee named Tyllen").await.unwrap();
-    let chance = Arc::new(Chance {
+    let faults = Arc::new(RandomFaults {
         rng: Mutex::new(fastrand::Rng::with_seed(seed)),
         faults: Mutex::default(),
     });
-    let proxy = Proxy::start(emulator.base_url(), Arc::clone(&chance)).await;
+    let proxy = Proxy::start(emulator.base_url(), Arc::clone(&faults)).await;
     let config = Config::new("client-id")
         .client_secret("client-secret")
         .base_url(&proxy.url)
@@ -182,29 +187,30 @@ async fn whatever_happens_nothing_is_paid_twice_and_no_success_is_made_up() {
     let mut rng = fastrand::Rng::with_seed(seed ^ 1);
     let asks = (0..ASKS).map(|number| {
         let (client, start) = (client.new_session(), Duration::from_millis(rng.u64(..3000)));
-        let leaves = (rng.u32(..20) == 0).then(|| Duration::from_millis(rng.u64(..200)));
+        let dropped_after = (rng.u32(..20) == 0).then(|| Duration::from_millis(rng.u64(..200)));
         tokio::spawn(async move {
             tokio::time::sleep(start).await;
-            one(client, number, leaves).await
+            run_ask(client, number, dropped_after).await
         })
     });
     let asks: Vec<_> = asks.collect();
-    // Refused tokens on top of expired ones.
+    // Some tokens are rejected before they expire.
     let revoking = async {
         loop {
             tokio::time::sleep(Duration::from_millis(700)).await;
             emulator.expire_access_tokens();
         }
     };
-    let came = tokio::select! {
-        came = join_all(asks) => came,
+    let outcomes = tokio::select! {
+        outcomes = join_all(asks) => outcomes,
         () = revoking => unreachable!(),
     };
-    let came: Vec<(TaskId, Came)> = came.into_iter().map(|one| one.expect("no panic")).collect();
-    audit(&emulator, &chance, &came);
+    let outcomes: Vec<(TaskId, ObservedOutcome)> =
+        outcomes.into_iter().map(|outcome| outcome.expect("no panic")).collect();
+    audit(&emulator, &faults, &outcomes);
 }
 
-fn audit(emulator: &Emulator, chance: &Chance, came: &[(TaskId, Came)]) {
+fn audit(emulator: &Emulator, proxy_faults: &RandomFaults, outcomes: &[(TaskId, ObservedOutcome)]) {
     let state = emulator.state();
     let mut paid: HashMap<Decimal, usize> = HashMap::new();
     for payment in &state.payments {
@@ -213,35 +219,35 @@ fn audit(emulator: &Emulator, chance: &Chance, came: &[(TaskId, Came)]) {
     let mut totals: BTreeMap<&str, usize> = BTreeMap::new();
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     let mut count = |what| *totals.entry(what).or_default() += 1;
-    for (number, (id, came)) in came.iter().enumerate() {
+    for (number, (id, outcome)) in outcomes.iter().enumerate() {
         let times = paid.get(&amount(number as i64)).copied().unwrap_or(0);
         assert!(times <= 1, "paid {times} times");
         assert!(
             state.sends.get(id).copied().unwrap_or(0) <= 1,
-            "it reached the agent more than once"
+            "the ask reached the agent more than once"
         );
-        match came {
-            Came::Done(text) => {
-                assert_eq!(times, 1, "called done, and not paid");
+        match outcome {
+            ObservedOutcome::Done(text) => {
+                assert_eq!(times, 1, "reported as done, but not paid");
                 assert_eq!(state.task(id).map(|task| task.text()).as_ref(), Some(text));
                 count("done, paid once");
             }
-            Came::Failed { safe: true, .. } => {
-                assert_eq!(times, 0, "called safe to ask again, and paid");
+            ObservedOutcome::Failed { safe: true, .. } => {
+                assert_eq!(times, 0, "reported as safe to ask again, but paid");
                 count("refused, not paid");
             }
-            Came::Failed { why, .. } => {
+            ObservedOutcome::Failed { why, .. } => {
                 *reasons.entry(why).or_default() += 1;
                 count(if times == 1 { "unknown, paid once" } else { "unknown, not paid" });
             }
-            Came::Dropped => {
+            ObservedOutcome::Dropped => {
                 count(if times == 1 { "dropped, paid once" } else { "dropped, not paid" })
             }
         }
     }
-    println!("faults: {:?}", chance.faults.lock().unwrap());
+    println!("faults: {:?}", proxy_faults.faults.lock().unwrap());
     println!("token requests: {}, payments: {}", state.token_requests, state.payments.len());
     println!("unknown: {reasons:?}");
     println!("asks: {totals:?}");
-    assert!(totals.contains_key("done, paid once"), "some must get through");
+    assert!(totals.contains_key("done, paid once"), "no ask succeeded");
 }
