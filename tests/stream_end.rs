@@ -1,5 +1,5 @@
-//! Tests the end of a stream and the reply it leaves: states without a final event, snapshots
-//! without artifacts, slow readers, odd media types.
+//! Tests the end of a stream and its reply: states without a final event, snapshots without
+//! artifacts, slow readers and other media types.
 
 #![cfg(test)]
 
@@ -30,15 +30,15 @@ fn chunk(id: &str, index: i64, text: &str) -> Vec<u8> {
     event(&json!({"id": id, "artifact": artifact}))
 }
 
-/// Comments twenty times a second, for half a minute.
+/// Returns the steps that send 20 comments per second for 30 s.
 fn comments() -> Vec<Step> {
     (0..600)
         .flat_map(|_| [Step::Say(b": ping\n\n".to_vec()), Step::Wait(Duration::from_millis(50))])
         .collect()
 }
 
-/// A stream of these steps; lookups are answered by `get`, or not offered.
-async fn streaming(
+/// Starts a server whose streams have these steps. `get` answers lookups; `None` is a 404.
+async fn stream_server(
     steps: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
 ) -> RawServer {
@@ -58,17 +58,17 @@ async fn streaming(
 }
 
 #[tokio::test]
-async fn a_state_that_may_be_the_last_ends_a_stream_that_stays_open() {
+async fn a_state_without_a_final_event_ends_an_open_stream_after_a_while() {
     type Get = fn(&str) -> Option<Value>;
     let gets: [(&str, Get, &str); 4] = [
         ("COMPLETED", |_| None, "Hel"),
         ("INPUT_REQUIRED", |_| None, "Hel"),
         ("COMPLETED", |id| Some(task(id, "COMPLETED", "Hello")), "Hello"),
-        // A snapshot that lags behind: the stream knows better.
+        // The snapshot is older than the events of the stream.
         ("COMPLETED", |id| Some(task(id, "WORKING", "He")), "Hel"),
     ];
     let runs = gets.into_iter().map(|(state, get, text)| async move {
-        let server = streaming(
+        let server = stream_server(
             move |id| {
                 let mut steps = vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(status(id, state))];
                 steps.extend(comments());
@@ -89,8 +89,8 @@ async fn a_state_that_may_be_the_last_ends_a_stream_that_stays_open() {
 }
 
 #[tokio::test]
-async fn events_after_such_a_state_still_count() {
-    let server = streaming(
+async fn events_after_such_a_state_are_applied() {
+    let server = stream_server(
         |id| {
             vec![
                 Step::Say(status(id, "COMPLETED")),
@@ -109,14 +109,14 @@ async fn events_after_such_a_state_still_count() {
 }
 
 #[tokio::test]
-async fn a_task_without_artifacts_takes_no_text_back() {
+async fn a_snapshot_without_artifacts_keeps_the_text() {
     for (last, text) in [
         (json!({"status": {"state": "COMPLETED"}, "history": []}), "Hello"),
         (json!({"status": {"state": "COMPLETED"}, "history": [], "artifacts": null}), "Hello"),
         (json!({"status": {"state": "COMPLETED"}, "artifacts": []}), ""),
     ] {
         let sent = last.clone();
-        let server = streaming(
+        let server = stream_server(
             move |id| {
                 let mut sent = sent.clone();
                 sent["id"] = json!(id);
@@ -132,7 +132,7 @@ async fn a_task_without_artifacts_takes_no_text_back() {
         let client = client_with(config(&server.url));
         let events: Vec<Event> =
             client.ask_stream("hi").await.unwrap().map(|event| event.unwrap()).collect().await;
-        // A reader that redraws at a whole task loses nothing either.
+        // The event has the text too, for readers that render each snapshot.
         assert!(matches!(&events[2], Event::Task(task) if task.text() == text), "{last}");
         let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
         assert_eq!(reply.text(), text, "{last}");
@@ -140,9 +140,9 @@ async fn a_task_without_artifacts_takes_no_text_back() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_cut_and_is_not_sent_again_is_an_error_whose_state_is_known() {
+async fn an_interrupted_answer_that_a_lookup_cannot_complete_is_an_error_with_a_state() {
     for state in ["COMPLETED", "FAILED", "INPUT_REQUIRED"] {
-        let server = streaming(
+        let server = stream_server(
             |id| vec![Step::Say(chunk(id, 0, "Hel"))],
             move |id| Some(json!({"id": id, "status": {"state": state}})),
         )
@@ -163,8 +163,8 @@ async fn an_answer_that_was_cut_and_is_not_sent_again_is_an_error_whose_state_is
         let texts: Vec<_> = client.ask_stream("hi").await.unwrap().text().collect().await;
         assert!(texts.last().unwrap().is_err());
     }
-    // Nothing was streamed before the cut: what the lookup shows is all there is.
-    let server = streaming(
+    // No text was streamed before the interruption, so the result of the lookup is complete.
+    let server = stream_server(
         |id| vec![Step::Say(status(id, "WORKING"))],
         |id| Some(json!({"id": id, "status": {"state": "COMPLETED", "message": "done"}})),
     )
@@ -175,9 +175,9 @@ async fn an_answer_that_was_cut_and_is_not_sent_again_is_an_error_whose_state_is
 }
 
 #[tokio::test]
-async fn a_status_beside_an_artifact_counts_and_a_final_event_says_so() {
+async fn an_event_with_a_status_and_an_artifact_can_be_final() {
     let text = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
-    let server = streaming(
+    let server = stream_server(
         move |id| {
             let last = json!({
                 "id": id, "artifact": text("all"), "status": {"state": "COMPLETED"}, "final": true,
@@ -202,10 +202,10 @@ async fn a_status_beside_an_artifact_counts_and_a_final_event_says_so() {
 }
 
 #[tokio::test]
-async fn a_final_event_of_a_task_that_is_still_running_is_no_good_end() {
+async fn a_final_event_of_a_running_task_is_followed_or_an_error() {
     let working =
         |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}, "final": true}));
-    let server = streaming(
+    let server = stream_server(
         move |id| vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(working(id))],
         |id| Some(task(id, "COMPLETED", "Hello")),
     )
@@ -214,8 +214,8 @@ async fn a_final_event_of_a_task_that_is_still_running_is_no_good_end() {
     let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
     assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
 
-    // If the task cannot be followed, it is an error.
-    let server = streaming(move |id| vec![Step::Say(working(id))], |_| None).await;
+    // If the task cannot be followed, the stream ends with an error.
+    let server = stream_server(move |id| vec![Step::Say(working(id))], |_| None).await;
     let client = client_with(config(&server.url));
     let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
@@ -224,21 +224,23 @@ async fn a_final_event_of_a_task_that_is_still_running_is_no_good_end() {
     let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
 
-    // On an artifact without any state: the stream is over, the task is looked up where that works.
+    // A final artifact without a state ends the stream, so the task is looked up.
     let last = |id: &str| {
         let artifact = json!({"parts": [{"type": "text", "text": "Hel"}]});
         event(&json!({"id": id, "artifact": artifact, "final": true}))
     };
-    let server =
-        streaming(move |id| vec![Step::Say(last(id))], |id| Some(task(id, "COMPLETED", "Hello")))
-            .await;
+    let server = stream_server(
+        move |id| vec![Step::Say(last(id))],
+        |id| Some(task(id, "COMPLETED", "Hello")),
+    )
+    .await;
     let client = client_with(config(&server.url));
     let reply = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap();
     assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
 }
 
 #[tokio::test]
-async fn json_under_any_media_type_is_a_stream_of_one() {
+async fn json_of_any_media_type_is_a_stream_of_one_event() {
     let types: [&[&str]; 8] = [
         &["application/json"],
         &["application/json-rpc"],
@@ -249,14 +251,14 @@ async fn json_under_any_media_type_is_a_stream_of_one() {
         &["text/event-stream", "application/json"],
         &["application/json", "text/event-stream"],
     ];
-    for named in types {
+    for content_types in types {
         let server = serve(move |asked: Asked| {
             if asked.path == GET {
                 return not_found();
             }
             let mut head = String::from("HTTP/1.1 200 OK\r\nconnection: close\r\n");
-            for named in named {
-                head.push_str(&format!("content-type: {named}\r\n"));
+            for content_type in content_types {
+                head.push_str(&format!("content-type: {content_type}\r\n"));
             }
             let body = json!({"result": task(asked.task_id(), "COMPLETED", "all of it")});
             vec![Step::Say(format!("{head}\r\n{body}").into_bytes())]
@@ -264,14 +266,14 @@ async fn json_under_any_media_type_is_a_stream_of_one() {
         .await;
         let client = client_with(config(&server.url));
         let reply = client.ask_stream("hi").await.unwrap().into_reply().await;
-        assert_eq!(reply.unwrap().text(), "all of it", "{named:?}");
-        assert_eq!(client.ask("hi").await.unwrap().text(), "all of it", "{named:?}");
+        assert_eq!(reply.unwrap().text(), "all of it", "{content_types:?}");
+        assert_eq!(client.ask("hi").await.unwrap().text(), "all of it", "{content_types:?}");
     }
 }
 
 #[tokio::test]
-async fn artifacts_without_an_index_are_counted() {
-    let server = streaming(
+async fn artifacts_without_an_index_are_numbered_in_order() {
+    let server = stream_server(
         |id| {
             let artifact = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
             let task = json!({
@@ -296,8 +298,8 @@ async fn artifacts_without_an_index_are_counted() {
 }
 
 #[tokio::test]
-async fn limits_without_end_are_never_reached() {
-    let server = streaming(
+async fn infinite_time_limits_are_accepted() {
+    let server = stream_server(
         |id| {
             vec![
                 Step::Say(chunk(id, 0, "Hel")),
@@ -321,10 +323,10 @@ async fn limits_without_end_are_never_reached() {
     assert_eq!(reply.text(), "Hello");
 }
 
-/// Events of another task without end: a single poll of the stream ends all the same.
+/// A single poll returns, even if the server sends events of another task without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_poll_ends_however_many_events_of_another_task_come() {
-    let server = streaming(
+async fn a_poll_skips_a_bounded_number_of_events() {
+    let server = stream_server(
         |_| {
             let block = status("tsk-other", "WORKING").repeat(2000);
             (0..200).map(|_| Step::Say(block.clone())).collect()
@@ -338,7 +340,7 @@ async fn a_poll_ends_however_many_events_of_another_task_come() {
     let (mut polls, mut longest) = (0, Duration::ZERO);
     while started.elapsed() < Duration::from_millis(700) {
         let before = Instant::now();
-        // Without tokio's own budget, which other executors lack.
+        // Other executors have no cooperative budget like tokio's, so the test disables it.
         let poll = poll_fn(|cx| Poll::Ready(Pin::new(&mut events).poll_next(cx)));
         let polled = tokio::task::unconstrained(poll).await;
         assert!(polled.is_pending());
@@ -350,8 +352,8 @@ async fn a_poll_ends_however_many_events_of_another_task_come() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_gets_what_had_arrived_before_the_deadline() {
-    let server = streaming(
+async fn a_slow_reader_gets_the_events_received_before_the_deadline() {
+    let server = stream_server(
         |id| {
             let mut all = Vec::new();
             for _ in 0..20 {
@@ -375,7 +377,7 @@ async fn a_slow_reader_gets_what_had_arrived_before_the_deadline() {
 
 #[tokio::test]
 async fn a_deadline_ends_a_stream_that_never_pauses() {
-    let server = streaming(
+    let server = stream_server(
         |id| {
             let block = chunk(id, 0, "x").repeat(100);
             (0..3000).map(|_| Step::Say(block.clone())).collect()
@@ -404,10 +406,10 @@ async fn a_deadline_ends_a_stream_that_never_pauses() {
     }
 }
 
-/// The raw events keep nothing, so no limit on the whole answer applies to them.
+/// Raw events are not accumulated, so the limit on the size of a reply does not apply.
 #[tokio::test]
-async fn raw_events_are_not_gathered() {
-    let server = streaming(
+async fn raw_events_are_not_accumulated() {
+    let server = stream_server(
         |id| {
             let block = chunk(id, 0, &"x".repeat(10_000));
             let mut steps: Vec<Step> = (0..100).map(|_| Step::Say(block.clone())).collect();

@@ -1,0 +1,102 @@
+//! Scripted servers of event streams, and helpers that read them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use payman_sdk::{AskStream, Client, Event, Result};
+use serde_json::{Value, json};
+
+use crate::common::raw::{
+    Asked, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve,
+};
+use crate::common::{GET, STREAM, client_with, config, task};
+
+pub fn event(value: &Value) -> String {
+    format!("data: {value}\n\n")
+}
+
+pub fn result_event(result: Value) -> String {
+    event(&json!({"jsonrpc": "2.0", "id": "r", "result": result}))
+}
+
+pub fn status(id: &str, state: &str, last: bool) -> String {
+    result_event(json!({"id": id, "status": {"state": state}, "final": last}))
+}
+
+pub fn text_event(id: &str, index: i64, text: &str, append: bool) -> String {
+    result_event(
+        json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}], "index": index,
+            "append": append}}),
+    )
+}
+
+/// Starts a server whose streams have these bytes and end cleanly, without lookups.
+pub async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
+    serve(move |asked: Asked| match asked.path.as_str() {
+        STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
+        _ => not_found(),
+    })
+    .await
+}
+
+pub fn client(server: &RawServer) -> Client {
+    client_with(config(&server.url))
+}
+
+pub async fn stream(server: &RawServer) -> AskStream {
+    client(server).ask_stream("hi").await.unwrap()
+}
+
+pub async fn collect(stream: AskStream) -> (Vec<Event>, Option<payman_sdk::Error>) {
+    let results: Vec<Result<Event>> = stream.collect().await;
+    let mut events = Vec::new();
+    for (at, result) in results.iter().enumerate() {
+        assert!(result.is_ok() || at + 1 == results.len(), "no item follows an error");
+    }
+    for result in results {
+        match result {
+            Ok(event) => events.push(event),
+            Err(error) => return (events, Some(error)),
+        }
+    }
+    (events, None)
+}
+
+/// Starts a server whose streams are interrupted after "Hel", with `ending` as the last steps.
+/// Two lookups return the running task; later ones return the completed task with `final_text`.
+pub async fn interrupted_server(
+    final_text: &'static str,
+    resubscribe: bool,
+    ending: fn() -> Vec<Step>,
+) -> RawServer {
+    let lookups = AtomicUsize::new(0);
+    serve(move |asked: Asked| {
+        let id = asked.task_id().to_owned();
+        match asked.path.as_str() {
+            STREAM => {
+                let mut steps = vec![
+                    events_head_of(100_000),
+                    Step::Say(text_event(&id, 0, "Hel", false).into_bytes()),
+                ];
+                steps.extend(ending());
+                steps
+            }
+            GET => {
+                let (state, text) = if lookups.fetch_add(1, Ordering::SeqCst) < 2 {
+                    ("WORKING", "Hel")
+                } else {
+                    ("COMPLETED", final_text)
+                };
+                vec![json_reply(&json!({"result": task(&id, state, text)}))]
+            }
+            _ if resubscribe => {
+                vec![
+                    events_head(),
+                    Step::Say(text_event(&id, 0, "never to be appended", true).into_bytes()),
+                ]
+            }
+            _ => not_found(),
+        }
+    })
+    .await
+}
