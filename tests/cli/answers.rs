@@ -1,32 +1,32 @@
-//! Checks the output of the program on stdout and stderr.
+//! Tests the output of the program on stdout and stderr.
 
 use std::io::Read;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{BALANCE, Place, Server, finish, wait, with_input};
+use crate::support::{BALANCE, EmulatorProcess, Workspace, run_command, run_with_input, wait};
 
 const ANSWER: &str = "You have $1,000,000.00 in your wallet \"Main wallet\".\n";
 
 #[test]
-fn an_emulator_of_its_own_answers_and_says_so() {
+fn the_emulator_option_starts_an_emulator_and_says_so() {
     for stream in [&[][..], &["--stream"]] {
-        let ran = Place::new().run(&[&["ask", "--emulator", BALANCE], stream].concat());
-        assert_eq!((ran.status, ran.out.as_str()), (Some(0), ANSWER), "{ran:?}");
-        assert!(ran.err.contains("emulator") && ran.err.lines().count() == 1, "{ran:?}");
+        let result = Workspace::new().run(&[&["ask", "--emulator", BALANCE], stream].concat());
+        assert_eq!((result.status, result.out.as_str()), (Some(0), ANSWER), "{result:?}");
+        assert!(result.err.contains("emulator") && result.err.lines().count() == 1, "{result:?}");
     }
 }
 
 #[test]
-fn a_stream_is_printed_as_it_comes() {
-    let server = Server::start(&["--chunk-chars", "8", "--chunk-delay", "700ms"]);
+fn a_stream_is_printed_as_it_arrives() {
+    let server = EmulatorProcess::start(&["--chunk-chars", "8", "--chunk-delay", "700ms"]);
     let mut child =
         server.command(["ask", "--stream", BALANCE]).stdout(Stdio::piped()).spawn().unwrap();
     let mut first = [0; 8];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(&first, b"You have");
-    assert!(child.try_wait().unwrap().is_none(), "there is more to come");
+    assert!(child.try_wait().unwrap().is_none(), "the answer is not complete");
     let mut rest = String::new();
     child.stdout.as_mut().unwrap().read_to_string(&mut rest).unwrap();
     assert_eq!(format!("You have{rest}"), ANSWER);
@@ -34,8 +34,8 @@ fn a_stream_is_printed_as_it_comes() {
 }
 
 #[test]
-fn each_output_can_be_read_by_a_program() {
-    let server = Server::start(&[]);
+fn each_json_output_can_be_parsed() {
+    let server = EmulatorProcess::start(&[]);
     for args in [
         &["ask", BALANCE, "--output", "json"][..],
         &["ask", BALANCE, "--output", "json", "--stream"],
@@ -81,23 +81,23 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_to_say_comes_from_standard_input_too() {
-    let server = Server::start(&[]);
-    let ran = with_input(server.command(["ask", "-"]), format!("{BALANCE}\n").as_bytes());
-    assert_eq!((ran.status, ran.out.as_str()), (Some(0), ANSWER));
+fn the_text_can_come_from_standard_input() {
+    let server = EmulatorProcess::start(&[]);
+    let result = run_with_input(server.command(["ask", "-"]), format!("{BALANCE}\n").as_bytes());
+    assert_eq!((result.status, result.out.as_str()), (Some(0), ANSWER));
     assert_eq!(server.state()["tasks"][0]["history"][0]["parts"][0]["text"], BALANCE);
 
-    let blank = with_input(server.command(["ask", "-"]), b" \n");
+    let blank = run_with_input(server.command(["ask", "-"]), b" \n");
     assert_eq!(blank.status, Some(2), "{blank:?}");
-    let garbled = with_input(server.command(["ask", "-"]), b"\xff\xfe");
+    let garbled = run_with_input(server.command(["ask", "-"]), b"\xff\xfe");
     assert_eq!(garbled.status, Some(2), "{garbled:?}");
     assert_eq!(server.state()["tasks"].as_array().unwrap().len(), 1, "nothing more was sent");
 }
 
 #[test]
-fn values_go_where_they_belong() {
-    let server = Server::start(&[]);
-    let ran = server.run(&[
+fn options_and_variables_set_the_metadata_of_an_ask() {
+    let server = EmulatorProcess::start(&[]);
+    let result = server.run(&[
         "ask",
         BALANCE,
         "--metadata",
@@ -111,7 +111,7 @@ fn values_go_where_they_belong() {
         "--part-metadata",
         "currency=USD",
     ]);
-    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(result.status, Some(0), "{result:?}");
     let state = server.state();
     let task = &state["tasks"][0];
     assert_eq!(
@@ -123,15 +123,15 @@ fn values_go_where_they_belong() {
 
     let mut command = server.command(["ask", BALANCE]);
     command.env("PAYMAN_METADATA", "source=variable");
-    assert_eq!(finish(command).status, Some(0));
+    assert_eq!(run_command(command).status, Some(0));
     let state = server.state();
     let id = state["tasks"][1]["id"].as_str().unwrap();
     assert_eq!(state["requestMetadata"][id][0], json!({"source": "variable"}));
 }
 
 #[test]
-fn a_session_is_gone_on_with() {
-    let server = Server::start(&[]);
+fn a_session_is_continued() {
+    let server = EmulatorProcess::start(&[]);
     assert_eq!(
         server.run(&["ask", "--session", "groceries", "Create payee Tyllen"]).status,
         Some(0)
@@ -142,15 +142,15 @@ fn a_session_is_gone_on_with() {
     let with_variable = |args: &[&str]| {
         let mut command = server.command(args);
         command.env("PAYMAN_SESSION_ID", "groceries");
-        finish(command).out
+        run_command(command).out
     };
     assert!(with_variable(&["ask", earlier]).contains("Tyllen"));
     assert!(!with_variable(&["ask", "--new-session", earlier]).contains("Tyllen"));
 }
 
 #[test]
-fn where_there_is_no_artifact_the_status_speaks_and_the_printed_command_answers() {
-    let server = Server::start(&[]);
+fn without_artifacts_the_status_is_printed_with_a_command_that_answers() {
+    let server = EmulatorProcess::start(&[]);
     for flags in [&[][..], &["--stream"]] {
         server.reset();
         let asked =
@@ -172,13 +172,13 @@ fn where_there_is_no_artifact_the_status_speaks_and_the_printed_command_answers(
             (state["payments"][0]["payee"].as_str(), &state["payments"][1]),
             (Some("Tyllen"), &Value::Null)
         );
-        assert_eq!(state["tasks"].as_array().unwrap().len(), 1, "it is one task");
+        assert_eq!(state["tasks"].as_array().unwrap().len(), 1, "both messages belong to one task");
     }
 }
 
 #[test]
-fn a_reader_who_leaves_is_no_error() {
-    let server = Server::start(&["--agent-delay", "300ms"]);
+fn a_closed_output_pipe_is_no_error() {
+    let server = EmulatorProcess::start(&["--agent-delay", "300ms"]);
     for args in [
         &["ask", BALANCE][..],
         &["ask", "--stream", BALANCE],
@@ -194,7 +194,7 @@ fn a_reader_who_leaves_is_no_error() {
 }
 
 #[test]
-fn other_dialects_are_understood() {
+fn other_dialects_are_parsed() {
     let dialects: [&[&str]; 3] = [
         &[
             "--line-end",
@@ -227,10 +227,10 @@ fn other_dialects_are_understood() {
         ],
     ];
     for dialect in dialects {
-        let server = Server::start(dialect);
+        let server = EmulatorProcess::start(dialect);
         for output in ["text", "json", "raw", "events"] {
-            let ran = server.run(&["ask", "--stream", BALANCE, "--output", output]);
-            assert_eq!(ran.status, Some(0), "{dialect:?} {output} {ran:?}");
+            let result = server.run(&["ask", "--stream", BALANCE, "--output", output]);
+            assert_eq!(result.status, Some(0), "{dialect:?} {output} {result:?}");
         }
         assert_eq!(server.run(&["ask", "--stream", BALANCE]).out, ANSWER, "{dialect:?}");
     }

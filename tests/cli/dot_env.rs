@@ -1,55 +1,55 @@
-//! Checks which settings the program takes from a file `.env` in the current folder.
+//! Tests which settings the program takes from a file `.env` in the current folder.
 
 use std::net::TcpListener;
 
-use crate::support::{BALANCE, Place, Server, finish};
+use crate::support::{BALANCE, EmulatorProcess, Workspace, run_command};
 
 #[test]
-fn it_is_read_where_the_environment_says_nothing() {
-    let server = Server::start(&["--credentials", "an-app:right"]);
-    let place = Place::new();
+fn the_file_sets_variables_that_the_environment_does_not_set() {
+    let server = EmulatorProcess::start(&["--credentials", "an-app:right"]);
+    let workspace = Workspace::new();
     let url = &server.base_url;
-    place.write(
+    workspace.write(
         ".env",
         &format!(
             "PAYMAN_BASE_URL={url}\nexport PAYMAN_CLIENT_ID = an-app # a comment\n\
              PAYMAN_CLIENT_SECRET='right'\n"
         ),
     );
-    let ran = place.run(&["ask", BALANCE]);
-    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let result = workspace.run(&["ask", BALANCE]);
+    assert_eq!(result.status, Some(0), "{result:?}");
 
-    // A blank variable counts as not set.
-    let mut command = place.command(["ask", BALANCE]);
+    // A blank variable counts as unset.
+    let mut command = workspace.command(["ask", BALANCE]);
     command.env("PAYMAN_CLIENT_SECRET", " ");
-    assert_eq!(finish(command).status, Some(0));
+    assert_eq!(run_command(command).status, Some(0));
 
-    // The environment wins.
-    let mut command = place.command(["ask", BALANCE]);
+    // The environment takes precedence.
+    let mut command = workspace.command(["ask", BALANCE]);
     command.env("PAYMAN_BASE_URL", url).env("PAYMAN_CLIENT_SECRET", "wrong");
-    assert_eq!(finish(command).status, Some(5));
+    assert_eq!(run_command(command).status, Some(5));
 
-    // Only the current folder's file counts.
-    let below = place.path().join("below");
+    // A file in a parent folder is ignored.
+    let below = workspace.path().join("below");
     std::fs::create_dir(&below).unwrap();
-    let mut command = place.command(["ask", BALANCE]);
+    let mut command = workspace.command(["ask", BALANCE]);
     command.current_dir(below);
-    assert_eq!(finish(command).status, Some(2));
+    assert_eq!(run_command(command).status, Some(2));
 }
 
 #[test]
-fn a_line_that_is_wrong_is_not_quoted() {
-    let place = Place::new();
-    place.write(".env", "PAYMAN_CLIENT_ID=an-app\nPAYMAN_CLIENT_SECRET='hush-secret\n");
-    let ran = place.run(&["ask", BALANCE]);
-    assert_eq!(ran.status, Some(2), "{ran:?}");
-    assert!(ran.err.contains("PAYMAN_CLIENT_ID") && !ran.err.contains("hush"), "{ran:?}");
-    assert_eq!(place.run(&["--help"]).status, Some(0), "help needs no file");
+fn an_invalid_line_is_not_quoted() {
+    let workspace = Workspace::new();
+    workspace.write(".env", "PAYMAN_CLIENT_ID=an-app\nPAYMAN_CLIENT_SECRET='hush-secret\n");
+    let result = workspace.run(&["ask", BALANCE]);
+    assert_eq!(result.status, Some(2), "{result:?}");
+    assert!(result.err.contains("PAYMAN_CLIENT_ID") && !result.err.contains("hush"), "{result:?}");
+    assert_eq!(workspace.run(&["--help"]).status, Some(0), "help needs no file");
 }
 
 #[test]
 fn a_destination_is_used_only_with_credentials_of_the_same_file() {
-    let server = Server::start(&[]);
+    let server = EmulatorProcess::start(&[]);
     let url = &server.base_url;
     let destination = format!("PAYMAN_BASE_URL={url}\n");
     let with_id = format!("{destination}PAYMAN_CLIENT_ID=an-app\n");
@@ -65,60 +65,60 @@ fn a_destination_is_used_only_with_credentials_of_the_same_file() {
         (&expanded, &[("PAYMAN_CLIENT_SECRET", "hush")]),
     ];
     for (file, variables) in refused {
-        let place = Place::new();
-        place.write(".env", file);
+        let workspace = Workspace::new();
+        workspace.write(".env", file);
         for command in ["ask", "token", "whoami"] {
             let mut args = vec![command];
             args.extend((command == "ask").then_some(BALANCE));
-            let mut command = place.command(args);
+            let mut command = workspace.command(args);
             command.envs(variables.iter().copied());
-            let ran = finish(command);
-            assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{file} {ran:?}");
-            assert!(ran.err.contains(".env") && !ran.err.contains("hush"), "{ran:?}");
+            let result = run_command(command);
+            assert_eq!((result.status, result.out.as_str()), (Some(2), ""), "{file} {result:?}");
+            assert!(result.err.contains(".env") && !result.err.contains("hush"), "{result:?}");
         }
-        let mut connect = place.command(["connect", "--port", "0", "--timeout", "1s"]);
+        let mut connect = workspace.command(["connect", "--port", "0", "--timeout", "1s"]);
         connect.envs(variables.iter().copied());
-        assert_eq!(finish(connect).status, Some(2), "{file}");
+        assert_eq!(run_command(connect).status, Some(2), "{file}");
     }
     assert_eq!(server.state()["tokenRequests"], 0);
 
-    // The environment variable of the other platform wins over the file's destination.
-    let place = Place::new();
-    place.write(".env", "PAYMAN_BASE_URL=http://127.0.0.1:1\n");
-    let mut command = place.command(["whoami"]);
+    // The environment's choice of a platform takes precedence over the file's base URL.
+    let workspace = Workspace::new();
+    workspace.write(".env", "PAYMAN_BASE_URL=http://127.0.0.1:1\n");
+    let mut command = workspace.command(["whoami"]);
     command
         .env("PAYMAN_ENVIRONMENT", "test")
         .env("PAYMAN_CLIENT_ID", "an-app")
         .env("PAYMAN_CLIENT_SECRET", "hush");
-    let ran = finish(command);
-    assert!(ran.status == Some(0) && ran.out.contains("agent.payman.dev"), "{ran:?}");
+    let result = run_command(command);
+    assert!(result.status == Some(0) && result.out.contains("agent.payman.dev"), "{result:?}");
 }
 
 #[test]
-fn the_environment_of_a_folder_is_a_destination_too() {
-    let place = Place::new();
-    place.write(".env", "PAYMAN_ENVIRONMENT=test\n");
-    let mut command = place.command(["whoami"]);
+fn a_platform_named_in_the_file_counts_as_a_destination() {
+    let workspace = Workspace::new();
+    workspace.write(".env", "PAYMAN_ENVIRONMENT=test\n");
+    let mut command = workspace.command(["whoami"]);
     command.env("PAYMAN_CLIENT_ID", "an-app").env("PAYMAN_CLIENT_SECRET", "hush");
-    let ran = finish(command);
-    assert!(ran.status == Some(2) && ran.err.contains("PAYMAN_ENVIRONMENT"), "{ran:?}");
+    let result = run_command(command);
+    assert!(result.status == Some(2) && result.err.contains("PAYMAN_ENVIRONMENT"), "{result:?}");
 }
 
 #[test]
-fn other_names_are_not_taken() {
+fn other_variables_are_ignored() {
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     proxy.set_nonblocking(true).unwrap();
     let address = proxy.local_addr().unwrap();
-    let place = Place::new();
+    let workspace = Workspace::new();
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     let lines: String = names.iter().map(|name| format!("{name}=http://{address}\n")).collect();
-    place.write(".env", &format!("{lines}SSL_CERT_FILE=/nowhere\nnot a line at all\n"));
-    let mut command = place.command(["ask", BALANCE, "--timeout", "3s"]);
+    workspace.write(".env", &format!("{lines}SSL_CERT_FILE=/nowhere\nnot a line at all\n"));
+    let mut command = workspace.command(["ask", BALANCE, "--timeout", "3s"]);
     command
         .env("PAYMAN_BASE_URL", "https://payman.invalid")
         .env("PAYMAN_CLIENT_ID", "an-app")
         .env("PAYMAN_CLIENT_SECRET", "hush");
-    let ran = finish(command);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
+    let result = run_command(command);
+    assert_eq!(result.status, Some(1), "{result:?}");
     assert!(proxy.accept().is_err(), "the proxy of the file was used");
 }

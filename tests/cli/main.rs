@@ -1,14 +1,14 @@
-//! The program `payman`, run as people and scripts run it.
+//! Tests of the program `payman`, which is run as a process.
 
 #![cfg(test)]
 
 mod answers;
 mod dot_env;
-mod ends;
+mod exit_status;
 mod identity;
 mod options;
+mod scripted;
 mod sign_in;
-mod stub;
 mod support;
 #[cfg(unix)]
 mod terminal;

@@ -1,8 +1,8 @@
-//! Options, variables and help.
+//! Tests options, environment variables and help.
 
 use serde_json::json;
 
-use crate::support::{BALANCE, Place, Server, finish};
+use crate::support::{BALANCE, EmulatorProcess, Workspace, run_command};
 
 const COMMANDS: [&[&str]; 10] = [
     &[],
@@ -18,33 +18,33 @@ const COMMANDS: [&[&str]; 10] = [
 ];
 
 #[test]
-fn the_command_line_wins_over_variables_and_blank_ones_are_none() {
-    let server = Server::start(&[]);
+fn options_override_variables_and_blank_variables_are_unset() {
+    let server = EmulatorProcess::start(&[]);
     let mut command = server.command(["ask", BALANCE, "--base-url", &server.base_url]);
     command
         .env("PAYMAN_EMULATOR", "true")
         .env("PAYMAN_ENVIRONMENT", "test")
         .env("PAYMAN_TIMEOUT", "")
         .env("PAYMAN_STREAM", "");
-    let ran = finish(command);
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let result = run_command(command);
+    assert_eq!((result.status, result.err.as_str()), (Some(0), ""), "{result:?}");
     assert_eq!(server.state()["tasks"].as_array().unwrap().len(), 1);
 
     let mut command = server.command(["ask", BALANCE, "--emulator"]);
     command.env("PAYMAN_OUTPUT", "json");
-    let ran = finish(command);
+    let result = run_command(command);
     assert!(
-        ran.status == Some(0) && ran.out.starts_with('{') && ran.err.contains("emulator"),
-        "{ran:?}"
+        result.status == Some(0) && result.out.starts_with('{') && result.err.contains("emulator"),
+        "{result:?}"
     );
     assert_eq!(server.state()["tasks"].as_array().unwrap().len(), 1, "the other one was asked");
 }
 
 #[test]
 fn every_option_has_a_variable() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     for command in COMMANDS {
-        let help = place.run(&[command, &["--help"]].concat()).out;
+        let help = workspace.run(&[command, &["--help"]].concat()).out;
         let mut blocks: Vec<String> = Vec::new();
         for line in help.lines() {
             if line.starts_with("  ")
@@ -72,55 +72,55 @@ fn every_option_has_a_variable() {
 
 #[test]
 fn help_shows_no_secret() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     for command in COMMANDS {
         for flag in ["--help", "-h"] {
-            let mut help = place.command(command.iter().chain(&[flag]));
+            let mut help = workspace.command(command.iter().chain(&[flag]));
             help.env("PAYMAN_CLIENT_SECRET", "hush-1")
                 .env("PAYMAN_ACCESS_TOKEN", "hush-2")
                 .env("PAYMAN_REFRESH_TOKEN", "hush-3")
                 .env("PAYMAN_EMULATOR_CREDENTIALS", "a:hush-4");
-            let ran = finish(help);
-            assert_eq!(ran.status, Some(0));
-            assert!(!ran.out.contains("hush"), "{command:?}");
+            let result = run_command(help);
+            assert_eq!(result.status, Some(0));
+            assert!(!result.out.contains("hush"), "{command:?}");
         }
     }
 }
 
 #[test]
-fn the_log_shows_neither_secrets_nor_what_is_said() {
-    let server = Server::start(&[]);
-    let ran = server.run(&["ask", "Create payee Hildegard", "-vv"]);
-    assert_eq!(ran.status, Some(0));
-    assert!(ran.err.contains("payman_sdk"), "{ran:?}");
+fn the_log_shows_neither_secrets_nor_messages() {
+    let server = EmulatorProcess::start(&[]);
+    let result = server.run(&["ask", "Create payee Hildegard", "-vv"]);
+    assert_eq!(result.status, Some(0));
+    assert!(result.err.contains("payman_sdk"), "{result:?}");
     let token = server.run(&["token", "--reveal"]).out;
     assert!(!token.trim().is_empty());
     for hidden in ["hush-secret", "Hildegard"] {
-        assert!(!ran.err.contains(hidden), "{ran:?}");
+        assert!(!result.err.contains(hidden), "{result:?}");
     }
 }
 
 #[test]
-fn completions_are_those_of_each_shell() {
-    let place = Place::new();
+fn completions_are_generated_for_each_shell() {
+    let workspace = Workspace::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        let ran = place.run(&["completions", shell]);
-        assert_eq!(ran.status, Some(0));
-        assert!(ran.out.contains("payman") && ran.out.contains("new-session"), "{shell}");
+        let result = workspace.run(&["completions", shell]);
+        assert_eq!(result.status, Some(0));
+        assert!(result.out.contains("payman") && result.out.contains("new-session"), "{shell}");
     }
 }
 
 #[test]
-fn the_emulators_settings_are_kept() {
-    let server = Server::start(&["--approval-limit", "10", "--without", "get,cancel"]);
+fn the_emulators_settings_take_effect() {
+    let server = EmulatorProcess::start(&["--approval-limit", "10", "--without", "get,cancel"]);
     server.run(&["ask", "Create payee Tyllen"]);
-    let ran = server.run(&["ask", "Pay Tyllen $50"]);
-    assert!(ran.status == Some(0) && ran.out.contains("approval"), "{ran:?}");
-    let ran = server.run(&["task", "get", "tsk-any"]);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
-    assert!(ran.err.contains("transactions"), "{ran:?}");
+    let result = server.run(&["ask", "Pay Tyllen $50"]);
+    assert!(result.status == Some(0) && result.out.contains("approval"), "{result:?}");
+    let result = server.run(&["task", "get", "tsk-any"]);
+    assert_eq!(result.status, Some(1), "{result:?}");
+    assert!(result.err.contains("transactions"), "{result:?}");
 
-    let server = Server::start(&["--scopes", "read_balance"]);
+    let server = EmulatorProcess::start(&["--scopes", "read_balance"]);
     assert_eq!(server.run(&["ask", "Create payee Tyllen"]).status, Some(3));
     assert!(server.state()["payees"].as_array().unwrap().is_empty());
 
@@ -131,26 +131,30 @@ fn the_emulators_settings_are_kept() {
         &["--balance", "much"],
     ];
     for args in wrong {
-        assert_eq!(Place::new().run(&[&["emulator"], args].concat()).status, Some(2), "{args:?}");
+        assert_eq!(
+            Workspace::new().run(&[&["emulator"], args].concat()).status,
+            Some(2),
+            "{args:?}"
+        );
     }
 }
 
 #[test]
-fn a_command_that_is_misspelled_is_suggested_and_help_is_a_command() {
-    let place = Place::new();
+fn a_misspelled_command_gets_a_suggestion_and_help_is_a_command() {
+    let workspace = Workspace::new();
     for (wrong, right) in [("aks", "ask"), ("ak", "ask"), ("chta", "chat"), ("wohami", "whoami")] {
-        let ran = place.run(&[wrong, BALANCE]);
-        assert_eq!(ran.status, Some(2), "{ran:?}");
-        assert!(ran.err.contains(&format!("'{right}'")), "{ran:?}");
+        let result = workspace.run(&[wrong, BALANCE]);
+        assert_eq!(result.status, Some(2), "{result:?}");
+        assert!(result.err.contains(&format!("'{right}'")), "{result:?}");
     }
-    let ran = place.run(&["frobnicate"]);
-    assert!(ran.status == Some(2) && !ran.err.contains("similar"), "{ran:?}");
-    let ran = place.run(&["help", "ask"]);
-    assert!(ran.status == Some(0) && ran.out.contains("--part-metadata"), "{ran:?}");
+    let result = workspace.run(&["frobnicate"]);
+    assert!(result.status == Some(2) && !result.err.contains("similar"), "{result:?}");
+    let result = workspace.run(&["help", "ask"]);
+    assert!(result.status == Some(0) && result.out.contains("--part-metadata"), "{result:?}");
 }
 
 #[test]
-fn a_variable_that_cannot_be_used_is_named() {
+fn an_invalid_variable_is_named() {
     for (name, value) in [
         ("PAYMAN_TIMEOUT", "abc"),
         ("PAYMAN_ENVIRONMENT", "moon"),
@@ -159,27 +163,27 @@ fn a_variable_that_cannot_be_used_is_named() {
         ("PAYMAN_METADATA", "novalue"),
         ("PAYMAN_EMULATOR", "perhaps"),
     ] {
-        let place = Place::new();
-        let mut command = place.command(["ask", BALANCE]);
+        let workspace = Workspace::new();
+        let mut command = workspace.command(["ask", BALANCE]);
         command.env(name, value);
-        let ran = finish(command);
-        assert!(ran.status == Some(2) && ran.err.contains(name), "{name} {ran:?}");
+        let result = run_command(command);
+        assert!(result.status == Some(2) && result.err.contains(name), "{name} {result:?}");
 
-        // The variable is not to blame where the command line has the option.
-        place.write(".env", &format!("{name}='{value}'\n"));
-        let ran = place.run(&["ask", BALANCE]);
-        assert!(ran.status == Some(2) && ran.err.contains(name), ".env {name} {ran:?}");
+        // The variable is not named if the command line has the option.
+        workspace.write(".env", &format!("{name}='{value}'\n"));
+        let result = workspace.run(&["ask", BALANCE]);
+        assert!(result.status == Some(2) && result.err.contains(name), ".env {name} {result:?}");
     }
-    let place = Place::new();
-    let mut command = place.command(["ask", BALANCE, "--timeout", "soon"]);
+    let workspace = Workspace::new();
+    let mut command = workspace.command(["ask", BALANCE, "--timeout", "soon"]);
     command.env("PAYMAN_TIMEOUT", "5s");
-    let ran = finish(command);
-    assert!(ran.status == Some(2) && !ran.err.contains("PAYMAN_TIMEOUT"), "{ran:?}");
+    let result = run_command(command);
+    assert!(result.status == Some(2) && !result.err.contains("PAYMAN_TIMEOUT"), "{result:?}");
 }
 
 #[test]
 fn help_shows_only_what_has_an_effect() {
-    let place = Place::new();
+    let workspace = Workspace::new();
     for (command, useless) in [
         ("emulator", &["--client-secret", "--refresh-token", "--timeout", "--as-app"][..]),
         ("completions", &["--client-secret", "--base-url", "--token-file"]),
@@ -191,36 +195,36 @@ fn help_shows_only_what_has_an_effect() {
     ] {
         for flag in ["--help", "-h"] {
             let args: Vec<_> = command.split(' ').chain([flag]).collect();
-            let help = place.run(&args).out;
+            let help = workspace.run(&args).out;
             for option in useless {
                 assert!(!help.contains(option), "{command} {flag}: {help}");
             }
             assert!(help.contains("--verbose"), "{help}");
         }
     }
-    let lines = place.run(&["emulator", "--help"]).out.lines().count();
+    let lines = workspace.run(&["emulator", "--help"]).out.lines().count();
     assert!(lines < 200, "{lines}");
 }
 
 #[test]
-fn help_warns_of_double_quotes_and_tells_where_test_money_comes_from() {
-    let place = Place::new();
+fn help_warns_of_double_quotes_and_explains_test_money() {
+    let workspace = Workspace::new();
     for flag in ["-h", "--help"] {
-        let help = place.run(&["ask", flag]).out;
+        let help = workspace.run(&["ask", flag]).out;
         assert!(help.contains("SINGLE quotes") && help.contains("$250"), "{help}");
     }
     for flag in ["-h", "--help"] {
-        let help = place.run(&[flag]).out;
+        let help = workspace.run(&[flag]).out;
         assert!(help.contains("pm-test-") && help.contains("double quotes"), "{help}");
-        let help = place.run(&["batch", flag]).out;
+        let help = workspace.run(&["batch", flag]).out;
         assert!(help.contains("SINGLE quotes") && help.contains("$250"), "{help}");
     }
 }
 
 #[test]
 fn numbers_in_metadata_are_sent_as_written() {
-    let server = Server::start(&[]);
-    let ran = server.run(&[
+    let server = EmulatorProcess::start(&[]);
+    let result = server.run(&[
         "ask",
         BALANCE,
         "--metadata",
@@ -232,7 +236,7 @@ fn numbers_in_metadata_are_sent_as_written() {
         "--metadata",
         r#"{"nested": [1.10, {"id": 12345678901234567890123}, 5]}"#,
     ]);
-    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(result.status, Some(0), "{result:?}");
     let state = server.state();
     let id = state["tasks"][0]["id"].as_str().unwrap();
     assert_eq!(
@@ -247,8 +251,8 @@ fn numbers_in_metadata_are_sent_as_written() {
 }
 
 #[test]
-fn colors_are_off_where_they_are_not_wanted() {
-    let server = Server::start(&[]);
-    let ran = server.run(&["ask", BALANCE, "-v"]);
-    assert!(ran.err.contains("payman_sdk") && !ran.err.contains('\u{1b}'), "{ran:?}");
+fn colors_can_be_turned_off() {
+    let server = EmulatorProcess::start(&[]);
+    let result = server.run(&["ask", BALANCE, "-v"]);
+    assert!(result.err.contains("payman_sdk") && !result.err.contains('\u{1b}'), "{result:?}");
 }

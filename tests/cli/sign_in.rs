@@ -1,4 +1,4 @@
-//! Tokens that are given, and users who connect.
+//! Tests tokens from options or variables, and the sign-in of users.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,11 +6,13 @@ use std::process::{Child, Command, Stdio};
 use payman_sdk::Emulator;
 use payman_sdk::emulator::Fault;
 
-use crate::support::{BALANCE, Place, Ran, Server, end_of, finish, http};
+use crate::support::{
+    BALANCE, EmulatorProcess, ProgramOutput, Workspace, http, run_command, wait_for_output,
+};
 
 #[test]
-fn a_token_is_told_of_and_shown_only_when_asked_for() {
-    let server = Server::start(&["--token-lifetime", "30m"]);
+fn a_token_is_described_and_shown_only_on_request() {
+    let server = EmulatorProcess::start(&["--token-lifetime", "30m"]);
     let shown = server.run(&["token", "--reveal"]);
     let token = shown.out.trim();
     assert!(
@@ -28,19 +30,19 @@ fn a_token_is_told_of_and_shown_only_when_asked_for() {
         "{told:?}"
     );
 
-    let place = Place::new();
-    let mut command = place.command(["ask", BALANCE]);
+    let workspace = Workspace::new();
+    let mut command = workspace.command(["ask", BALANCE]);
     command
         .env("PAYMAN_BASE_URL", &server.base_url)
         .env("PAYMAN_CLIENT_ID", "an-app")
         .env("PAYMAN_ACCESS_TOKEN", token);
-    assert_eq!(finish(command).status, Some(0), "an access token is all it needs");
-    let mut command = place.command(["token", "--expires-in", "600"]);
+    assert_eq!(run_command(command).status, Some(0), "an access token is all it needs");
+    let mut command = workspace.command(["token", "--expires-in", "600"]);
     command
         .env("PAYMAN_BASE_URL", &server.base_url)
         .env("PAYMAN_CLIENT_ID", "an-app")
         .env("PAYMAN_ACCESS_TOKEN", token);
-    let told = finish(command);
+    let told = run_command(command);
     assert!(
         told.out.contains("valid for 9 min 5") || told.out.contains("valid for 10 min 0"),
         "{told:?}"
@@ -49,20 +51,20 @@ fn a_token_is_told_of_and_shown_only_when_asked_for() {
 }
 
 #[test]
-fn a_refresh_token_that_works_once_serves_many_commands() {
+fn a_single_use_refresh_token_serves_many_commands() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let emulator = runtime.block_on(Emulator::builder().rotate_refresh_tokens().start()).unwrap();
     let refresh = emulator.issue_refresh_token(["read_balance"]);
-    let place = Place::new();
+    let workspace = Workspace::new();
     let run = || {
-        let mut command = place.command(["ask", BALANCE]);
+        let mut command = workspace.command(["ask", BALANCE]);
         command
             .env("PAYMAN_BASE_URL", emulator.base_url())
             .env("PAYMAN_CLIENT_ID", "an-app")
             .env("PAYMAN_CLIENT_SECRET", "hush-secret")
             .env("PAYMAN_REFRESH_TOKEN", &refresh);
-        finish(command)
+        run_command(command)
     };
     assert_eq!(run().status, Some(0));
     emulator.expire_access_tokens();
@@ -73,20 +75,20 @@ fn a_refresh_token_that_works_once_serves_many_commands() {
 
     // The app's own credentials do not replace a sign-in that was revoked.
     emulator.revoke_all();
-    let ran = run();
-    assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");
-    assert!(ran.err.contains("connect") && !ran.err.contains(&refresh), "{ran:?}");
+    let result = run();
+    assert_eq!((result.status, result.out.as_str()), (Some(5), ""), "{result:?}");
+    assert!(result.err.contains("connect") && !result.err.contains(&refresh), "{result:?}");
     emulator.fault(Fault::status(500));
 }
 
 /// A running `payman connect`, and the URL that it printed.
-pub struct Connecting {
+pub struct ConnectCommand {
     child: Child,
     page: url::Url,
 }
 
-impl Connecting {
-    fn start(server: &Server) -> Self {
+impl ConnectCommand {
+    fn start(server: &EmulatorProcess) -> Self {
         let mut command: Command = server.command(["connect", "--port", "0"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -98,8 +100,8 @@ impl Connecting {
         self.page.query_pairs().find(|(name, _)| name == "redirect_uri").unwrap().1.into_owned()
     }
 
-    /// Sends the user's decision and follows the redirect, as a browser does.
-    fn decide(&self, server: &Server, decision: &str) -> (String, String) {
+    /// Sends the user's decision and follows the redirect.
+    fn decide(&self, server: &EmulatorProcess, decision: &str) -> (String, String) {
         let form = format!("{}&decision={decision}", self.page.query().unwrap());
         let (head, body) = server.http("POST", self.page.path(), &form);
         let location = head
@@ -109,8 +111,8 @@ impl Connecting {
         visit(location)
     }
 
-    fn end(self) -> Ran {
-        end_of(self.child)
+    fn end(self) -> ProgramOutput {
+        wait_for_output(self.child)
     }
 }
 
@@ -120,18 +122,18 @@ fn visit(address: &str) -> (String, String) {
     http(&url.origin().ascii_serialization(), "GET", &path, "")
 }
 
-/// Connects a user, as a browser does.
-pub fn connect(server: &Server) {
-    let connecting = Connecting::start(server);
+/// Connects a user with the requests that a browser sends.
+pub fn connect(server: &EmulatorProcess) {
+    let connecting = ConnectCommand::start(server);
     connecting.decide(server, "allow");
-    let ran = connecting.end();
-    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let result = connecting.end();
+    assert_eq!(result.status, Some(0), "{result:?}");
 }
 
 #[test]
 fn a_user_connects_and_later_commands_act_for_them() {
-    let server = Server::start(&["--rotate-refresh-tokens"]);
-    let connecting = Connecting::start(&server);
+    let server = EmulatorProcess::start(&["--rotate-refresh-tokens"]);
+    let connecting = ConnectCommand::start(&server);
     assert!(
         connecting
             .page
@@ -139,14 +141,14 @@ fn a_user_connects_and_later_commands_act_for_them() {
             .starts_with(&format!("{}/oauth/connect?client_id=an-app", server.base_url))
     );
 
-    // A request without the right state neither connects the user nor ends the wait.
+    // A request without the expected `state` neither connects the user nor ends the wait.
     let redirect = connecting.redirect_uri();
     assert!(visit(&format!("{redirect}?code=foreign&state=guessed")).0.contains("400"));
     assert!(visit(&format!("{redirect}?code=foreign")).0.contains("400"));
 
     assert!(connecting.decide(&server, "allow").1.contains("Connected"));
-    let ran = connecting.end();
-    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let result = connecting.end();
+    assert_eq!(result.status, Some(0), "{result:?}");
 
     let told = server.run(&["token"]);
     assert!(told.status == Some(0) && told.out.contains("the token file"), "{told:?}");
@@ -156,7 +158,7 @@ fn a_user_connects_and_later_commands_act_for_them() {
     let app = server.run(&["token", "--as-app"]);
     assert!(app.out.contains("own credentials"), "{app:?}");
 
-    // Another client id is another app.
+    // Another client id counts as another app.
     let other = server.run(&["token", "--client-id", "another"]);
     assert!(other.out.contains("own credentials"), "{other:?}");
     let other = server.run(&["token", "--token-file", "elsewhere.json"]);
@@ -165,46 +167,46 @@ fn a_user_connects_and_later_commands_act_for_them() {
     #[cfg(unix)]
     if cfg!(target_os = "linux") {
         use std::os::unix::fs::PermissionsExt;
-        let file = server.place().path().join(".config/payman/tokens.json");
+        let file = server.workspace().path().join(".config/payman/tokens.json");
         assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
 
 #[test]
-fn a_user_who_says_no_is_not_connected() {
-    let server = Server::start(&[]);
-    let connecting = Connecting::start(&server);
+fn a_user_who_declines_is_not_connected() {
+    let server = EmulatorProcess::start(&[]);
+    let connecting = ConnectCommand::start(&server);
     assert!(connecting.decide(&server, "deny").1.contains("Not connected"));
-    let ran = connecting.end();
-    assert_eq!(ran.status, Some(5), "{ran:?}");
-    assert!(ran.err.contains("said no") && ran.err.contains("access_denied"), "{ran:?}");
-    assert!(!ran.err.contains("SECRET") && !ran.err.contains("credentials"), "{ran:?}");
+    let result = connecting.end();
+    assert_eq!(result.status, Some(5), "{result:?}");
+    assert!(result.err.contains("said no") && result.err.contains("access_denied"), "{result:?}");
+    assert!(!result.err.contains("SECRET") && !result.err.contains("credentials"), "{result:?}");
     assert!(server.run(&["token"]).out.contains("own credentials"));
 }
 
 #[test]
-fn a_connected_user_who_is_gone_is_not_replaced_by_the_app() {
-    let server = Server::start(&[]);
-    let connecting = Connecting::start(&server);
+fn a_lost_sign_in_is_not_replaced_by_the_app() {
+    let server = EmulatorProcess::start(&[]);
+    let connecting = ConnectCommand::start(&server);
     connecting.decide(&server, "allow");
     assert_eq!(connecting.end().status, Some(0));
-    // The reset deletes the tokens, so the server no longer knows the sign-in.
+    // The reset deletes the tokens, so the emulator rejects the sign-in.
     server.reset();
-    let ran = server.run(&["ask", BALANCE]);
-    assert_eq!((ran.status, ran.out.as_str()), (Some(5), ""), "{ran:?}");
-    assert!(ran.err.contains("payman connect"), "{ran:?}");
+    let result = server.run(&["ask", BALANCE]);
+    assert_eq!((result.status, result.out.as_str()), (Some(5), ""), "{result:?}");
+    assert!(result.err.contains("payman connect"), "{result:?}");
     assert_eq!(server.run(&["ask", BALANCE, "--as-app"]).status, Some(0));
 }
 
 #[test]
-fn a_token_file_that_is_something_else_is_left_alone() {
-    let server = Server::start(&[]);
-    server.place().write("notes.txt", "not tokens");
-    let ran = server.run(&["ask", BALANCE, "--token-file", "notes.txt"]);
-    assert_eq!(ran.status, Some(1), "{ran:?}");
-    assert!(ran.err.contains("token file"), "{ran:?}");
+fn a_file_that_is_no_token_file_is_not_overwritten() {
+    let server = EmulatorProcess::start(&[]);
+    server.workspace().write("notes.txt", "not tokens");
+    let result = server.run(&["ask", BALANCE, "--token-file", "notes.txt"]);
+    assert_eq!(result.status, Some(1), "{result:?}");
+    assert!(result.err.contains("token file"), "{result:?}");
     assert_eq!(
-        std::fs::read_to_string(server.place().path().join("notes.txt")).unwrap(),
+        std::fs::read_to_string(server.workspace().path().join("notes.txt")).unwrap(),
         "not tokens"
     );
 }
@@ -214,10 +216,10 @@ fn a_token_file_that_is_something_else_is_left_alone() {
 fn a_signal_during_a_refresh_loses_no_token() {
     use std::time::{Duration, Instant};
 
-    use crate::support::until;
+    use crate::support::poll_until;
 
     for name in ["INT", "TERM", "HUP"] {
-        let server = Server::start(&["--rotate-refresh-tokens", "--token-lifetime", "1s"]);
+        let server = EmulatorProcess::start(&["--rotate-refresh-tokens", "--token-lifetime", "1s"]);
         connect(&server);
         std::thread::sleep(Duration::from_millis(1100));
         let before = server.state()["tokenRequests"].as_u64().unwrap();
@@ -228,14 +230,14 @@ fn a_signal_during_a_refresh_loses_no_token() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        until(|| (server.state()["tokenRequests"].as_u64()? > before).then_some(())).unwrap();
-        crate::support::signal(name, child.id());
-        let ran = end_of(child);
-        assert_eq!(ran.status, Some(6), "{name} {ran:?}");
+        poll_until(|| (server.state()["tokenRequests"].as_u64()? > before).then_some(())).unwrap();
+        crate::support::send_signal(name, child.id());
+        let result = wait_for_output(child);
+        assert_eq!(result.status, Some(6), "{name} {result:?}");
 
         let started = Instant::now();
-        let ran = server.run(&["ask", BALANCE]);
-        assert_eq!(ran.status, Some(0), "{name} {ran:?}");
+        let result = server.run(&["ask", BALANCE]);
+        assert_eq!(result.status, Some(0), "{name} {result:?}");
         assert!(started.elapsed() < Duration::from_secs(10), "{name} {:?}", started.elapsed());
         assert_eq!(server.state()["refreshReuses"], 0, "{name}");
     }

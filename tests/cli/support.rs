@@ -13,19 +13,19 @@ pub const BALANCE: &str = "How much money do I have in my wallet?";
 
 /// A temporary folder that is both the home and the current folder of a program with an otherwise
 /// empty environment.
-pub struct Place {
+pub struct Workspace {
     pub folder: TempDir,
 }
 
-/// The output and exit status of a run.
+/// The output and exit status of a program.
 #[derive(Debug)]
-pub struct Ran {
+pub struct ProgramOutput {
     pub status: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl Place {
+impl Workspace {
     pub fn new() -> Self {
         Self { folder: TempDir::new().unwrap() }
     }
@@ -56,21 +56,21 @@ impl Place {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
-        finish(self.command(args))
+    pub fn run(&self, args: &[&str]) -> ProgramOutput {
+        run_command(self.command(args))
     }
 }
 
-pub fn finish(mut command: Command) -> Ran {
+pub fn run_command(mut command: Command) -> ProgramOutput {
     let output = command.output().unwrap();
-    Ran {
+    ProgramOutput {
         status: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-pub fn with_input(mut command: Command, text: &[u8]) -> Ran {
+pub fn run_with_input(mut command: Command, text: &[u8]) -> ProgramOutput {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -78,12 +78,12 @@ pub fn with_input(mut command: Command, text: &[u8]) -> Ran {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(text).unwrap();
-    end_of(child)
+    wait_for_output(child)
 }
 
-pub fn end_of(child: Child) -> Ran {
+pub fn wait_for_output(child: Child) -> ProgramOutput {
     let output = child.wait_with_output().unwrap();
-    Ran {
+    ProgramOutput {
         status: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
@@ -91,30 +91,33 @@ pub fn end_of(child: Child) -> Ran {
 }
 
 /// A running `payman emulator`.
-pub struct Server {
+pub struct EmulatorProcess {
     child: Child,
     pub base_url: String,
-    place: Place,
+    workspace: Workspace,
 }
 
-impl Server {
+impl EmulatorProcess {
     pub fn start(args: &[&str]) -> Self {
-        let place = Place::new();
-        let mut child =
-            place.command(["emulator"].iter().chain(args)).stdout(Stdio::piped()).spawn().unwrap();
+        let workspace = Workspace::new();
+        let mut child = workspace
+            .command(["emulator"].iter().chain(args))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut first = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
         let base_url = first.strip_prefix("listening on ").expect(&first).trim_end().to_owned();
         assert!(base_url.starts_with("http://127.0.0.1:"), "{first}");
-        Self { child, base_url, place }
+        Self { child, base_url, workspace }
     }
 
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = self.place.command(args);
+        let mut command = self.workspace.command(args);
         command
             .env("PAYMAN_BASE_URL", &self.base_url)
             .env("PAYMAN_CLIENT_ID", "an-app")
@@ -122,8 +125,8 @@ impl Server {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
-        finish(self.command(args))
+    pub fn run(&self, args: &[&str]) -> ProgramOutput {
+        run_command(self.command(args))
     }
 
     pub fn state(&self) -> Value {
@@ -151,24 +154,24 @@ impl Server {
         wait(&mut self.child)
     }
 
-    /// Waits for the first task and returns its id.
+    /// Waits for the first task, and returns its id.
     pub fn task_id(&self) -> String {
-        let found = until(|| self.state()["tasks"][0]["id"].as_str().map(str::to_owned));
+        let found = poll_until(|| self.state()["tasks"][0]["id"].as_str().map(str::to_owned));
         found.expect("a task")
     }
 }
 
-impl Drop for Server {
+impl Drop for EmulatorProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Sends a request as HTTP/1.0, in which the end of the connection ends the body.
+/// Sends an HTTP/1.0 request, whose response ends with the connection, and returns head and body.
 pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, String) {
     let host = base_url.strip_prefix("http://").unwrap();
-    let mut line = TcpStream::connect(host).unwrap();
+    let mut connection = TcpStream::connect(host).unwrap();
     let kind = if body.starts_with(['{', '[']) {
         "application/json"
     } else {
@@ -176,18 +179,18 @@ pub fn http(base_url: &str, method: &str, path: &str, body: &str) -> (String, St
     };
     let length = body.len();
     write!(
-        line,
+        connection,
         "{method} {path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();
-    line.read_to_string(&mut answer).unwrap();
+    connection.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
     (head.to_owned(), body.to_owned())
 }
 
-/// Polls for up to 30 seconds.
-pub fn until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+/// Polls the condition until it has a value, for up to 30 s.
+pub fn poll_until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(found) = condition() {
@@ -201,11 +204,11 @@ pub fn until<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 pub fn wait(child: &mut Child) -> ExitStatus {
-    until(|| child.try_wait().unwrap()).expect("it ends")
+    poll_until(|| child.try_wait().unwrap()).expect("the process ends")
 }
 
 #[cfg(unix)]
-pub fn signal(name: &str, id: u32) {
+pub fn send_signal(name: &str, id: u32) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap();
     assert!(sent.success());
 }

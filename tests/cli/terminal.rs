@@ -1,4 +1,4 @@
-//! Checks the output of the program at a terminal, in a real pseudo-terminal.
+//! Tests the output of the program in a pseudo-terminal.
 
 use std::process::{Command, Stdio};
 
@@ -6,20 +6,20 @@ use rexpect::process::{Signal, WaitStatus};
 use rexpect::session::{Options, PtySession, spawn_with_options};
 use serde_json::json;
 
-use crate::stub::Stub;
-use crate::support::{BALANCE, Server, until};
-use crate::untrusted::{HOSTILE, has_hostile};
+use crate::scripted::ScriptedPlatform;
+use crate::support::{BALANCE, EmulatorProcess, poll_until};
+use crate::untrusted::{CONTROL_CHARACTERS, has_control_characters};
 
-const PATIENCE: u64 = 20_000;
+const TIMEOUT_MS: u64 = 20_000;
 
-fn sit_at(server: &Server, args: &[&str]) -> PtySession {
-    run_in_terminal(server.command(args), "xterm-256color", true)
+fn start_in_terminal(server: &EmulatorProcess, args: &[&str]) -> PtySession {
+    spawn_in_terminal(server.command(args), "xterm-256color", true)
 }
 
-fn run_in_terminal(mut command: Command, term: &str, strips_escapes: bool) -> PtySession {
+fn spawn_in_terminal(mut command: Command, term: &str, strips_escapes: bool) -> PtySession {
     command.env("TERM", term).stdin(Stdio::inherit());
     let options =
-        Options::default().timeout_ms(Some(PATIENCE)).strip_ansi_escape_codes(strips_escapes);
+        Options::default().timeout_ms(Some(TIMEOUT_MS)).strip_ansi_escape_codes(strips_escapes);
     spawn_with_options(command, options).unwrap()
 }
 
@@ -31,16 +31,16 @@ fn status(session: &PtySession) -> i32 {
 }
 
 #[test]
-fn a_spinner_shows_where_the_task_stands_and_goes_away() {
-    let server = Server::start(&["--agent-delay", "3500ms"]);
-    let mut ask = sit_at(&server, &["ask", BALANCE]);
+fn a_spinner_shows_the_state_of_the_task_and_is_erased() {
+    let server = EmulatorProcess::start(&["--agent-delay", "3500ms"]);
+    let mut ask = start_in_terminal(&server, &["ask", BALANCE]);
     ask.exp_string("waiting (0s)").unwrap();
     ask.exp_string("working (2s)").unwrap();
     ask.exp_string("You have $1,000,000.00").unwrap();
     ask.exp_eof().unwrap();
     assert_eq!(status(&ask), 0);
 
-    let mut ask = sit_at(&server, &["ask", BALANCE, "--stream"]);
+    let mut ask = start_in_terminal(&server, &["ask", BALANCE, "--stream"]);
     ask.exp_string("working (1s)").unwrap();
     ask.exp_string("You have $1,000,000.00").unwrap();
     let rest = ask.exp_eof().unwrap();
@@ -49,9 +49,9 @@ fn a_spinner_shows_where_the_task_stands_and_goes_away() {
 }
 
 #[test]
-fn a_conversation_streams_asks_back_and_keeps_its_session() {
-    let server = Server::start(&["--chunk-chars", "8", "--chunk-delay", "50ms"]);
-    let mut chat = sit_at(&server, &["chat", "--session", "ses-mine"]);
+fn a_conversation_streams_asks_questions_and_keeps_its_session() {
+    let server = EmulatorProcess::start(&["--chunk-chars", "8", "--chunk-delay", "50ms"]);
+    let mut chat = start_in_terminal(&server, &["chat", "--session", "ses-mine"]);
     chat.exp_string("Session ses-mine").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line(BALANCE).unwrap();
@@ -80,16 +80,16 @@ fn a_conversation_streams_asks_back_and_keeps_its_session() {
     chat.exp_string("Session ses-").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line("What did we talk about earlier?").unwrap();
-    let last = until(|| {
+    let last = poll_until(|| {
         Some(server.state()["tasks"][2].clone())
             .filter(|task| task["status"]["state"] == "COMPLETED")
     });
-    let last = last.expect("it is answered");
+    let last = last.expect("the task is completed");
     assert_ne!(last["sessionId"], "ses-mine");
     assert!(!last["artifacts"].to_string().contains("Tyllen"), "{last}");
     chat.exp_string("> ").unwrap();
 
-    // Two steps back in the history.
+    // Goes two lines back in the history.
     chat.send("\x1b[A\x1b[A").unwrap();
     chat.send_line("").unwrap();
     chat.exp_string("Session ses-").unwrap();
@@ -102,8 +102,8 @@ fn a_conversation_streams_asks_back_and_keeps_its_session() {
 
 #[test]
 fn ctrl_c_stops_the_answer_and_not_the_program() {
-    let server = Server::start(&["--chunk-chars", "4", "--chunk-delay", "2s"]);
-    let mut chat = sit_at(&server, &["chat"]);
+    let server = EmulatorProcess::start(&["--chunk-chars", "4", "--chunk-delay", "2s"]);
+    let mut chat = start_in_terminal(&server, &["chat"]);
     chat.exp_string("> ").unwrap();
     chat.send_line(BALANCE).unwrap();
     chat.exp_string("You").unwrap();
@@ -113,18 +113,18 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
         |at: usize| server.state()["tasks"][at]["status"]["state"].as_str().map(str::to_owned);
     assert_eq!(state(0).as_deref(), Some("CANCELED"));
 
-    // Ctrl-C at an empty prompt prints how to leave.
+    // Ctrl-C at an empty prompt prints how to quit.
     chat.exp_string("> ").unwrap();
     chat.send_control('c').unwrap();
     chat.exp_string("/quit").unwrap();
 
-    // Ctrl-C before the first word of an answer.
+    // Sends Ctrl-C before the first text of an answer.
     chat.exp_string("> ").unwrap();
     server.faults(r#"{"on": "sendSubscribe", "when": "after", "delayMs": 60000}"#);
     chat.send_line("Create payee Tyllen").unwrap();
-    until(|| state(1)).expect("the task begins");
+    poll_until(|| state(1)).expect("the task begins");
     chat.send_control('c').unwrap();
-    // The task is canceled, or was done; either is printed.
+    // The task is either canceled or done, and the program prints which.
     chat.exp_regex("Canceled|MAY HAVE BEEN DONE").unwrap();
 
     chat.exp_string("> ").unwrap();
@@ -134,9 +134,9 @@ fn ctrl_c_stops_the_answer_and_not_the_program() {
 }
 
 #[test]
-fn ctrl_c_during_an_ask_tells_how_to_look() {
-    let server = Server::start(&["--agent-delay", "60s"]);
-    let mut ask = sit_at(&server, &["ask", BALANCE]);
+fn ctrl_c_during_an_ask_prints_how_to_look_it_up() {
+    let server = EmulatorProcess::start(&["--agent-delay", "60s"]);
+    let mut ask = start_in_terminal(&server, &["ask", BALANCE]);
     let id = server.task_id();
     ask.send_control('c').unwrap();
     ask.exp_string(&format!("payman task get {id}")).unwrap();
@@ -146,8 +146,8 @@ fn ctrl_c_during_an_ask_tells_how_to_look() {
 
 #[test]
 fn a_terminal_shows_the_account_and_the_text_as_received() {
-    let server = Server::start(&[]);
-    let mut ask = sit_at(&server, &["ask", "Pay Bob 50"]);
+    let server = EmulatorProcess::start(&[]);
+    let mut ask = start_in_terminal(&server, &["ask", "Pay Bob 50"]);
     ask.exp_string(&format!("(As the app an-app, on {} (this machine).)", server.base_url))
         .unwrap();
     ask.exp_string("Asking: Pay Bob 50").unwrap();
@@ -155,15 +155,15 @@ fn a_terminal_shows_the_account_and_the_text_as_received() {
     ask.exp_eof().unwrap();
     assert_eq!(status(&ask), 4);
 
-    let mut quiet = sit_at(&server, &["ask", BALANCE, "-q"]);
+    let mut quiet = start_in_terminal(&server, &["ask", BALANCE, "-q"]);
     let all = quiet.exp_eof().unwrap();
     assert!(!all.contains("As the app") && !all.contains("Asking"), "{all}");
 
-    let mut token = sit_at(&server, &["token"]);
+    let mut token = start_in_terminal(&server, &["token"]);
     token.exp_string("As the app an-app").unwrap();
     token.exp_eof().unwrap();
 
-    let mut chat = sit_at(&server, &["chat", "--access-token", "t"]);
+    let mut chat = start_in_terminal(&server, &["chat", "--access-token", "t"]);
     chat.exp_string("As the owner of the token from --access-token, by the app an-app").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_control('d').unwrap();
@@ -172,14 +172,14 @@ fn a_terminal_shows_the_account_and_the_text_as_received() {
 
 #[test]
 fn text_from_a_server_is_escaped_on_a_terminal() {
-    let stub = Stub::start();
-    stub.answer_task(json!({
+    let platform = ScriptedPlatform::start();
+    platform.answer_task(json!({
         "status": {"state": "COMPLETED"},
-        "artifacts": [{"parts": [{"type": "text", "text": HOSTILE}]}],
+        "artifacts": [{"parts": [{"type": "text", "text": CONTROL_CHARACTERS}]}],
     }));
-    stub.answer_events(vec![
-        json!({"status": {"state": HOSTILE}}),
-        json!({"artifact": {"parts": [{"type": "text", "text": HOSTILE}], "index": 0}}),
+    platform.answer_events(vec![
+        json!({"status": {"state": CONTROL_CHARACTERS}}),
+        json!({"artifact": {"parts": [{"type": "text", "text": CONTROL_CHARACTERS}], "index": 0}}),
         json!({"status": {"state": "COMPLETED"}, "final": true}),
     ]);
     for args in [
@@ -190,29 +190,29 @@ fn text_from_a_server_is_escaped_on_a_terminal() {
         &["ask", BALANCE, "--output", "raw", "--stream"],
         &["ask", BALANCE, "--output", "events"],
         &["task", "get", "tsk-\u{9b}1"],
-        &["ask", HOSTILE, "--stream"],
+        &["ask", CONTROL_CHARACTERS, "--stream"],
     ] {
-        // Without a spinner, whatever is a control character comes from the server.
-        let mut ran = run_in_terminal(stub.command(args), "dumb", false);
-        let all = ran.exp_eof().unwrap();
-        assert!(!has_hostile(&all), "{args:?}: {all:?}");
+        // Without a spinner, every control character comes from the server.
+        let mut result = spawn_in_terminal(platform.command(args), "dumb", false);
+        let all = result.exp_eof().unwrap();
+        assert!(!has_control_characters(&all), "{args:?}: {all:?}");
         assert!(all.contains("9b") && all.contains("202e"), "{args:?}: {all:?}");
-        assert_eq!(status(&ran), 0, "{args:?}: {all:?}");
+        assert_eq!(status(&result), 0, "{args:?}: {all:?}");
     }
 }
 
 #[test]
-fn colors_are_off_where_they_are_not_wanted() {
-    let server = Server::start(&[]);
+fn colors_can_be_turned_off() {
+    let server = EmulatorProcess::start(&[]);
     let run = |term: &str, no_color: bool| {
         let mut command = server.command(["ask", BALANCE, "-v", "--stream"]);
         if no_color {
             command.env("NO_COLOR", "1");
         }
-        let mut ran = run_in_terminal(command, term, false);
-        ran.exp_eof().unwrap()
+        let mut result = spawn_in_terminal(command, term, false);
+        result.exp_eof().unwrap()
     };
-    // The spinner moves the cursor; colors end in `m`.
+    // Escape sequences of colors end in `m`, unlike the cursor movements of the spinner.
     let has_color = |text: &str| {
         text.split('\u{1b}').skip(1).any(|code| {
             code.starts_with('[')
@@ -227,8 +227,8 @@ fn colors_are_off_where_they_are_not_wanted() {
 
 #[test]
 fn a_question_can_be_skipped() {
-    let server = Server::start(&[]);
-    let mut chat = sit_at(&server, &["chat", "--session", "ses-mine"]);
+    let server = EmulatorProcess::start(&[]);
+    let mut chat = start_in_terminal(&server, &["chat", "--session", "ses-mine"]);
     chat.exp_string("> ").unwrap();
     chat.send_line("Pay Tyllen $50").unwrap();
     chat.exp_string("answer> ").unwrap();
@@ -249,8 +249,8 @@ fn a_question_can_be_skipped() {
 
 #[test]
 fn lines_pasted_at_a_dumb_terminal_are_asked_one_at_a_time() {
-    let server = Server::start(&["--agent-delay", "700ms"]);
-    let mut chat = run_in_terminal(server.command(["chat"]), "dumb", true);
+    let server = EmulatorProcess::start(&["--agent-delay", "700ms"]);
+    let mut chat = spawn_in_terminal(server.command(["chat"]), "dumb", true);
     chat.exp_string("> ").unwrap();
     chat.send("Pay Tyllen $50\nyes\nPay Tyllen $60\n").unwrap();
     chat.flush().unwrap();
@@ -272,12 +272,12 @@ fn lines_pasted_at_a_dumb_terminal_are_asked_one_at_a_time() {
 
 #[test]
 fn a_signal_at_a_terminal_prints_how_to_look_it_up() {
-    let server = Server::start(&["--agent-delay", "60s"]);
+    let server = EmulatorProcess::start(&["--agent-delay", "60s"]);
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         for command in ["ask", "chat"] {
             server.reset();
             let args = if command == "ask" { &["ask", BALANCE][..] } else { &["chat"] };
-            let mut session = sit_at(&server, args);
+            let mut session = start_in_terminal(&server, args);
             if command == "chat" {
                 session.exp_string("> ").unwrap();
                 session.send_line(BALANCE).unwrap();
@@ -293,19 +293,19 @@ fn a_signal_at_a_terminal_prints_how_to_look_it_up() {
 
 #[test]
 fn a_signal_at_the_prompt_leaves_the_terminal_as_it_was() {
-    let server = Server::start(&[]);
+    let server = EmulatorProcess::start(&[]);
     let program = env!("CARGO_BIN_EXE_payman");
     let chat = format!("sh -c 'echo $$ > pid; exec {program} chat'");
     let script = format!("stty -g; {chat}; echo ended $?; stty -g");
     let mut shell = server.command(Vec::<&str>::new());
     let mut command = Command::new("sh");
-    command.args(["-c", &script]).current_dir(server.place().path()).env_clear();
+    command.args(["-c", &script]).current_dir(server.workspace().path()).env_clear();
     command.envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut session = run_in_terminal(command, "xterm-256color", true);
+    let mut session = spawn_in_terminal(command, "xterm-256color", true);
     let before = session.read_line().unwrap();
     session.exp_string("> ").unwrap();
-    let pid = std::fs::read_to_string(server.place().path().join("pid")).unwrap();
-    crate::support::signal("TERM", pid.trim().parse().unwrap());
+    let pid = std::fs::read_to_string(server.workspace().path().join("pid")).unwrap();
+    crate::support::send_signal("TERM", pid.trim().parse().unwrap());
     session.exp_string("SIGTERM ended the command").unwrap();
     session.exp_string("ended 1").unwrap();
     let after = session.exp_eof().unwrap();

@@ -1,20 +1,20 @@
-//! A platform that answers as a test wants, for answers that the emulator does not give.
+//! A platform with scripted answers, for answers that the emulator does not give.
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
-use crate::support::{Place, Ran, finish};
+use crate::support::{ProgramOutput, Workspace, run_command};
 
-pub struct Stub {
+pub struct ScriptedPlatform {
     server: MockServer,
     runtime: Runtime,
-    pub place: Place,
+    pub workspace: Workspace,
 }
 
-impl Stub {
-    /// Starts a platform that issues tokens and knows nothing else.
+impl ScriptedPlatform {
+    /// Starts a platform that issues tokens, and answers 404 to other requests.
     pub fn start() -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -22,10 +22,11 @@ impl Stub {
             .build()
             .unwrap();
         let server = runtime.block_on(MockServer::start());
-        let stub = Self { server, runtime, place: Place::new() };
+        let platform = Self { server, runtime, workspace: Workspace::new() };
         let token = json!({"accessToken": "at", "tokenType": "Bearer", "expiresIn": 3600});
-        stub.answer("/api/oauth2/token", move |_| ResponseTemplate::new(200).set_body_json(&token));
-        stub
+        platform
+            .answer("/api/oauth2/token", move |_| ResponseTemplate::new(200).set_body_json(&token));
+        platform
     }
 
     pub fn answer(
@@ -37,12 +38,12 @@ impl Stub {
         self.runtime.block_on(mock.mount(&self.server));
     }
 
-    /// Answers asks and lookups with this task, under the id that was asked for.
+    /// Answers asks and lookups with this task, with the id from the request.
     pub fn answer_task(&self, task: Value) {
-        let whole = task.clone();
+        let template = task.clone();
         let respond = move |request: &Request| {
             let body: Value = request.body_json().unwrap();
-            let mut task = whole.clone();
+            let mut task = template.clone();
             task["id"] = body["params"]["id"].clone();
             ResponseTemplate::new(200)
                 .set_body_json(json!({"jsonrpc": "2.0", "id": body["id"], "result": task}))
@@ -51,7 +52,7 @@ impl Stub {
         self.answer("/api/a2a/tasks/get", respond);
     }
 
-    /// Answers streams with these events, under the id that was asked for.
+    /// Answers streams with these events, with the id from the request.
     pub fn answer_events(&self, events: Vec<Value>) {
         self.answer("/api/a2a/tasks/sendSubscribe", move |request| {
             let body: Value = request.body_json().unwrap();
@@ -69,7 +70,7 @@ impl Stub {
     }
 
     pub fn command(&self, args: &[&str]) -> std::process::Command {
-        let mut command = self.place.command(args);
+        let mut command = self.workspace.command(args);
         command
             .env("PAYMAN_BASE_URL", self.server.uri())
             .env("PAYMAN_CLIENT_ID", "an-app")
@@ -77,7 +78,7 @@ impl Stub {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
-        finish(self.command(args))
+    pub fn run(&self, args: &[&str]) -> ProgramOutput {
+        run_command(self.command(args))
     }
 }
