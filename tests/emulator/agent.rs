@@ -1,4 +1,4 @@
-//! The agent: the messages that it understands, and their effect on the ledger.
+//! Tests the agent: the messages that it understands, and their effect on the ledger.
 
 use payman_sdk::emulator::{Currency, Decimal, PaymentStatus};
 use payman_sdk::{Emulator, SessionId, TaskId};
@@ -59,7 +59,7 @@ async fn an_unknown_payee_needs_confirmation() {
     assert!(answer_text(&question).contains("Tyllen") && answer_text(&question).contains("$50.00"));
     assert!(client.emulator.state().payments.is_empty());
 
-    // The answer counts only in the task of the question.
+    // An answer has an effect only in the task of its question.
     assert!(client.ask("yes, create them").await.contains("Nothing was done"));
     assert!(client.emulator.state().payments.is_empty());
 
@@ -77,7 +77,7 @@ async fn an_unknown_payee_needs_confirmation() {
     let another = TaskId::new();
     client.send(&another, "Pay Tylen $5").await;
     assert!(answer_text(&client.send(&another, "Tyllen").await).contains("Paid $5.00 to Tyllen"));
-    // The payee is created while the question is pending: it is not created twice.
+    // The payee is created while the question is pending, so the answer must not create it again.
     let slow = TaskId::new();
     client.send(&slow, "Pay Zoë $5").await;
     client.ask("create payee Zoë").await;

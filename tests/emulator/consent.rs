@@ -1,4 +1,4 @@
-//! The consent page.
+//! Tests the consent page.
 
 use reqwest::StatusCode;
 

@@ -1,4 +1,4 @@
-//! The dialects: variants of the response format.
+//! Tests the dialects, which are variants of the response format.
 
 use std::time::Duration;
 

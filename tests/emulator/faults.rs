@@ -1,4 +1,4 @@
-//! Each kind of fault, and the control API.
+//! Tests each kind of fault, and the control API.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::*;
 
-async fn with_tyllen(builder: payman_sdk::emulator::EmulatorBuilder) -> RawClient {
+async fn start_with_payee(builder: payman_sdk::emulator::EmulatorBuilder) -> RawClient {
     let client = start_with(builder).await;
     client.ask("create payee Tyllen").await;
     client
@@ -18,7 +18,7 @@ async fn with_tyllen(builder: payman_sdk::emulator::EmulatorBuilder) -> RawClien
 
 #[tokio::test]
 async fn a_status_is_repeated_before_or_after_the_agent_acts() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     client.emulator.faults([
         Fault::status(503)
             .on(Operation::Send)
@@ -51,7 +51,7 @@ async fn a_status_is_repeated_before_or_after_the_agent_acts() {
 
 #[tokio::test]
 async fn a_connection_is_closed_before_or_after_the_agent_acts() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     for operation in ["send", "sendSubscribe"] {
         let before = client.emulator.state().payments.len();
         client.emulator.faults([Fault::close(), Fault::close().after_acting()]);
@@ -71,7 +71,7 @@ async fn a_connection_is_closed_before_or_after_the_agent_acts() {
 
 #[tokio::test]
 async fn a_body_is_cut_at_the_given_byte() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     for operation in ["send", "sendSubscribe"] {
         for bytes in [0u64, 1, 100, 1_000_000] {
             client.emulator.fault(Fault::cut(bytes).on(operation.parse().unwrap()));
@@ -107,7 +107,7 @@ async fn a_body_ends_early_but_cleanly() {
 
 #[tokio::test]
 async fn a_stall_before_the_headers_or_in_the_body() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     client.emulator.fault(Fault::stall());
     let request = client.request("send", client.params(&TaskId::new(), "Pay Tyllen $50"));
     assert!(request.timeout(Duration::from_millis(200)).send().await.unwrap_err().is_timeout());
@@ -182,7 +182,7 @@ async fn delay_and_latency_postpone_the_response() {
 
 #[tokio::test]
 async fn the_control_api_adds_faults_and_resets() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     let post_faults = |body: serde_json::Value| {
         let request =
             client.http.post(client.url("/_emulator/faults")).body(body.to_string()).send();
@@ -231,13 +231,13 @@ async fn the_control_api_adds_faults_and_resets() {
             && state.tasks.is_empty()
             && state.requests.is_empty()
     );
-    // The fault and the token are gone.
+    // The reset removed the fault and the token.
     assert_eq!(client.call("get", json!({"id": "t"})).await.0, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
 async fn faults_can_be_removed_without_a_reset() {
-    let client = with_tyllen(Emulator::builder()).await;
+    let client = start_with_payee(Emulator::builder()).await;
     client.ask("Pay Tyllen $5").await;
     let remember = "What did we talk about earlier?";
 

@@ -1,4 +1,4 @@
-//! Starting and stopping an emulator.
+//! Tests the start and the end of an emulator.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The emulator's HTTP interface, tested with a plain HTTP client.
+//! Tests the emulator's HTTP interface with a plain HTTP client.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! OAuth grants, refresh, rotation and scopes.
+//! Tests OAuth grants, refresh, rotation and scopes.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ async fn only_the_configured_credentials_are_accepted() {
             "{id}:{secret}"
         );
     }
-    // A public client refreshes with its id alone.
+    // A public client refreshes with its client id alone.
     let token = client.emulator.issue_refresh_token(ALL_SCOPES);
     let query = |id: &str| format!("grant_type=refresh_token&refresh_token={token}&client_id={id}");
     assert_eq!(client.token_request(&query("id"), None).await.0, StatusCode::OK);
@@ -198,7 +198,7 @@ async fn a_missing_scope_fails_the_task() {
         assert_eq!(task["status"]["state"], "FAILED", "{text}");
         assert!(answer_text(&task).contains(lacking), "{text}: {}", answer_text(&task));
     }
-    // The scopes are checked for the answer to a question too.
+    // The answer to a question is checked for scopes too.
     client.token = client.emulator.issue_access_token(["write_send_payment"]);
     let task = TaskId::new();
     assert_eq!(client.send(&task, "Pay Nobody $5").await["status"]["state"], "INPUT_REQUIRED");

@@ -1,4 +1,4 @@
-//! Tasks: send, stream, get, cancel, resubscribe, and asking twice.
+//! Tests tasks: send, stream, get, cancel, resubscribe, and repeated sends.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 #[tokio::test]
-async fn a_reply_has_the_platform_s_format() {
+async fn a_reply_has_the_format_of_the_platform() {
     let client = start().await;
     let id = TaskId::new();
     let task = client.send(&id, "What's my balance?").await;
@@ -213,7 +213,7 @@ async fn cancel_before_the_agent_acts_prevents_the_payment() {
     assert_eq!(again["error"]["code"], -32002);
     assert!(client.emulator.state().payments.is_empty());
 
-    // A pending send is answered, and a pending question is withdrawn.
+    // A pending send is answered, and a pending question is discarded.
     let waiting = TaskId::new();
     let send = client.send(&waiting, "Pay Tyllen $50");
     let cancel = async {
