@@ -1,4 +1,4 @@
-//! The tools, their results, errors and limits.
+//! Tests the tools, their results, errors and limits.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::*;
 
 #[tokio::test]
-async fn the_tools_say_what_they_do() {
+async fn the_tools_are_described_and_annotated() {
     for dialect in [Dialect::Legacy, Dialect::Modern] {
         let mut host = host(&["--emulator"]).dialect(dialect).start().await;
         let id = host.request("tools/list", json!({})).await;
@@ -48,9 +48,9 @@ async fn the_tools_say_what_they_do() {
 
 #[tokio::test]
 async fn an_ask_has_its_answer_as_text_and_as_structured_content() {
-    let payman = emulator(Emulator::builder()).await;
+    let payman = emulator_with_payee(Emulator::builder()).await;
     for dialect in [Dialect::Legacy, Dialect::Modern] {
-        let mut host = host_of(&payman, &[]).dialect(dialect).start().await;
+        let mut host = emulator_host(&payman, &[]).dialect(dialect).start().await;
         let result = host.ask(BALANCE).await;
         assert!(!is_error(&result), "{result}");
         assert!(text(&result).contains("You have $1,000,000.00"), "{result}");
@@ -60,12 +60,12 @@ async fn an_ask_has_its_answer_as_text_and_as_structured_content() {
         assert_eq!(content["repeated"], false);
         assert!(content["text"].as_str().unwrap().contains("$1,000,000.00"));
         assert_eq!(content["artifacts"][0]["type"], "text");
-        // The agent's text stands between two lines that it could not know.
+        // The agent's text is delimited by lines that it could not predict.
         let lines: Vec<_> = text(&result).lines().collect();
         let begin = lines.iter().position(|line| line.starts_with("--- begin ")).unwrap();
         let mark = lines[begin].trim_start_matches("--- begin ");
         assert_eq!(lines.last().unwrap(), &format!("--- end {mark}"));
-        // It can be lookup up.
+        // The task can be looked up.
         let lookup = host.call("get_task", json!({"task_id": content["taskId"]})).await;
         assert!(!is_error(&lookup), "{lookup}");
         assert_eq!(lookup["structuredContent"]["text"], content["text"]);
@@ -73,10 +73,12 @@ async fn an_ask_has_its_answer_as_text_and_as_structured_content() {
 }
 
 #[tokio::test]
-async fn progress_is_reported_where_the_host_wants_it() {
-    let payman =
-        emulator(Emulator::builder().chunk_chars(4).chunk_delay(Duration::from_millis(120))).await;
-    let mut host = host_of(&payman, &["--confirm", "never"]).start().await;
+async fn progress_is_reported_if_the_host_requests_it() {
+    let payman = emulator_with_payee(
+        Emulator::builder().chunk_chars(4).chunk_delay(Duration::from_millis(120)),
+    )
+    .await;
+    let mut host = emulator_host(&payman, &["--confirm", "never"]).start().await;
     let id = host
         .request("tools/call", json!({
             "name": "ask_payman", "arguments": {"text": BALANCE}, "_meta": {"progressToken": "p-1"},
@@ -93,13 +95,13 @@ async fn progress_is_reported_where_the_host_wants_it() {
 }
 
 #[tokio::test]
-async fn it_starts_though_the_platform_is_away_and_says_so_in_the_first_call() {
+async fn the_server_starts_without_the_platform_and_reports_it_in_the_first_call() {
     let mut host = host(&["--confirm", "never"]).base_url("http://127.0.0.1:9").start().await;
     let result = host.ask(BALANCE).await;
     assert!(is_error(&result));
     assert_eq!(result["structuredContent"]["state"], "not-sent", "{result}");
     assert_eq!(result["structuredContent"]["outcomeUnknown"], false);
-    // Nothing is remembered of it: the next call is sent again.
+    // The failed call is not remembered: the next call is sent.
     let result = host.ask(BALANCE).await;
     assert_eq!(result["structuredContent"]["repeated"], false, "{result}");
     let (status, _) = host.end().await;
@@ -117,13 +119,13 @@ async fn missing_credentials_are_named_in_the_first_call_and_on_stderr() {
 }
 
 #[tokio::test]
-async fn failures_are_results_that_say_what_happened() {
-    let payman = emulator(Emulator::builder()).await;
-    let mut host = host_of(&payman, &["--confirm", "never"]).start().await;
-    // An order that the agent refuses.
+async fn failures_are_results_that_describe_the_error() {
+    let payman = emulator_with_payee(Emulator::builder()).await;
+    let mut host = emulator_host(&payman, &["--confirm", "never"]).start().await;
+    // The agent refuses the order.
     let refused = host.ask("Pay Tyllen $2,000,000").await;
     assert!(!text(&refused).is_empty() && payments(&payman).is_empty(), "{refused}");
-    // Arguments that will not do; nothing is sent.
+    // The arguments are invalid, so nothing is sent.
     let tasks = payman.state().tasks.len();
     for (tool, arguments, named) in [
         ("ask_payman", json!({"text": "  "}), "text"),
@@ -143,7 +145,7 @@ async fn failures_are_results_that_say_what_happened() {
     assert!(is_error(&result), "{result}");
     let id = host.request("tools/call", json!({"name": "pay", "arguments": {}})).await;
     assert_eq!(host.response(&id).await["error"]["code"], -32602);
-    // A line that is no JSON, and one that is too long, end nothing.
+    // Neither an invalid line nor a line over the limit ends the server.
     host.send(&json!("\u{7}")).await;
     let params = json!({"x": "x".repeat(2_000_000)});
     let long = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": params});
@@ -153,11 +155,11 @@ async fn failures_are_results_that_say_what_happened() {
 
 #[tokio::test]
 async fn a_running_task_is_canceled_by_its_tool() {
-    let payman = emulator(Emulator::builder().agent_delay(Duration::from_secs(4))).await;
-    let mut host = host_of(&payman, &["--confirm", "never"]).start().await;
+    let payman = emulator_with_payee(Emulator::builder().agent_delay(Duration::from_secs(4))).await;
+    let mut host = emulator_host(&payman, &["--confirm", "never"]).start().await;
     let before = payman.state().tasks.len();
-    let ask = host.begin("ask_payman", json!({"text": PAY})).await;
-    until("the ask", || payman.state().tasks.len() > before).await;
+    let ask = host.begin_call("ask_payman", json!({"text": PAY})).await;
+    wait_until("the ask", || payman.state().tasks.len() > before).await;
     let task = payman.state().tasks.last().unwrap().id.clone();
     let lookup = host.call("get_task", json!({"task_id": task})).await;
     assert_eq!(lookup["structuredContent"]["outcomeUnknown"], true, "{lookup}");
@@ -206,37 +208,37 @@ async fn a_long_answer_is_cut_and_hidden_characters_are_shown() {
 }
 
 #[tokio::test]
-async fn a_read_only_server_moves_nothing() {
-    // The emulator of its own gives a token that allows no more than reading.
+async fn a_read_only_server_makes_no_payment() {
+    // The built-in emulator issues a token with read scopes only.
     let mut own = host(&["--emulator", "--read-only", "--confirm", "never"]).start().await;
     let result = own.ask(BALANCE).await;
     assert!(!is_error(&result) && text(&result).contains("$1,000,000.00"), "{result}");
     let result = own.ask(PAYEE).await;
     assert!(is_error(&result), "{result}");
 
-    // A sign-in that allows more is refused, and it says so.
-    let payman = emulator(Emulator::builder()).await;
+    // A sign-in with more scopes is refused with an explanation.
+    let payman = emulator_with_payee(Emulator::builder()).await;
     let before = payman.state().tasks.len();
-    let mut host = host_of(&payman, &["--read-only", "--confirm", "never"]).start().await;
+    let mut host = emulator_host(&payman, &["--read-only", "--confirm", "never"]).start().await;
     let result = host.ask(PAY).await;
     assert!(is_error(&result) && text(&result).contains("write_send_payment"), "{result}");
     assert!(text(&result).contains("--read-only"), "{result}");
     assert_eq!(payman.state().tasks.len(), before);
 
-    // One that is limited is used.
+    // A sign-in with read scopes only is used.
     let payman = Emulator::builder().scopes(["read_balance"]).start().await.unwrap();
-    let mut host = host_of(&payman, &["--read-only", "--confirm", "never"]).start().await;
+    let mut host = emulator_host(&payman, &["--read-only", "--confirm", "never"]).start().await;
     assert!(text(&host.ask(BALANCE).await).contains("$1,000,000.00"));
 }
 
 #[tokio::test]
-async fn a_host_that_leaves_is_told_on_stderr_what_may_have_been_done() {
-    let payman = emulator(Emulator::builder()).await;
+async fn unknown_outcomes_are_reported_on_stderr_if_the_host_disconnects() {
+    let payman = emulator_with_payee(Emulator::builder()).await;
     payman.fault(Fault::stall().on(Operation::SendSubscribe).after_acting());
-    let mut host = host_of(&payman, &["--confirm", "never"]).start().await;
+    let mut host = emulator_host(&payman, &["--confirm", "never"]).start().await;
     let before = payman.state().tasks.len();
-    host.begin("ask_payman", json!({"text": PAY})).await;
-    until("the ask", || payman.state().tasks.len() > before).await;
+    host.begin_call("ask_payman", json!({"text": PAY})).await;
+    wait_until("the ask", || payman.state().tasks.len() > before).await;
     let task = payman.state().tasks.last().unwrap().id.clone();
     let (status, errors) = host.end().await;
     assert_eq!(status.code(), Some(6), "{errors}");

@@ -1,4 +1,4 @@
-//! Nothing is sent before the user has accepted it, and the agent's questions reach the user.
+//! Tests that nothing is sent before the user accepts it, and that questions reach the user.
 
 use payman_sdk::Emulator;
 use serde_json::json;
@@ -10,8 +10,8 @@ const BOTH: [Dialect; 2] = [Dialect::Legacy, Dialect::Modern];
 #[tokio::test]
 async fn a_confirmed_payment_is_made_once() {
     for dialect in BOTH {
-        let payman = emulator(Emulator::builder()).await;
-        let mut host = host_of(&payman, &[]).dialect(dialect).start().await;
+        let payman = emulator_with_payee(Emulator::builder()).await;
+        let mut host = emulator_host(&payman, &[]).dialect(dialect).start().await;
         let result = host.ask(PAY).await;
         assert_eq!(host.questions.len(), 1);
         assert!(host.questions[0].contains("  | Pay Tyllen $50\n"), "{}", host.questions[0]);
@@ -25,18 +25,18 @@ async fn a_confirmed_payment_is_made_once() {
 }
 
 #[tokio::test]
-async fn what_the_user_does_not_accept_is_not_sent() {
+async fn an_ask_that_the_user_does_not_accept_is_not_sent() {
     for dialect in BOTH {
         for no in [decline(), json!({"action": "cancel"}), json!({"action": "ok"}), json!(7)] {
-            let payman = emulator(Emulator::builder()).await;
+            let payman = emulator_with_payee(Emulator::builder()).await;
             let before = payman.state();
-            let mut host = host_of(&payman, &[]).dialect(dialect).start().await;
+            let mut host = emulator_host(&payman, &[]).dialect(dialect).start().await;
             host.answers.push_back(no.clone());
             let result = host.ask(PAY).await;
             assert!(is_error(&result), "{no}: {result}");
             assert_eq!(result["structuredContent"]["state"], "not-sent");
             assert_eq!(payman.state().tasks, before.tasks);
-            // They may be asked again, and accept.
+            // A later call asks the user again, who accepts.
             let result = host.ask(PAY).await;
             assert!(!is_error(&result), "{result}");
             assert_eq!(payments(&payman), ["50.00"]);
@@ -45,16 +45,17 @@ async fn what_the_user_does_not_accept_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_ask_its_user_is_told_which_option_to_set() {
+async fn a_host_without_elicitation_is_told_which_option_to_set() {
     for dialect in BOTH {
-        let payman = emulator(Emulator::builder()).await;
+        let payman = emulator_with_payee(Emulator::builder()).await;
         let before = payman.state().tasks;
-        let mut host = host_of(&payman, &[]).dialect(dialect).without_elicitation().start().await;
+        let mut host =
+            emulator_host(&payman, &[]).dialect(dialect).without_elicitation().start().await;
         let result = host.ask(PAY).await;
         assert!(is_error(&result) && text(&result).contains("--confirm never"), "{result}");
         assert_eq!(payman.state().tasks, before);
 
-        let mut host = host_of(&payman, &["--confirm", "never"])
+        let mut host = emulator_host(&payman, &["--confirm", "never"])
             .dialect(dialect)
             .without_elicitation()
             .start()
@@ -66,10 +67,10 @@ async fn a_host_that_cannot_ask_its_user_is_told_which_option_to_set() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_projects_folder_cannot_do_away_with_the_confirmation() {
-    let payman = emulator(Emulator::builder()).await;
+async fn a_file_in_the_projects_folder_cannot_disable_the_confirmation() {
+    let payman = emulator_with_payee(Emulator::builder()).await;
     let variables = "PAYMAN_MCP_CONFIRM=never\nPAYMAN_CONFIRM=never\nPAYMAN_MCP_REPEAT_WINDOW=0\n";
-    let mut host = host_of(&payman, &[]).dot_env(variables).start().await;
+    let mut host = emulator_host(&payman, &[]).dot_env(variables).start().await;
     host.answers.push_back(decline());
     assert!(is_error(&host.ask(PAY).await));
     assert_eq!(host.questions.len(), 1);
@@ -81,16 +82,16 @@ async fn a_file_in_the_projects_folder_cannot_do_away_with_the_confirmation() {
 
 #[tokio::test]
 async fn a_call_that_is_canceled_during_the_confirmation_sends_nothing() {
-    let payman = emulator(Emulator::builder()).await;
+    let payman = emulator_with_payee(Emulator::builder()).await;
     let before = payman.state().tasks;
-    let mut host = host_of(&payman, &[]).start().await;
-    // The user never answers this one.
+    let mut host = emulator_host(&payman, &[]).start().await;
+    // The user does not answer this question.
     host.answers.push_back(json!(null));
-    let call = host.begin("ask_payman", json!({"text": PAY})).await;
-    host.asked(1).await;
+    let call = host.begin_call("ask_payman", json!({"text": PAY})).await;
+    host.wait_for_questions(1).await;
     host.cancel(&call).await;
-    while host.withdrawn == 0 {
-        host.read_one().await;
+    while host.canceled_questions == 0 {
+        host.read_message().await;
     }
     assert_eq!(payman.state().tasks, before);
 }
@@ -108,10 +109,10 @@ async fn hidden_characters_are_shown_to_the_user() {
 }
 
 #[tokio::test]
-async fn the_agents_question_is_put_to_the_user() {
+async fn the_agents_question_is_shown_to_the_user() {
     for dialect in BOTH {
         let payman = Emulator::start().await.unwrap();
-        let mut host = host_of(&payman, &[]).dialect(dialect).start().await;
+        let mut host = emulator_host(&payman, &[]).dialect(dialect).start().await;
         host.answers.extend([accept(), answer("yes, create them")]);
         let result = host.ask("Pay Tyllen $50").await;
         assert!(!is_error(&result), "{result}");
@@ -131,7 +132,7 @@ async fn the_agents_question_is_put_to_the_user() {
 async fn a_question_that_is_not_answered_stays_open() {
     for dialect in BOTH {
         let payman = Emulator::start().await.unwrap();
-        let mut host = host_of(&payman, &[]).dialect(dialect).start().await;
+        let mut host = emulator_host(&payman, &[]).dialect(dialect).start().await;
         host.answers.extend([accept(), decline()]);
         let result = host.ask("Pay Tyllen $50").await;
         let content = &result["structuredContent"];
@@ -140,7 +141,7 @@ async fn a_question_that_is_not_answered_stays_open() {
         assert!(!is_error(&result));
         let task = content["taskId"].as_str().unwrap().to_owned();
         assert!(text(&result).contains(&task) && text(&result).contains("task_id"));
-        // The host goes on with the task; its user sees the question beside the answer.
+        // The host continues the task. The confirmation shows the question and the answer.
         let result =
             host.call("ask_payman", json!({"text": "yes, create them", "task_id": task})).await;
         assert_eq!(result["structuredContent"]["state"], "completed", "{result}");
@@ -150,7 +151,7 @@ async fn a_question_that_is_not_answered_stays_open() {
             host.questions
         );
         assert_eq!(payments(&payman), ["50.00"]);
-        // The first call, made again, gets what became of the task.
+        // The first call, repeated, returns the current state of the task.
         let again = host.ask("Pay Tyllen $50").await;
         assert_eq!(again["structuredContent"]["state"], "completed", "{again}");
         assert_eq!(payments(&payman), ["50.00"]);
@@ -160,7 +161,8 @@ async fn a_question_that_is_not_answered_stays_open() {
 #[tokio::test]
 async fn a_host_without_elicitation_is_told_how_to_answer() {
     let payman = Emulator::start().await.unwrap();
-    let mut host = host_of(&payman, &["--confirm", "never"]).without_elicitation().start().await;
+    let mut host =
+        emulator_host(&payman, &["--confirm", "never"]).without_elicitation().start().await;
     let result = host.ask("Pay Tyllen $50").await;
     assert_eq!(result["structuredContent"]["state"], "input-required", "{result}");
     assert!(text(&result).contains("call ask_payman with task_id"), "{result}");
@@ -175,9 +177,9 @@ async fn a_host_without_elicitation_is_told_how_to_answer() {
 
 #[tokio::test]
 async fn a_confirmation_of_the_newer_protocol_counts_once() {
-    let payman = emulator(Emulator::builder()).await;
+    let payman = emulator_with_payee(Emulator::builder()).await;
     let mut host =
-        host_of(&payman, &["--repeat-window", "0"]).dialect(Dialect::Modern).start().await;
+        emulator_host(&payman, &["--repeat-window", "0"]).dialect(Dialect::Modern).start().await;
     let mut params = json!({"name": "ask_payman", "arguments": {"text": PAY}});
     let id = host.request("tools/call", params.clone()).await;
     let asked = host.response(&id).await["result"].clone();
@@ -185,7 +187,7 @@ async fn a_confirmation_of_the_newer_protocol_counts_once() {
     let name = asked["inputRequests"].as_object().unwrap().keys().next().unwrap();
     params["requestState"] = asked["requestState"].clone();
     params["inputResponses"] = json!({name: accept()});
-    // It is of no use for other words.
+    // The confirmation does not apply to another text.
     let mut other = params.clone();
     other["arguments"]["text"] = "Pay Tyllen $5000".into();
     let id = host.request("tools/call", other).await;
@@ -193,7 +195,7 @@ async fn a_confirmation_of_the_newer_protocol_counts_once() {
     let id = host.request("tools/call", params.clone()).await;
     assert!(!is_error(&host.response(&id).await["result"]));
     assert_eq!(payments(&payman), ["50.00"]);
-    // Not even where answers are not remembered does it count a second time.
+    // It counts only once, even though answers are not remembered.
     let id = host.request("tools/call", params).await;
     assert!(is_error(&host.response(&id).await["result"]));
     assert_eq!(payments(&payman), ["50.00"]);

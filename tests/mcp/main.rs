@@ -1,4 +1,4 @@
-//! `payman mcp` as a host sees it: JSON-RPC over stdin and stdout, and nothing else.
+//! Tests `payman mcp` as a process, with JSON-RPC over its stdin and stdout.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-//! A host of the Model Context Protocol that writes and reads JSON-RPC by itself.
+//! A host of the Model Context Protocol that is independent of any MCP library.
 
 use std::collections::{HashMap, VecDeque};
 use std::process::{ExitStatus, Stdio};
@@ -12,11 +12,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 pub const BALANCE: &str = "How much money do I have in my wallet?";
-/// A payee is created with it, so that it needs no further question.
+/// Creates the payee of [`PAY`], so that the payment needs no further question.
 pub const PAYEE: &str = "create payee Tyllen";
 pub const PAY: &str = "Pay Tyllen $50";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const LEGACY: &str = "2025-06-18";
 const MODERN: &str = "2026-07-28";
 
@@ -32,8 +32,8 @@ pub fn decline() -> Value {
     json!({"action": "decline"})
 }
 
-/// An emulator that has a payee.
-pub async fn emulator(builder: EmulatorBuilder) -> Emulator {
+/// Starts an emulator that has a payee.
+pub async fn emulator_with_payee(builder: EmulatorBuilder) -> Emulator {
     let emulator = builder.start().await.unwrap();
     emulator.client().ask(PAYEE).await.unwrap();
     emulator
@@ -42,9 +42,9 @@ pub async fn emulator(builder: EmulatorBuilder) -> Emulator {
 /// The version of the protocol that a host uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// With a handshake; questions to the user are requests.
+    /// Has a handshake. Questions to the user are requests.
     Legacy,
-    /// Without one; questions to the user are results.
+    /// Has no handshake. Questions to the user are results.
     Modern,
 }
 
@@ -66,7 +66,7 @@ pub fn host(args: &[&str]) -> HostBuilder {
     }
 }
 
-pub fn host_of(emulator: &Emulator, args: &[&str]) -> HostBuilder {
+pub fn emulator_host(emulator: &Emulator, args: &[&str]) -> HostBuilder {
     host(args).base_url(emulator.base_url())
 }
 
@@ -87,7 +87,7 @@ impl HostBuilder {
         self
     }
 
-    /// With a file `.env` in the folder that the server is started in.
+    /// Writes a file `.env` in the folder that the server is started in.
     pub fn dot_env(mut self, text: &str) -> Self {
         self.dot_env = Some(text.to_owned());
         self
@@ -131,7 +131,7 @@ impl HostBuilder {
             results: HashMap::new(),
             questions: Vec::new(),
             progress: Vec::new(),
-            withdrawn: 0,
+            canceled_questions: 0,
         };
         if self.dialect == Dialect::Legacy {
             let id = host
@@ -166,8 +166,8 @@ pub struct Host {
     /// The questions that the user was asked.
     pub questions: Vec<String>,
     pub progress: Vec<Value>,
-    /// The number of questions that the server withdrew.
-    pub withdrawn: usize,
+    /// The number of questions that the server canceled.
+    pub canceled_questions: usize,
 }
 
 impl Host {
@@ -199,7 +199,7 @@ impl Host {
     }
 
     /// Sends a tool call, without waiting for its result.
-    pub async fn begin(&mut self, tool: &str, arguments: Value) -> Value {
+    pub async fn begin_call(&mut self, tool: &str, arguments: Value) -> Value {
         self.request("tools/call", json!({"name": tool, "arguments": arguments})).await
     }
 
@@ -207,19 +207,20 @@ impl Host {
         self.notify("notifications/cancelled", json!({"requestId": id, "reason": "timeout"})).await;
     }
 
-    /// Reads messages, and answers questions, until this one's response has come.
+    /// Reads messages and answers questions until the response to this request arrives.
     pub async fn response(&mut self, id: &Value) -> Value {
         loop {
             if let Some(response) = self.results.remove(&id.to_string()) {
                 return response;
             }
-            self.read_one().await;
+            self.read_message().await;
         }
     }
 
-    /// Reads one message; stdout carries nothing else.
-    pub async fn read_one(&mut self) {
-        let line = timeout(PATIENCE, self.lines.next_line()).await.expect("silent").unwrap();
+    /// Reads one message. Any other output on stdout is an error.
+    pub async fn read_message(&mut self) {
+        let line =
+            timeout(TIMEOUT, self.lines.next_line()).await.expect("no message arrived").unwrap();
         let line = line.expect("the server ended");
         let message: Value = serde_json::from_str(&line).expect(&line);
         assert_eq!(message["jsonrpc"], "2.0", "{line}");
@@ -228,12 +229,12 @@ impl Host {
                 self.questions.push(message["params"]["message"].as_str().unwrap().to_owned());
                 let answer = self.answers.pop_front().unwrap_or_else(accept);
                 if answer.is_null() {
-                    // A user who does not answer.
+                    // `null` stands for a user who does not answer.
                     return;
                 }
                 self.send(&json!({"jsonrpc": "2.0", "id": message["id"], "result": answer})).await;
             }
-            Some("notifications/cancelled") => self.withdrawn += 1,
+            Some("notifications/cancelled") => self.canceled_questions += 1,
             Some("notifications/progress") => self.progress.push(message["params"].clone()),
             Some(other) => panic!("unexpected {other}"),
             None => {
@@ -242,14 +243,14 @@ impl Host {
         }
     }
 
-    /// Waits until the user was asked so many questions in all.
-    pub async fn asked(&mut self, count: usize) {
+    /// Waits until the user has been asked this many questions in total.
+    pub async fn wait_for_questions(&mut self, count: usize) {
         while self.questions.len() < count {
-            self.read_one().await;
+            self.read_message().await;
         }
     }
 
-    /// Calls a tool; answers its questions in either way.
+    /// Calls a tool, answers its questions, and returns the final result.
     pub async fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let mut params = json!({"name": tool, "arguments": arguments});
         loop {
@@ -275,17 +276,17 @@ impl Host {
         self.call("ask_payman", json!({"text": text})).await
     }
 
-    /// Ends the server as a crash does.
+    /// Kills the server.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Ends the connection, as a host does, and waits for the server to end.
+    /// Closes the server's stdin, and waits for the server to end.
     pub async fn end(mut self) -> (ExitStatus, String) {
         drop(self.stdin.take());
         let mut errors = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
-        let ended = timeout(PATIENCE, async {
+        let ended = timeout(TIMEOUT, async {
             stderr.read_to_string(&mut errors).await.unwrap();
             self.child.wait().await.unwrap()
         });
@@ -295,7 +296,7 @@ impl Host {
     }
 }
 
-/// The payments that were made, by amount.
+/// Returns the amounts of the payments that were made.
 pub fn payments(emulator: &Emulator) -> Vec<String> {
     emulator.state().payments.iter().map(|payment| payment.amount.to_string()).collect()
 }
@@ -308,13 +309,13 @@ pub fn is_error(result: &Value) -> bool {
     result["isError"].as_bool().unwrap()
 }
 
-/// Waits until it holds, as other processes have their own pace.
-pub async fn until(what: &str, holds: impl Fn() -> bool) {
+/// Polls the condition until it holds, for up to 30 s.
+pub async fn wait_until(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..600 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("{what} does not happen");
+    panic!("{what} did not happen");
 }
