@@ -1,6 +1,6 @@
-"""The part of the WebDriver protocol (https://www.w3.org/TR/webdriver2/) that the test needs.
+"""A client of the part of WebDriver (https://www.w3.org/TR/webdriver2/) that the test needs.
 
-Only Python's own library is used.
+It uses only Python's standard library.
 """
 
 import base64
@@ -20,11 +20,11 @@ ENTER = "\ue007"
 
 
 class Driver:
-    """A running chromedriver and the browsers that it started. All end with it."""
+    """A chromedriver process and the browsers that it started. `end` ends all of them."""
 
     def __init__(self, log):
         self.log = open(log, "w+")
-        # A process group of its own can be ended as a whole, by its id.
+        # Starts a process group, which can be ended as a whole.
         self.process = subprocess.Popen(
             [shutil.which("chromedriver"), "--port=0", "--allowed-ips=127.0.0.1"],
             stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True,
@@ -40,7 +40,7 @@ class Driver:
         return wait_for("chromedriver to start", started, 20).group(1)
 
     def browser(self):
-        """A browser with a new, empty profile."""
+        """Starts a browser with a new, empty profile."""
         profile = tempfile.mkdtemp(prefix="chat-profile-")
         self.profiles.append(profile)
         arguments = [
@@ -57,7 +57,7 @@ class Driver:
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        # Ignores a proxy of the environment: this is loopback.
+        # Ignores proxy settings of the environment, because the driver is on loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=60) as response:

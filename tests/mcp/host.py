@@ -1,6 +1,6 @@
-"""Drives `payman mcp` with PyPI's `mcp`, 1.x or 2.x, as a host does, and looks at the ledger.
+"""Tests `payman mcp` with the `mcp` package from PyPI, 1.x or 2.x, as its host.
 
-Arguments: the program, the URL of an emulator, the URL of an emulator whose agent takes 4 s.
+Arguments: the program, the URL of an emulator, the URL of an emulator with an agent delay of 4 s.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ENDED = ("COMPLETED", "CANCELED", "FAILED", "REJECTED")
 
 
 class Result:
-    """A tool's result, whatever the client calls its fields."""
+    """The result of a tool, independent of the client's version."""
 
     def __init__(self, result):
         self.is_error = result.is_error if IS_V2 else result.isError
@@ -56,8 +56,8 @@ class Host:
             )
         )
 
-    async def ask(self, text, **how):
-        return await self.call("ask_payman", {"text": text}, **how)
+    async def ask(self, text, **options):
+        return await self.call("ask_payman", {"text": text}, **options)
 
 
 @asynccontextmanager
@@ -86,7 +86,7 @@ async def host(url, *args, elicit=None, mode=None):
 
 
 def user(*answers):
-    """A user who answers so, and then accepts; what they were asked is kept."""
+    """Returns a callback that gives these answers, then accepts, and records the questions."""
     left = list(answers)
 
     async def elicit(context, params):
@@ -116,9 +116,9 @@ def payments(url):
     return [str(payment["amount"]) for payment in state(url)["payments"]]
 
 
-async def until(holds):
-    """Waits until it holds for the tasks of the slow emulator."""
-    while not holds(state(SLOW)["tasks"]):
+async def wait_until(condition):
+    """Waits until the condition holds for the tasks of the slow emulator."""
+    while not condition(state(SLOW)["tasks"]):
         await asyncio.sleep(0.1)
 
 
@@ -148,9 +148,9 @@ async def check_ask_and_progress(mode):
         result = await agent.ask(BALANCE, progress=progress)
         assert not result.is_error and "$1,000,000.00" in result.text, result.text
         assert result.content["state"] == "completed"
-        assert seen and seen == sorted(seen, key=lambda one: one[0]), seen
-        looked = await agent.call("get_task", {"task_id": result.content["taskId"]})
-        assert looked.content["text"] == result.content["text"]
+        assert seen and seen == sorted(seen, key=lambda step: step[0]), seen
+        lookup = await agent.call("get_task", {"task_id": result.content["taskId"]})
+        assert lookup.content["text"] == result.content["text"]
 
 
 async def check_confirmation_and_repetition(mode):
@@ -207,7 +207,7 @@ async def check_timeout_and_repetition(mode):
     async with host(SLOW, elicit=elicit, mode=mode) as agent:
         try:
             await agent.ask(PAY, limit=2.5)
-        except Exception as error:  # each version has another one
+        except Exception as error:  # the exception type depends on the version
             print(f"    the client gave up: {type(error).__name__}: {error}")
         else:
             raise AssertionError("the call did not time out")
@@ -224,12 +224,12 @@ async def check_cancellation(mode):
         async with host(SLOW, "--confirm", "never", *args, mode=mode) as agent:
             before = len(state(SLOW)["tasks"])
             call = asyncio.create_task(agent.ask(PAY))
-            await until(lambda tasks: len(tasks) > before)
+            await wait_until(lambda tasks: len(tasks) > before)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
-            await until(lambda tasks: tasks[-1]["status"]["state"] in ENDED)
+            await wait_until(lambda tasks: tasks[-1]["status"]["state"] in ENDED)
             if IS_V2:
-                # 1.x tells the server nothing where a call is canceled.
+                # 1.x does not notify the server that a call is canceled.
                 assert payments(SLOW) == paid, payments(SLOW)
             result = await agent.ask(PAY)
             assert result.content["repeated"], result.text

@@ -1,4 +1,4 @@
-//! Any bytes as a JSON-RPC response: no panic, and what is a reply is an event too.
+//! Parses arbitrary bytes as a JSON-RPC response. Each reply has to be an event as well.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,7 @@
-//! Any bytes as a stream of events: in any chunks, and by either way, the same comes out.
+//! Parses arbitrary bytes as an event stream. Neither the size of the chunks nor the fast path may
+//! change the result.
 //!
-//! The first byte says how large the chunks are and whether the limit is small.
+//! The first byte selects the size of the chunks and the limit.
 #![no_main]
 
 use std::convert::Infallible;
