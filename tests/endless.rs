@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::raw::read_request;
 use common::{SEND, STREAM, TOKEN};
 use futures::StreamExt;
 use payman_sdk::ErrorKind::{self, Interrupted, Timeout, TooLarge};
 use payman_sdk::{Client, Config, Error, RetryPolicy, TokenInfo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 const MIB: usize = 1024 * 1024;
@@ -39,9 +40,7 @@ async fn serve_endless(path: &'static str, head: String, again: String) -> Endle
             let (head, again, sent) = (head.clone(), again.clone(), Arc::clone(&counted));
             tokio::spawn(async move {
                 let Some(request) = read_request(&mut socket).await else { return };
-                if request.split(' ').nth(1).and_then(|target| target.split('?').next())
-                    != Some(path)
-                {
+                if request.path.split('?').next() != Some(path) {
                     let _ = socket
                         .write_all(
                             b"HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -49,12 +48,8 @@ async fn serve_endless(path: &'static str, head: String, again: String) -> Endle
                         .await;
                     return;
                 }
-                let id = request
-                    .split("\"id\":\"tsk-")
-                    .nth(1)
-                    .and_then(|rest| rest.split('"').next())
-                    .unwrap_or_default();
-                let again = again.replace("TASK", &format!("tsk-{id}"));
+                let task_id = request.body["params"]["id"].as_str().unwrap_or_default();
+                let again = again.replace("TASK", task_id);
                 let block = again.repeat((16 * 1024 / again.len()).max(1));
                 if socket.write_all(head.as_bytes()).await.is_err() {
                     return;
@@ -67,24 +62,6 @@ async fn serve_endless(path: &'static str, head: String, again: String) -> Endle
         }
     });
     EndlessServer { url, sent }
-}
-
-async fn read_request(socket: &mut TcpStream) -> Option<String> {
-    let mut request = Vec::new();
-    loop {
-        let mut chunk = [0; 4096];
-        let read = socket.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
-        request.extend_from_slice(&chunk[..read]);
-        let text = String::from_utf8_lossy(&request);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.to_ascii_lowercase();
-        let length = length
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-        if body.len() >= length.unwrap_or(0usize) {
-            return Some(text.into_owned());
-        }
-    }
 }
 
 fn config(url: &str) -> Config {

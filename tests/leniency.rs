@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::raw::{Asked, RawServer, Step, events_head, not_found, serve};
-use common::{GET, STREAM, client_with, config};
+use common::raw::{Asked, Step, serve, stream_server};
+use common::{client_with, config};
 use futures::StreamExt;
 use payman_sdk::{ErrorKind, Event, Result, TaskState};
 use serde_json::{Value, json};
@@ -25,15 +25,6 @@ fn completed(id: &str) -> String {
 fn chunk(id: &str, index: i64, text: &str, append: bool) -> String {
     result(json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}],
         "index": index, "append": append}}))
-}
-
-/// Starts a server whose streams have these bytes and end cleanly, without lookups.
-async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
-        STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
-        _ => not_found(),
-    })
-    .await
 }
 
 async fn reply_of(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> Result<String> {
@@ -250,5 +241,4 @@ async fn cumulative_text_is_yielded_once() {
     let text = client_with(config(&server.url)).ask_stream("hi").await.unwrap().text();
     let chunks: Vec<String> = text.map(Result::unwrap).collect().await;
     assert_eq!(chunks, ["a", "b", "c"]);
-    let _ = GET;
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::STREAM;
+
 /// One action of the server on a connection.
 pub enum Step {
     /// Sends bytes.
@@ -76,7 +78,17 @@ pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) 
     server
 }
 
-async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
+/// Starts a server whose streams have these bytes and end cleanly; other requests get a 404.
+pub async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
+    serve(move |asked: Asked| match asked.path.as_str() {
+        STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
+        _ => not_found(),
+    })
+    .await
+}
+
+/// Reads a request; a body that is not JSON becomes `null`.
+pub async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 4096];

@@ -4,10 +4,8 @@ use futures::StreamExt;
 use payman_sdk::{Ask, ErrorKind, Event, TaskState};
 use serde_json::json;
 
-use super::support::{
-    client, collect, event, result_event, status, stream, stream_server, text_event,
-};
-use crate::common::raw::{Asked, json_reply, serve};
+use super::support::{client, collect, event, result_event, status, stream, text_event};
+use crate::common::raw::{Asked, json_reply, serve, stream_server};
 use crate::common::{client_with, config, task};
 
 #[tokio::test]

@@ -7,10 +7,8 @@ use futures::StreamExt;
 use payman_sdk::{Ask, Event, TaskState};
 use serde_json::json;
 
-use super::support::{
-    client, collect, event, interrupted_server, status, stream, stream_server, text_event,
-};
-use crate::common::raw::{Asked, Step, events_head, json_reply, not_found, serve};
+use super::support::{client, collect, event, interrupted_server, status, stream, text_event};
+use crate::common::raw::{Asked, Step, events_head, json_reply, not_found, serve, stream_server};
 use crate::common::{GET, STREAM, task};
 
 #[tokio::test]

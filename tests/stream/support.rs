@@ -30,15 +30,6 @@ pub fn text_event(id: &str, index: i64, text: &str, append: bool) -> String {
     )
 }
 
-/// Starts a server whose streams have these bytes and end cleanly, without lookups.
-pub async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
-        STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
-        _ => not_found(),
-    })
-    .await
-}
-
 pub fn client(server: &RawServer) -> Client {
     client_with(config(&server.url))
 }

@@ -4,7 +4,8 @@ use futures::StreamExt;
 use payman_sdk::{ErrorKind, TaskState};
 use serde_json::json;
 
-use super::support::{interrupted_server, result_event, status, stream, stream_server, text_event};
+use super::support::{interrupted_server, result_event, status, stream, text_event};
+use crate::common::raw::stream_server;
 
 #[tokio::test]
 async fn streamed_text_concatenates_to_the_text_of_the_reply() {
