@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::Stdio;
 
 use crate::support::{
-    BALANCE, EmulatorProcess, Workspace, run_command, run_with_input, wait_for_output,
+    BALANCE, EmulatorProcess, Workspace, run_command, run_with_input, spawn_with_pipes,
+    wait_for_output,
 };
 
 #[test]
@@ -164,13 +165,7 @@ fn a_signal_during_a_piped_conversation_prints_how_to_look_it_up() {
     let server = EmulatorProcess::start(&["--agent-delay", "60s"]);
     for name in ["INT", "TERM", "HUP"] {
         server.reset();
-        let mut child = server
-            .command(["chat"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn_with_pipes(server.command(["chat"]));
         // The pipe stays open, like that of a script that would send more lines.
         let mut input = child.stdin.take().unwrap();
         writeln!(input, "{BALANCE}").unwrap();
@@ -278,13 +273,7 @@ fn a_piped_conversation_ends_with_the_first_failure() {
 #[test]
 fn no_ask_is_sent_after_the_output_pipe_is_closed() {
     let server = EmulatorProcess::start(&["--agent-delay", "300ms"]);
-    let mut child = server
-        .command(["chat"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn_with_pipes(server.command(["chat"]));
     drop(child.stdout.take());
     let mut input = child.stdin.take().unwrap();
     writeln!(input, "Create payee Tyllen\nPay Tyllen $50").unwrap();

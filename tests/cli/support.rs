@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -61,33 +61,33 @@ impl Workspace {
     }
 }
 
-pub fn run_command(mut command: Command) -> ProgramOutput {
-    let output = command.output().unwrap();
-    ProgramOutput {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
+impl From<Output> for ProgramOutput {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 }
 
-pub fn run_with_input(mut command: Command, text: &[u8]) -> ProgramOutput {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+pub fn run_command(mut command: Command) -> ProgramOutput {
+    command.output().unwrap().into()
+}
+
+pub fn run_with_input(command: Command, text: &[u8]) -> ProgramOutput {
+    let mut child = spawn_with_pipes(command);
     child.stdin.take().unwrap().write_all(text).unwrap();
     wait_for_output(child)
 }
 
+/// Starts a program with pipes as stdin, stdout and stderr.
+pub fn spawn_with_pipes(mut command: Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 pub fn wait_for_output(child: Child) -> ProgramOutput {
-    let output = child.wait_with_output().unwrap();
-    ProgramOutput {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    child.wait_with_output().unwrap().into()
 }
 
 /// A running `payman emulator`.
