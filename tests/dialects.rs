@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::raw::{Asked, RawServer, Step, events_head, head, not_found, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, head, not_found, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config};
 use futures::StreamExt;
 use payman_sdk::{Client, TaskState};
@@ -17,7 +17,7 @@ fn answer(status: &str, body: &str) -> Vec<Step> {
     let mut bytes = head("application/json");
     bytes.splice(..b"HTTP/1.1 200 OK".len(), format!("HTTP/1.1 {status}").bytes());
     bytes.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
-    vec![Step::Say(bytes)]
+    vec![Step::Send(bytes)]
 }
 
 /// Returns the JSON of a completed task with this text, which is not escaped.
@@ -38,8 +38,8 @@ async fn reply_server(
     status: &'static str,
     body: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
-        SEND | GET => answer(status, &body(asked.task_id())),
+    serve(move |request: RawRequest| match request.path.as_str() {
+        SEND | GET => answer(status, &body(request.task_id())),
         _ => not_found(),
     })
     .await
@@ -55,12 +55,12 @@ async fn stream_server(events: &'static str) -> RawServer {
 }
 
 async fn stream_server_after(chunk: &'static str, events: &'static str) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
+    serve(move |request: RawRequest| match request.path.as_str() {
         STREAM => {
             let end =
                 r#"data: {"result":{"id":"$ID","status":{"state":"completed"},"final":true}}"#;
             let all = format!("{chunk}\n\n{events}\n\n{end}\n\n");
-            vec![events_head(), Step::Say(all.replace("$ID", asked.task_id()).into_bytes())]
+            vec![events_head(), Step::Send(all.replace("$ID", request.task_id()).into_bytes())]
         }
         _ => not_found(),
     })
@@ -94,11 +94,11 @@ async fn ask_and_ask_raw_accept_byte_order_marks_and_lone_surrogates() {
 
 #[tokio::test]
 async fn a_token_reply_with_a_byte_order_mark_is_accepted() {
-    let server = serve(move |asked: Asked| {
-        if asked.path.starts_with(TOKEN) {
+    let server = serve(move |request: RawRequest| {
+        if request.path.starts_with(TOKEN) {
             return answer("200 OK", &format!("{BOM}{{\"accessToken\":\"a\",\"expiresIn\":3600}}"));
         }
-        answer("200 OK", &task(asked.task_id(), "Hi"))
+        answer("200 OK", &task(request.task_id(), "Hi"))
     })
     .await;
     let client = Client::with_credentials(config(&server.url).client_secret("s")).unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, RawServer, Step, events_head, json_reply, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, serve};
 use common::{CANCEL, GET, SEND, STREAM, client_with, config, task};
 use futures::StreamExt;
 use payman_sdk::{Ask, Client, ErrorKind, RetryPolicy};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 fn status_line(status: &str, headers: &str, body: &str) -> Vec<Step> {
     let length = body.len();
-    vec![Step::Say(
+    vec![Step::Send(
         format!(
             "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
         )
@@ -57,21 +57,21 @@ impl Scripted {
 }
 
 async fn scripted(
-    others: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
+    others: impl Fn(&RawRequest) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, Duration, &str) -> Vec<Step> + Send + Sync + 'static,
 ) -> Scripted {
     let gets: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let noted = Arc::clone(&gets);
-    let server = serve(move |asked: Asked| {
-        if asked.path != GET {
-            return others(&asked);
+    let server = serve(move |request: RawRequest| {
+        if request.path != GET {
+            return others(&request);
         }
         let (number, since) = {
             let mut noted = noted.lock().unwrap();
             noted.push(Instant::now());
             (noted.len() - 1, noted[0].elapsed())
         };
-        get(number, since, asked.task_id())
+        get(number, since, request.task_id())
     })
     .await;
     Scripted { server, gets }
@@ -154,7 +154,7 @@ async fn a_server_that_answered_a_lookup_is_believed_only_later() {
         [html_404, || rpc(-32001), || rpc(-32601), bad_gateway, || status_line("501 No", "", "")];
     for (number, refusal) in refusals.into_iter().enumerate() {
         let server = scripted(
-            |asked| result(&task(asked.task_id(), "WORKING", "")),
+            |request| result(&task(request.task_id(), "WORKING", "")),
             move |number, _, id| match number {
                 0 => result(&task(id, "WORKING", "half")),
                 1 => refusal(),
@@ -229,11 +229,11 @@ async fn cut(
     get: impl Fn(usize, Duration, &str) -> Vec<Step> + Send + Sync + 'static,
 ) -> Scripted {
     scripted(
-        move |asked| match asked.path.as_str() {
+        move |request| match request.path.as_str() {
             STREAM => {
                 let artifact = json!({"parts": [{"type": "text", "text": "Hel"}]});
-                let chunk = event(&json!({"id": asked.task_id(), "artifact": artifact}));
-                vec![events_head(), Step::Say(chunk)]
+                let chunk = event(&json!({"id": request.task_id(), "artifact": artifact}));
+                vec![events_head(), Step::Send(chunk)]
             }
             _ => resubscribed(),
         },
@@ -275,7 +275,7 @@ async fn a_resubscribed_stream_that_pings_causes_at_most_one_lookup_a_second() {
     let pings = || {
         let mut steps = vec![events_head()];
         for _ in 0..100 {
-            steps.push(Step::Say(b": ping\n\n".to_vec()));
+            steps.push(Step::Send(b": ping\n\n".to_vec()));
             steps.push(Step::Wait(Duration::from_millis(50)));
         }
         steps
@@ -296,7 +296,7 @@ async fn a_resubscribed_stream_that_pings_causes_at_most_one_lookup_a_second() {
 
 #[tokio::test]
 async fn a_task_that_stands_still_is_followed_for_the_idle_limit() {
-    let stands = |asked: &Asked| result(&task(asked.task_id(), "WORKING", "half"));
+    let stands = |request: &RawRequest| result(&task(request.task_id(), "WORKING", "half"));
     // Other attachments of a server change all the time; they are no progress.
     let counter = AtomicUsize::new(0);
     let server = scripted(stands, move |_, _, id| {
@@ -316,10 +316,10 @@ async fn a_task_that_stands_still_is_followed_for_the_idle_limit() {
 #[tokio::test]
 async fn after_an_error_event_a_task_that_stands_still_is_given_less_time() {
     let server = scripted(
-        |asked| {
-            let working = json!({"id": asked.task_id(), "status": {"state": "WORKING"}});
+        |request| {
+            let working = json!({"id": request.task_id(), "status": {"state": "WORKING"}});
             let error = format!("data: {}\n\n", common::rpc_error(-32603)).into_bytes();
-            vec![events_head(), Step::Say(event(&working)), Step::Say(error)]
+            vec![events_head(), Step::Send(event(&working)), Step::Send(error)]
         },
         |_, _, id| result(&task(id, "WORKING", "")),
     )
@@ -335,7 +335,7 @@ async fn after_an_error_event_a_task_that_stands_still_is_given_less_time() {
 
 #[tokio::test]
 async fn another_tasks_snapshot_is_an_error_and_is_not_shown() {
-    let other = |_: &Asked| result(&task("tsk-other", "COMPLETED", "not yours"));
+    let other = |_: &RawRequest| result(&task("tsk-other", "COMPLETED", "not yours"));
     let server =
         scripted(other, |_, _, _| result(&task("tsk-other", "COMPLETED", "not yours"))).await;
     let client = client(&server, recover_for(0.3));
@@ -374,13 +374,13 @@ async fn continued(
 ) -> (Scripted, payman_sdk::Result<payman_sdk::Reply>) {
     let sends = AtomicUsize::new(0);
     let server = scripted(
-        move |asked| match (asked.path.as_str(), sends.fetch_add(1, Ordering::SeqCst)) {
+        move |request| match (request.path.as_str(), sends.fetch_add(1, Ordering::SeqCst)) {
             (SEND, 0) => {
-                let mut task = task(asked.task_id(), "INPUT_REQUIRED", "sure?");
+                let mut task = task(request.task_id(), "INPUT_REQUIRED", "sure?");
                 task["status"]["timestamp"] = json!(asked_at);
                 result(&task)
             }
-            _ => reply(asked.task_id()),
+            _ => reply(request.task_id()),
         },
         move |_, _, id| {
             let mut snapshot = snapshot.clone();
@@ -494,7 +494,7 @@ async fn every_call_keeps_the_clients_limits() {
 
     // The stream's own limits count for its cancel.
     let server = scripted(
-        |asked| match asked.path.as_str() {
+        |request| match request.path.as_str() {
             STREAM => vec![events_head(), Step::Stall],
             CANCEL => vec![Step::Stall],
             _ => html_404(),
@@ -522,7 +522,7 @@ async fn a_token_is_waited_for_within_the_clients_limits() {
 #[tokio::test]
 async fn a_task_that_lost_its_artifacts_is_no_whole_reply() {
     let server = scripted(
-        |asked| result(&task(asked.task_id(), "WORKING", "half an ans")),
+        |request| result(&task(request.task_id(), "WORKING", "half an ans")),
         |_, _, id| result(&json!({"id": id, "status": {"state": "COMPLETED"}})),
     )
     .await;
@@ -536,13 +536,13 @@ async fn a_task_that_lost_its_artifacts_is_no_whole_reply() {
 async fn an_event_of_a_continued_stream_proves_receipt_without_a_history() {
     for (sends_event, found) in [(true, true), (false, false)] {
         let server = scripted(
-            move |asked| {
-                let id = asked.task_id();
-                match asked.path.as_str() {
+            move |request| {
+                let id = request.task_id();
+                match request.path.as_str() {
                     SEND => result(&task(id, "INPUT_REQUIRED", "sure?")),
                     STREAM if sends_event => {
                         let working = json!({"id": id, "status": {"state": "WORKING"}});
-                        vec![events_head(), Step::Say(event(&working))]
+                        vec![events_head(), Step::Send(event(&working))]
                     }
                     STREAM => vec![events_head()],
                     _ => html_404(),
@@ -568,11 +568,11 @@ async fn an_event_of_a_continued_stream_proves_receipt_without_a_history() {
 /// A task that is followed by its id is looked up no more often than one whose stream was cut.
 #[tokio::test]
 async fn following_by_id_keeps_a_distance_and_ends_with_the_task() {
-    let pings = |asked: &Asked| {
-        assert_ne!(asked.path, SEND);
+    let pings = |request: &RawRequest| {
+        assert_ne!(request.path, SEND);
         let mut steps = vec![events_head()];
         for _ in 0..80 {
-            steps.push(Step::Say(b": ping\n\n".to_vec()));
+            steps.push(Step::Send(b": ping\n\n".to_vec()));
             steps.push(Step::Wait(Duration::from_millis(50)));
         }
         steps

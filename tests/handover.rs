@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::dns::unresolvable;
-use common::raw::{Asked, Step, events_head, json_reply, serve};
+use common::raw::{RawRequest, Step, events_head, json_reply, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config, on, requests_to, task, task_reply};
 use payman_sdk::{Ask, Client, Config, Environment, ErrorKind};
 use serde_json::json;
@@ -98,7 +98,7 @@ async fn a_deadline_that_passes_while_a_token_is_awaited_is_not_done() {
     let server = serve(|_| vec![Step::Stall]).await;
     let with_secret = config(&server.url).client_secret("s");
     let client = Client::with_credentials(with_secret.clone()).unwrap();
-    is_not_done_in_time(&client, Duration::from_millis(400)).await;
+    assert_times_out_unsent(&client, Duration::from_millis(400)).await;
     // By the client's own deadline too.
     let limit = Duration::from_millis(300);
     let client = Client::with_credentials(with_secret.deadline(limit)).unwrap();
@@ -120,10 +120,10 @@ async fn a_deadline_that_passes_while_a_token_is_awaited_is_not_done() {
 async fn a_deadline_that_passes_while_a_refused_token_is_renewed_is_not_done() {
     for at in [SEND, STREAM] {
         let tokens = AtomicUsize::new(0);
-        let server = serve(move |asked: Asked| {
-            if !asked.path.starts_with(TOKEN) {
+        let server = serve(move |request: RawRequest| {
+            if !request.path.starts_with(TOKEN) {
                 let head = "HTTP/1.1 401 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                return vec![Step::Say(head.as_bytes().to_vec())];
+                return vec![Step::Send(head.as_bytes().to_vec())];
             }
             match tokens.fetch_add(1, Ordering::SeqCst) {
                 0 => vec![json_reply(&json!({"accessToken": "a", "expiresIn": 3600}))],
@@ -352,12 +352,12 @@ async fn accept_headers_allow_other_types_for_errors() {
     // A stream that ends early is looked up, not sent again.
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let heads = Arc::clone(&seen);
-    let server = serve(move |asked: Asked| {
-        heads.lock().unwrap().push(asked.path.clone());
-        match asked.path.as_str() {
+    let server = serve(move |request: RawRequest| {
+        heads.lock().unwrap().push(request.path.clone());
+        match request.path.as_str() {
             STREAM => vec![events_head()],
             GET => vec![common::raw::json_reply(
-                &json!({"result": task(asked.task_id(), "COMPLETED", "x")}),
+                &json!({"result": task(request.task_id(), "COMPLETED", "x")}),
             )],
             _ => common::raw::not_found(),
         }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::raw::{Asked, Step, serve, stream_server};
+use common::raw::{RawRequest, Step, serve, stream_server};
 use common::{client_with, config};
 use futures::StreamExt;
 use payman_sdk::{ErrorKind, Event, Result, TaskState};
@@ -106,8 +106,8 @@ async fn a_lone_surrogate_becomes_the_replacement_character() {
 
 #[tokio::test]
 async fn a_byte_order_mark_before_a_reply_is_skipped() {
-    let server = serve(|asked: Asked| {
-        let id = asked.task_id();
+    let server = serve(|request: RawRequest| {
+        let id = request.task_id();
         let body = json!({"jsonrpc": "2.0", "id": "r", "result": {"id": id,
             "status": {"state": "COMPLETED"},
             "artifacts": [{"parts": [{"type": "text", "text": "hi"}]}]}});
@@ -116,7 +116,7 @@ async fn a_byte_order_mark_before_a_reply_is_skipped() {
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        vec![Step::Say(format!("{head}{body}").into_bytes())]
+        vec![Step::Send(format!("{head}{body}").into_bytes())]
     })
     .await;
     let client = client_with(config(&server.url));

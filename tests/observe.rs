@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::raw::{Asked, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, Step, events_head, json_reply, not_found, serve};
 use common::{CANCEL, GET, SEND, STREAM, client_with, config, on, requests_to, task, task_reply};
 use futures::StreamExt;
 use payman_sdk::{
@@ -108,19 +108,19 @@ fn event(result: &Value) -> Vec<u8> {
 
 /// Starts a server whose streams end in the way that the text of the ask names.
 async fn server() -> common::raw::RawServer {
-    serve(|asked: Asked| {
-        let text = asked.body["params"]["message"]["parts"][0]["text"].as_str().unwrap_or("");
-        let path = asked.path.clone();
-        let task_id = asked.body["params"]["id"].as_str().unwrap().to_owned();
+    serve(|request: RawRequest| {
+        let text = request.body["params"]["message"]["parts"][0]["text"].as_str().unwrap_or("");
+        let path = request.path.clone();
+        let task_id = request.body["params"]["id"].as_str().unwrap().to_owned();
         let working = event(&json!({"id": task_id, "status": {"state": "WORKING"}}));
         let done = json!({"id": task_id, "status": {"state": "COMPLETED"}, "final": true});
         match (path.as_str(), text) {
-            (STREAM, "refused") => vec![Step::Say(
+            (STREAM, "refused") => vec![Step::Send(
                 b"HTTP/1.1 403 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
             )],
-            (STREAM, "cut") => vec![events_head(), Step::Say(working)],
-            (STREAM, "long") => vec![events_head(), Step::Say(working), Step::Stall],
-            (STREAM, _) => vec![events_head(), Step::Say(working), Step::Say(event(&done))],
+            (STREAM, "cut") => vec![events_head(), Step::Send(working)],
+            (STREAM, "long") => vec![events_head(), Step::Send(working), Step::Stall],
+            (STREAM, _) => vec![events_head(), Step::Send(working), Step::Send(event(&done))],
             (SEND, _) => vec![json_reply(&json!({"result": task(&task_id, "COMPLETED", "ok")}))],
             (GET, _) if text.is_empty() && task_id.starts_with("tsk-known") => {
                 vec![json_reply(&json!({"result": task(&task_id, "COMPLETED", "ok")}))]

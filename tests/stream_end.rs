@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, STREAM, client_with, config, task};
 use futures::{Stream, StreamExt};
 use payman_sdk::{Ask, Event, RetryPolicy, TaskState};
@@ -33,7 +33,7 @@ fn chunk(id: &str, index: i64, text: &str) -> Vec<u8> {
 /// Returns the steps that send 20 comments per second for 30 s.
 fn comments() -> Vec<Step> {
     (0..600)
-        .flat_map(|_| [Step::Say(b": ping\n\n".to_vec()), Step::Wait(Duration::from_millis(50))])
+        .flat_map(|_| [Step::Send(b": ping\n\n".to_vec()), Step::Wait(Duration::from_millis(50))])
         .collect()
 }
 
@@ -42,13 +42,13 @@ async fn stream_server(
     steps: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
 ) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
+    serve(move |request: RawRequest| match request.path.as_str() {
         STREAM => {
             let mut all = vec![events_head()];
-            all.extend(steps(asked.task_id()));
+            all.extend(steps(request.task_id()));
             all
         }
-        GET => match get(asked.task_id()) {
+        GET => match get(request.task_id()) {
             Some(task) => vec![json_reply(&json!({"result": task}))],
             None => not_found(),
         },
@@ -70,7 +70,8 @@ async fn a_state_without_a_final_event_ends_an_open_stream_after_a_while() {
     let runs = gets.into_iter().map(|(state, get, text)| async move {
         let server = stream_server(
             move |id| {
-                let mut steps = vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(status(id, state))];
+                let mut steps =
+                    vec![Step::Send(chunk(id, 0, "Hel")), Step::Send(status(id, state))];
                 steps.extend(comments());
                 steps
             },
@@ -93,11 +94,11 @@ async fn events_after_such_a_state_are_applied() {
     let server = stream_server(
         |id| {
             vec![
-                Step::Say(status(id, "COMPLETED")),
+                Step::Send(status(id, "COMPLETED")),
                 Step::Wait(Duration::from_secs(3)),
-                Step::Say(chunk(id, 0, "Hel")),
+                Step::Send(chunk(id, 0, "Hel")),
                 Step::Wait(Duration::from_secs(3)),
-                Step::Say(chunk(id, 0, "lo")),
+                Step::Send(chunk(id, 0, "lo")),
             ]
         },
         |_| None,
@@ -121,9 +122,9 @@ async fn a_snapshot_without_artifacts_keeps_the_text() {
                 let mut sent = sent.clone();
                 sent["id"] = json!(id);
                 vec![
-                    Step::Say(chunk(id, 0, "Hel")),
-                    Step::Say(chunk(id, 0, "lo")),
-                    Step::Say(event(&sent)),
+                    Step::Send(chunk(id, 0, "Hel")),
+                    Step::Send(chunk(id, 0, "lo")),
+                    Step::Send(event(&sent)),
                 ]
             },
             |_| None,
@@ -143,7 +144,7 @@ async fn a_snapshot_without_artifacts_keeps_the_text() {
 async fn an_interrupted_answer_that_a_lookup_cannot_complete_is_an_error_with_a_state() {
     for state in ["COMPLETED", "FAILED", "INPUT_REQUIRED"] {
         let server = stream_server(
-            |id| vec![Step::Say(chunk(id, 0, "Hel"))],
+            |id| vec![Step::Send(chunk(id, 0, "Hel"))],
             move |id| Some(json!({"id": id, "status": {"state": state}})),
         )
         .await;
@@ -165,7 +166,7 @@ async fn an_interrupted_answer_that_a_lookup_cannot_complete_is_an_error_with_a_
     }
     // No text was streamed before the interruption, so the result of the lookup is complete.
     let server = stream_server(
-        |id| vec![Step::Say(status(id, "WORKING"))],
+        |id| vec![Step::Send(status(id, "WORKING"))],
         |id| Some(json!({"id": id, "status": {"state": "COMPLETED", "message": "done"}})),
     )
     .await;
@@ -182,7 +183,7 @@ async fn an_event_with_a_status_and_an_artifact_can_be_final() {
             let last = json!({
                 "id": id, "artifact": text("all"), "status": {"state": "COMPLETED"}, "final": true,
             });
-            let mut steps = vec![Step::Say(status(id, "WORKING")), Step::Say(event(&last))];
+            let mut steps = vec![Step::Send(status(id, "WORKING")), Step::Send(event(&last))];
             steps.extend(comments());
             steps
         },
@@ -206,7 +207,7 @@ async fn a_final_event_of_a_running_task_is_followed_or_an_error() {
     let working =
         |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}, "final": true}));
     let server = stream_server(
-        move |id| vec![Step::Say(chunk(id, 0, "Hel")), Step::Say(working(id))],
+        move |id| vec![Step::Send(chunk(id, 0, "Hel")), Step::Send(working(id))],
         |id| Some(task(id, "COMPLETED", "Hello")),
     )
     .await;
@@ -215,7 +216,7 @@ async fn a_final_event_of_a_running_task_is_followed_or_an_error() {
     assert_eq!((reply.text().as_str(), reply.state()), ("Hello", &TaskState::Completed));
 
     // If the task cannot be followed, the stream ends with an error.
-    let server = stream_server(move |id| vec![Step::Say(working(id))], |_| None).await;
+    let server = stream_server(move |id| vec![Step::Send(working(id))], |_| None).await;
     let client = client_with(config(&server.url));
     let error = client.ask_stream("hi").await.unwrap().into_reply().await.unwrap_err();
     assert!(error.is_outcome_unknown(), "{error:?}");
@@ -230,7 +231,7 @@ async fn a_final_event_of_a_running_task_is_followed_or_an_error() {
         event(&json!({"id": id, "artifact": artifact, "final": true}))
     };
     let server = stream_server(
-        move |id| vec![Step::Say(last(id))],
+        move |id| vec![Step::Send(last(id))],
         |id| Some(task(id, "COMPLETED", "Hello")),
     )
     .await;
@@ -252,16 +253,16 @@ async fn json_of_any_media_type_is_a_stream_of_one_event() {
         &["application/json", "text/event-stream"],
     ];
     for content_types in types {
-        let server = serve(move |asked: Asked| {
-            if asked.path == GET {
+        let server = serve(move |request: RawRequest| {
+            if request.path == GET {
                 return not_found();
             }
             let mut head = String::from("HTTP/1.1 200 OK\r\nconnection: close\r\n");
             for content_type in content_types {
                 head.push_str(&format!("content-type: {content_type}\r\n"));
             }
-            let body = json!({"result": task(asked.task_id(), "COMPLETED", "all of it")});
-            vec![Step::Say(format!("{head}\r\n{body}").into_bytes())]
+            let body = json!({"result": task(request.task_id(), "COMPLETED", "all of it")});
+            vec![Step::Send(format!("{head}\r\n{body}").into_bytes())]
         })
         .await;
         let client = client_with(config(&server.url));
@@ -281,12 +282,12 @@ async fn artifacts_without_an_index_are_numbered_in_order() {
                 "artifacts": [artifact("A"), artifact("B"), artifact("C")],
             });
             vec![
-                Step::Say(event(&task)),
-                Step::Say(chunk(id, 1, "2")),
-                Step::Say(chunk(id, 2, "3")),
-                Step::Say(chunk(id, 0, "1")),
-                Step::Say(chunk(id, 3, "D")),
-                Step::Say(status(id, "COMPLETED")),
+                Step::Send(event(&task)),
+                Step::Send(chunk(id, 1, "2")),
+                Step::Send(chunk(id, 2, "3")),
+                Step::Send(chunk(id, 0, "1")),
+                Step::Send(chunk(id, 3, "D")),
+                Step::Send(status(id, "COMPLETED")),
             ]
         },
         |_| None,
@@ -302,11 +303,11 @@ async fn infinite_time_limits_are_accepted() {
     let server = stream_server(
         |id| {
             vec![
-                Step::Say(chunk(id, 0, "Hel")),
+                Step::Send(chunk(id, 0, "Hel")),
                 Step::Wait(Duration::from_millis(300)),
-                Step::Say(chunk(id, 0, "lo")),
+                Step::Send(chunk(id, 0, "lo")),
                 Step::Wait(Duration::from_millis(300)),
-                Step::Say(status(id, "COMPLETED")),
+                Step::Send(status(id, "COMPLETED")),
             ]
         },
         |_| None,
@@ -329,7 +330,7 @@ async fn a_poll_skips_a_bounded_number_of_events() {
     let server = stream_server(
         |_| {
             let block = status("tsk-other", "WORKING").repeat(2000);
-            (0..200).map(|_| Step::Say(block.clone())).collect()
+            (0..200).map(|_| Step::Send(block.clone())).collect()
         },
         |_| None,
     )
@@ -360,7 +361,7 @@ async fn a_slow_reader_gets_the_events_received_before_the_deadline() {
                 all.extend(chunk(id, 0, "x"));
             }
             all.extend(event(&json!({"id": id, "status": {"state": "COMPLETED"}, "final": true})));
-            vec![Step::Say(all), Step::Stall]
+            vec![Step::Send(all), Step::Stall]
         },
         |_| None,
     )
@@ -380,7 +381,7 @@ async fn a_deadline_ends_a_stream_that_never_pauses() {
     let server = stream_server(
         |id| {
             let block = chunk(id, 0, "x").repeat(100);
-            (0..3000).map(|_| Step::Say(block.clone())).collect()
+            (0..3000).map(|_| Step::Send(block.clone())).collect()
         },
         |_| None,
     )
@@ -412,8 +413,8 @@ async fn raw_events_are_not_accumulated() {
     let server = stream_server(
         |id| {
             let block = chunk(id, 0, &"x".repeat(10_000));
-            let mut steps: Vec<Step> = (0..100).map(|_| Step::Say(block.clone())).collect();
-            steps.push(Step::Say(status(id, "COMPLETED")));
+            let mut steps: Vec<Step> = (0..100).map(|_| Step::Send(block.clone())).collect();
+            steps.push(Step::Send(status(id, "COMPLETED")));
             steps
         },
         |_| None,

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::proxy::{Act, Afterwards, Director, Proxy};
-use common::replies::{self, Body};
+use common::proxy::{AfterReply, FaultPolicy, Proxy, RequestAction};
+use common::replies::{self, ErrorBody};
 use futures::StreamExt;
 use futures::future::join_all;
 use payman_sdk::emulator::Decimal;
@@ -35,7 +35,7 @@ impl RandomFaults {
     }
 }
 
-impl Director for Arc<RandomFaults> {
+impl FaultPolicy for Arc<RandomFaults> {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         let bytes = {
             let mut rng = self.rng.lock().unwrap();
@@ -44,13 +44,14 @@ impl Director for Arc<RandomFaults> {
         bytes.map(|bytes| self.record("request reset", bytes))
     }
 
-    fn act(&self, path: &str) -> Act {
+    fn request_action(&self, path: &str) -> RequestAction {
         let mut rng = self.rng.lock().unwrap();
         let (roll, at, wait) =
             (rng.u32(..100), rng.usize(..2500), Duration::from_millis(rng.u64(..300)));
         let failing = [500, 502, 503, 504, 408, 599][rng.usize(..6)];
         let refusing = [400, 401, 403, 404, 409, 422, 429, 429, 429][rng.usize(..9)];
-        let body = [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603)][rng.usize(..4)];
+        let body = [ErrorBody::Empty, ErrorBody::Html, ErrorBody::Json, ErrorBody::Rpc(-32603)]
+            [rng.usize(..4)];
         drop(rng);
         // All asks wait for the same token, so token replies may be lost, but are never refused or
         // stalled.
@@ -59,42 +60,55 @@ impl Director for Arc<RandomFaults> {
             _ => roll,
         };
         match roll {
-            0..50 => Act::Pass,
-            50..60 => self.record("reply cut", Act::After(replies::cut_after(at))),
-            60..70 => self.record("reply reset", Act::After(replies::reset_after(at))),
-            70..73 => self.record("stall", Act::After(replies::stall_at_quarter(at % 4))),
-            73..77 => self.record("dribble", Act::After(replies::dribbled())),
-            77..81 => self.record("pause", Act::After(replies::hesitating(wait))),
-            81..84 => self.record("garbage", Act::After(replies::raw("SSH-2.0-OpenSSH_9.6\r\n"))),
-            84..87 => {
-                self.record("wrong length", Act::After(replies::length_off_by(at as i64 - 1250)))
+            0..50 => RequestAction::Forward,
+            50..60 => self.record("reply cut", RequestAction::RewriteReply(replies::cut_after(at))),
+            60..70 => {
+                self.record("reply reset", RequestAction::RewriteReply(replies::reset_after(at)))
             }
-            87..90 => {
-                self.record("chunks without end", Act::After(replies::chunked(50, b"", false)))
+            70..73 => {
+                self.record("stall", RequestAction::RewriteReply(replies::stall_at_quarter(at % 4)))
             }
-            90..93 => {
-                self.record("fails after acting", Act::After(replies::status(failing, body, "")))
+            73..77 => self.record("dribble", RequestAction::RewriteReply(replies::byte_by_byte())),
+            77..81 => {
+                self.record("pause", RequestAction::RewriteReply(replies::paused_halfway(wait)))
             }
-            93..96 => {
-                self.record("fails before acting", Act::Instead(replies::status(failing, body, "")))
-            }
+            81..84 => self.record(
+                "garbage",
+                RequestAction::RewriteReply(replies::raw_bytes("SSH-2.0-OpenSSH_9.6\r\n")),
+            ),
+            84..87 => self.record(
+                "wrong length",
+                RequestAction::RewriteReply(replies::length_off_by(at as i64 - 1250)),
+            ),
+            87..90 => self.record(
+                "chunks without end",
+                RequestAction::RewriteReply(replies::chunked(50, b"", false)),
+            ),
+            90..93 => self.record(
+                "fails after acting",
+                RequestAction::RewriteReply(replies::status(failing, body, "")),
+            ),
+            93..96 => self.record(
+                "fails before acting",
+                RequestAction::Intercept(replies::status(failing, body, "")),
+            ),
             // The request is not forwarded: a refusal of an ask that is done cannot be detected.
             _ => self.record(
                 "refuses",
-                Act::Instead(replies::status(refusing, body, "retry-after: 0\r\n")),
+                RequestAction::Intercept(replies::status(refusing, body, "retry-after: 0\r\n")),
             ),
         }
     }
 
-    fn afterwards(&self) -> Afterwards {
+    fn after_reply(&self) -> AfterReply {
         let mut rng = self.rng.lock().unwrap();
         let wait = Duration::from_micros(rng.u64(..20_000));
         match rng.u32(..10) {
-            0 => Afterwards::CloseIdle(wait),
-            1 => Afterwards::ResetIdle(wait),
-            2 => Afterwards::ResetNext,
-            3..5 => Afterwards::Close,
-            _ => Afterwards::Keep,
+            0 => AfterReply::CloseIdle(wait),
+            1 => AfterReply::ResetIdle(wait),
+            2 => AfterReply::ResetNext,
+            3..5 => AfterReply::Close,
+            _ => AfterReply::Keep,
         }
     }
 }

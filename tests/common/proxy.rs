@@ -9,15 +9,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Returns the steps that replace a reply.
-pub type Script = Arc<dyn Fn(&[u8]) -> Vec<Step> + Send + Sync>;
+pub type Script = Arc<dyn Fn(&[u8]) -> Vec<ReplyStep> + Send + Sync>;
 
 /// One action of the proxy on the client's connection.
 #[derive(Clone)]
-pub enum Step {
+pub enum ReplyStep {
     /// Sends bytes.
-    Say(Vec<u8>),
+    Send(Vec<u8>),
     /// Sends bytes one by one, each in its own segment.
-    Dribble(Vec<u8>),
+    SendByteByByte(Vec<u8>),
     /// Pauses.
     Wait(Duration),
     /// Sends nothing more, and keeps the connection open until the client disconnects.
@@ -26,33 +26,33 @@ pub enum Step {
     Reset,
 }
 
-/// The treatment of a request.
+/// The action of the proxy for a request.
 #[derive(Clone)]
-pub enum Act {
+pub enum RequestAction {
     /// Forwards the request and its reply.
-    Pass,
+    Forward,
     /// Forwards the request, and replaces its reply.
-    After(Script),
-    /// Does not forward the request; the script gets an empty reply.
-    Instead(Script),
+    RewriteReply(Script),
+    /// Answers without forwarding the request. The script gets an empty reply.
+    Intercept(Script),
 }
 
-/// Decides how connections and requests are treated.
-pub trait Director: Send + Sync + 'static {
+/// Selects the faults of connections and requests.
+pub trait FaultPolicy: Send + Sync + 'static {
     /// Returns the number of bytes of the connection's first request that are forwarded before a
     /// reset; `None` for no reset.
     fn reset_request_after(&self, connection: usize) -> Option<usize>;
-    /// Returns the treatment of a request to this path.
-    fn act(&self, path: &str) -> Act;
+    /// Returns the action for a request to this path.
+    fn request_action(&self, path: &str) -> RequestAction;
     /// Returns the treatment of the connection after a forwarded reply.
-    fn afterwards(&self) -> Afterwards {
-        Afterwards::Close
+    fn after_reply(&self) -> AfterReply {
+        AfterReply::Close
     }
 }
 
 /// The treatment of a connection after a reply.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Afterwards {
+pub enum AfterReply {
     /// Closes it, as the reply announces.
     Close,
     /// Keeps it for the next request.
@@ -65,12 +65,12 @@ pub enum Afterwards {
     ResetNext,
 }
 
-/// A complete request.
+/// A complete request that arrived at the proxy.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ReceivedRequest {
     pub path: String,
     pub request_bytes: usize,
-    /// The emulator's reply, if it is recorded; empty if the request was not forwarded.
+    /// The emulator's reply, if replies are recorded. Empty if the request was not forwarded.
     pub reply: Vec<u8>,
 }
 
@@ -83,34 +83,34 @@ pub struct Proxy {
 
 struct Shared {
     to: String,
-    director: Arc<dyn Director>,
-    seen: Mutex<Vec<Seen>>,
+    policy: Arc<dyn FaultPolicy>,
+    requests: Mutex<Vec<ReceivedRequest>>,
     keep_replies: bool,
 }
 
 impl Proxy {
     /// Starts a proxy in front of an emulator.
-    pub async fn start(to: &str, director: impl Director) -> Self {
-        Self::with(to, Arc::new(director), false).await
+    pub async fn start(to: &str, policy: impl FaultPolicy) -> Self {
+        Self::with(to, Arc::new(policy), false).await
     }
 
     /// Starts a proxy that records the emulator's replies.
-    pub async fn recording(to: &str, director: impl Director) -> Self {
-        Self::with(to, Arc::new(director), true).await
+    pub async fn recording(to: &str, policy: impl FaultPolicy) -> Self {
+        Self::with(to, Arc::new(policy), true).await
     }
 
-    async fn with(to: &str, director: Arc<dyn Director>, keep_replies: bool) -> Self {
+    async fn with(to: &str, policy: Arc<dyn FaultPolicy>, keep_replies: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let to = to.trim_start_matches("http://").to_owned();
-        let shared = Arc::new(Shared { to, director, seen: Mutex::default(), keep_replies });
+        let shared = Arc::new(Shared { to, policy, requests: Mutex::default(), keep_replies });
         let listening = tokio::spawn(listen(listener, Arc::clone(&shared)));
         Self { url, shared, listening }
     }
 
     /// Returns the complete requests so far, in order.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.shared.requests.lock().unwrap().clone()
     }
 }
 
@@ -140,26 +140,37 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Result<()> {
-    if let Some(bytes) = shared.director.reset_request_after(connection) {
+    if let Some(bytes) = shared.policy.reset_request_after(connection) {
         return reset_request(socket, bytes, shared).await;
     }
-    let mut waiting = Vec::new();
-    while let Some(request) = read_request(&mut socket, &mut waiting).await? {
+    let mut buffer = Vec::new();
+    while let Some(request) = read_request(&mut socket, &mut buffer).await? {
         let path = path_of(&request);
-        let act = shared.director.act(&path);
-        let afterwards =
-            if matches!(act, Act::Pass) { shared.director.afterwards() } else { Afterwards::Close };
-        let reply = match &act {
-            Act::Instead(_) => Vec::new(),
-            Act::Pass | Act::After(_) => forward(&request, shared).await?,
+        let action = shared.policy.request_action(&path);
+        let after_reply = if matches!(action, RequestAction::Forward) {
+            shared.policy.after_reply()
+        } else {
+            AfterReply::Close
+        };
+        let reply = match &action {
+            RequestAction::Intercept(_) => Vec::new(),
+            RequestAction::Forward | RequestAction::RewriteReply(_) => {
+                forward(&request, shared).await?
+            }
         };
         let keep = if shared.keep_replies { reply.clone() } else { Vec::new() };
-        shared.seen.lock().unwrap().push(Seen { path, request_bytes: request.len(), reply: keep });
-        let stays = afterwards != Afterwards::Close;
+        shared.requests.lock().unwrap().push(ReceivedRequest {
+            path,
+            request_bytes: request.len(),
+            reply: keep,
+        });
+        let stays = after_reply != AfterReply::Close;
         let reply = if stays { without(&reply, "connection: close\r\n") } else { reply };
-        let steps = match act {
-            Act::Pass => vec![Step::Say(reply)],
-            Act::After(script) | Act::Instead(script) => script(&reply),
+        let steps = match action {
+            RequestAction::Forward => vec![ReplyStep::Send(reply)],
+            RequestAction::RewriteReply(script) | RequestAction::Intercept(script) => {
+                script(&reply)
+            }
         };
         for step in steps {
             if perform(&mut socket, step).await?.is_none() {
@@ -167,18 +178,18 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
                 return Ok(());
             }
         }
-        match afterwards {
-            Afterwards::Keep => {}
-            Afterwards::Close => break,
-            Afterwards::CloseIdle(after) => {
+        match after_reply {
+            AfterReply::Keep => {}
+            AfterReply::Close => break,
+            AfterReply::CloseIdle(after) => {
                 tokio::time::sleep(after).await;
                 break;
             }
-            Afterwards::ResetIdle(after) => {
+            AfterReply::ResetIdle(after) => {
                 tokio::time::sleep(after).await;
                 return socket.set_zero_linger();
             }
-            Afterwards::ResetNext => {
+            AfterReply::ResetNext => {
                 socket.readable().await?;
                 return socket.set_zero_linger();
             }
@@ -188,21 +199,21 @@ async fn serve(mut socket: TcpStream, connection: usize, shared: &Shared) -> Res
 }
 
 /// Performs a step; `None` means that the connection is to be reset.
-async fn perform(socket: &mut TcpStream, step: Step) -> Result<Option<()>> {
+async fn perform(socket: &mut TcpStream, step: ReplyStep) -> Result<Option<()>> {
     match step {
-        Step::Say(bytes) => socket.write_all(&bytes).await?,
-        Step::Dribble(bytes) => {
+        ReplyStep::Send(bytes) => socket.write_all(&bytes).await?,
+        ReplyStep::SendByteByByte(bytes) => {
             for byte in bytes {
                 socket.write_all(&[byte]).await?;
                 tokio::task::yield_now().await;
             }
         }
-        Step::Wait(time) => tokio::time::sleep(time).await,
-        Step::Stall => {
+        ReplyStep::Wait(time) => tokio::time::sleep(time).await,
+        ReplyStep::Stall => {
             let mut rest = [0; 64];
             while !matches!(socket.read(&mut rest).await, Ok(0) | Err(_)) {}
         }
-        Step::Reset => return Ok(None),
+        ReplyStep::Reset => return Ok(None),
     }
     Ok(Some(()))
 }
@@ -213,7 +224,7 @@ async fn reset_request(mut socket: TcpStream, bytes: usize, shared: &Shared) -> 
     if bytes > 0 {
         let mut emulator = TcpStream::connect(&shared.to).await?;
         emulator.write_all(&start).await?;
-        // A reset could overtake the bytes, a close cannot.
+        // A reset could discard the bytes before they are read; a close does not.
         emulator.shutdown().await?;
     }
     socket.set_zero_linger()
@@ -228,23 +239,23 @@ async fn forward(request: &[u8], shared: &Shared) -> Result<Vec<u8>> {
     emulator.write_all(&whole).await?;
     let mut reply = Vec::new();
     emulator.read_to_end(&mut reply).await?;
-    // Thousands of cases would otherwise exhaust the ports (TIME_WAIT).
+    // Without it, thousands of cases would exhaust the ports with connections in TIME_WAIT.
     emulator.set_zero_linger()?;
     Ok(reply)
 }
 
-/// Reads the next request, head and body; `waiting` keeps the start of the one after it.
-async fn read_request(socket: &mut TcpStream, waiting: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
+/// Reads the next request, head and body. `buffer` keeps the start of the one after it.
+async fn read_request(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option<Vec<u8>>> {
     loop {
-        if let Some(head) = find(waiting, b"\r\n\r\n") {
-            let end = head + 4 + body_length(&waiting[..head]);
-            if waiting.len() >= end {
-                let rest = waiting.split_off(end);
-                return Ok(Some(std::mem::replace(waiting, rest)));
+        if let Some(head) = find(buffer, b"\r\n\r\n") {
+            let end = head + 4 + body_length(&buffer[..head]);
+            if buffer.len() >= end {
+                let rest = buffer.split_off(end);
+                return Ok(Some(std::mem::replace(buffer, rest)));
             }
         }
-        waiting.reserve(4096);
-        if socket.read_buf(waiting).await? == 0 {
+        buffer.reserve(4096);
+        if socket.read_buf(buffer).await? == 0 {
             return Ok(None);
         }
     }
@@ -268,7 +279,7 @@ fn path_of(request: &[u8]) -> String {
         .to_owned()
 }
 
-/// Returns the position of some bytes in others.
+/// Returns the position of a byte string in another.
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -1,4 +1,4 @@
-//! A server that says exactly the bytes it is told to, connection by connection.
+//! A scripted server that sends exactly the given bytes, one request per connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,53 +12,54 @@ use super::STREAM;
 /// One action of the server on a connection.
 pub enum Step {
     /// Sends bytes.
-    Say(Vec<u8>),
+    Send(Vec<u8>),
     /// Pauses.
     Wait(std::time::Duration),
     /// Sends nothing more until the client disconnects.
     Stall,
 }
 
-/// A received request.
-pub struct Asked {
+/// A request that the server received.
+pub struct RawRequest {
     pub path: String,
     pub body: Value,
 }
 
-impl Asked {
+impl RawRequest {
     /// Returns the id of the task in the parameters.
     pub fn task_id(&self) -> &str {
         self.body["params"]["id"].as_str().unwrap()
     }
 }
 
-/// A server that writes raw bytes.
+/// A running scripted server.
 pub struct RawServer {
     /// The base URL.
     pub url: String,
     /// The number of connections that the client closed during a [`Step::Stall`].
-    pub left: Arc<AtomicUsize>,
+    pub disconnects: Arc<AtomicUsize>,
     /// The number of requests.
     pub requests: Arc<AtomicUsize>,
 }
 
 /// Starts a server that answers one request on each connection, then closes it.
-pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) -> RawServer {
+pub async fn serve(answer: impl Fn(RawRequest) -> Vec<Step> + Send + Sync + 'static) -> RawServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (left, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let server = RawServer { url, left: Arc::clone(&left), requests: Arc::clone(&requests) };
+    let (disconnects, requests) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let server =
+        RawServer { url, disconnects: Arc::clone(&disconnects), requests: Arc::clone(&requests) };
     let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
-            let (answer, left, requests) =
-                (Arc::clone(&answer), Arc::clone(&left), Arc::clone(&requests));
+            let (answer, disconnects, requests) =
+                (Arc::clone(&answer), Arc::clone(&disconnects), Arc::clone(&requests));
             tokio::spawn(async move {
-                let Some(asked) = read_request(&mut socket).await else { return };
+                let Some(request) = read_request(&mut socket).await else { return };
                 requests.fetch_add(1, Ordering::SeqCst);
-                for step in answer(asked) {
+                for step in answer(request) {
                     match step {
-                        Step::Say(bytes) => {
+                        Step::Send(bytes) => {
                             if socket.write_all(&bytes).await.is_err() {
                                 return;
                             }
@@ -67,7 +68,7 @@ pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) 
                         Step::Stall => {
                             let mut rest = [0; 64];
                             while !matches!(socket.read(&mut rest).await, Ok(0) | Err(_)) {}
-                            left.fetch_add(1, Ordering::SeqCst);
+                            disconnects.fetch_add(1, Ordering::SeqCst);
                         }
                     }
                 }
@@ -80,15 +81,15 @@ pub async fn serve(answer: impl Fn(Asked) -> Vec<Step> + Send + Sync + 'static) 
 
 /// Starts a server whose streams have these bytes and end cleanly; other requests get a 404.
 pub async fn stream_server(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
-        STREAM => vec![events_head(), Step::Say(bytes(asked.task_id()).into_bytes())],
+    serve(move |request: RawRequest| match request.path.as_str() {
+        STREAM => vec![events_head(), Step::Send(bytes(request.task_id()).into_bytes())],
         _ => not_found(),
     })
     .await
 }
 
 /// Reads a request; a body that is not JSON becomes `null`.
-pub async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
+pub async fn read_request(socket: &mut TcpStream) -> Option<RawRequest> {
     let mut bytes = Vec::new();
     loop {
         let mut chunk = [0; 4096];
@@ -101,7 +102,10 @@ pub async fn read_request(socket: &mut TcpStream) -> Option<Asked> {
         });
         if body.len() >= length.unwrap_or(0usize) {
             let path = head.split(' ').nth(1)?.to_owned();
-            return Some(Asked { path, body: serde_json::from_str(body).unwrap_or(Value::Null) });
+            return Some(RawRequest {
+                path,
+                body: serde_json::from_str(body).unwrap_or(Value::Null),
+            });
         }
     }
 }
@@ -115,14 +119,14 @@ pub fn head(content_type: &str) -> Vec<u8> {
 pub fn events_head() -> Step {
     let mut bytes = head("text/event-stream");
     bytes.extend_from_slice(b"\r\n");
-    Step::Say(bytes)
+    Step::Send(bytes)
 }
 
 /// Sends the head of an event stream with a content length.
 pub fn events_head_of(length: usize) -> Step {
     let mut bytes = head("text/event-stream");
     bytes.extend_from_slice(format!("content-length: {length}\r\n\r\n").as_bytes());
-    Step::Say(bytes)
+    Step::Send(bytes)
 }
 
 /// Sends a JSON response.
@@ -130,12 +134,12 @@ pub fn json_reply(body: &Value) -> Step {
     let mut bytes = head("application/json");
     let body = body.to_string();
     bytes.extend_from_slice(format!("content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
-    Step::Say(bytes)
+    Step::Send(bytes)
 }
 
 /// Returns the steps of a 404 response without a body.
 pub fn not_found() -> Vec<Step> {
-    vec![Step::Say(
+    vec![Step::Send(
         b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
     )]
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use payman_sdk::ErrorKind::{self, Auth, Http, ReauthorizationRequired, Rpc, Timeout, Unsupported};
 
 use super::group::{Case, Expect, Fault, Reference, Target};
-use crate::common::proxy::{Act, Script, find};
-use crate::common::replies::{self, Body};
+use crate::common::proxy::{RequestAction, Script, find};
+use crate::common::replies::{self, ErrorBody};
 
 /// Makes the cases of one target.
 pub struct Maker<'a> {
@@ -60,7 +60,7 @@ impl Maker<'_> {
         script: Script,
         expect: Expect,
     ) -> Case {
-        self.case(row, name, Fault::Reply(Act::After(script)), expect)
+        self.case(row, name, Fault::Reply(RequestAction::RewriteReply(script)), expect)
     }
 
     fn stalled(&self, name: impl Into<String>, script: Script, expect: Expect) -> Case {
@@ -163,8 +163,8 @@ impl Maker<'_> {
                 lost.clone(),
             ));
         }
-        cases.push(self.after("dribble", "byte by byte", replies::dribbled(), Expect::Whole));
-        let pause = replies::hesitating(Duration::from_millis(150));
+        cases.push(self.after("dribble", "byte by byte", replies::byte_by_byte(), Expect::Whole));
+        let pause = replies::paused_halfway(Duration::from_millis(150));
         cases.push(self.after("dribble", "a pause in the middle", pause, Expect::Whole));
         cases
     }
@@ -196,11 +196,11 @@ impl Maker<'_> {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         ] {
             let name = format!("{:?}", String::from_utf8_lossy(garbage));
-            cases.push(self.after("garbage", name, replies::raw(garbage), lost.clone()));
+            cases.push(self.after("garbage", name, replies::raw_bytes(garbage), lost.clone()));
         }
         let headers: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
         let many = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\n{{}}");
-        cases.push(self.after("garbage", "200 headers", replies::raw(many), lost.clone()));
+        cases.push(self.after("garbage", "200 headers", replies::raw_bytes(many), lost.clone()));
         let long = format!(
             "HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 2\r\n\r\n{{}}",
             "y".repeat(1_000_000)
@@ -208,7 +208,7 @@ impl Maker<'_> {
         cases.push(self.after(
             "garbage",
             "a header of a megabyte",
-            replies::raw(long),
+            replies::raw_bytes(long),
             lost.clone(),
         ));
         for body in [
@@ -224,7 +224,7 @@ impl Maker<'_> {
             "{\"result\":null}",
             "{\"error\":null}",
         ] {
-            let script = replies::says(body);
+            let script = replies::json_text(body);
             cases.push(self.after("garbage", format!("200 with {body:?}"), script, lost.clone()));
         }
 
@@ -360,30 +360,35 @@ impl Maker<'_> {
             cases.push(self.after("1xx first", name, replies::preceded_by(before), Expect::Whole));
         }
         let lost = self.lost(Was::Acted);
-        let alone = replies::raw("HTTP/1.1 100 Continue\r\n\r\n");
+        let alone = replies::raw_bytes("HTTP/1.1 100 Continue\r\n\r\n");
         cases.push(self.after("1xx first", "100 alone", alone, lost.clone()));
-        let switching = replies::raw(
+        let switching = replies::raw_bytes(
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         );
         cases.push(self.after(
             "1xx first",
             "101",
             switching,
-            self.answered(101, Body::Empty, Was::Acted),
+            self.answered(101, ErrorBody::Empty, Was::Acted),
         ));
         for status in [204, 205, 202, 206, 226] {
             let headers = format!("HTTP/1.1 {status} Whatever\r\nconnection: close\r\n\r\n");
             // Any 2xx of the token endpoint is a reply; one that cannot be read is lost.
             let expect = match self.target {
                 Target::Token => self.lost(Was::Acted),
-                _ => self.answered(status, Body::Empty, Was::Acted),
+                _ => self.answered(status, ErrorBody::Empty, Was::Acted),
             };
-            cases.push(self.after("2xx, empty", status.to_string(), replies::raw(headers), expect));
+            cases.push(self.after(
+                "2xx, empty",
+                status.to_string(),
+                replies::raw_bytes(headers),
+                expect,
+            ));
         }
         for status in 300..=308 {
             for location in ["", "location: /elsewhere\r\n", "location: /api/a2a/tasks/send\r\n"] {
-                let script = replies::status(status, Body::Html, location);
-                let expect = self.answered(status, Body::Html, Was::Acted);
+                let script = replies::status(status, ErrorBody::Html, location);
+                let expect = self.answered(status, ErrorBody::Html, Was::Acted);
                 cases.push(self.after("3xx", format!("{status} {location}"), script, expect));
             }
         }
@@ -397,17 +402,22 @@ impl Maker<'_> {
             false => registered.into_iter().chain(failing).collect(),
         };
         for status in statuses {
-            for body in [Body::Empty, Body::Html, Body::Json, Body::Rpc(-32603), Body::Rpc(-32602)]
-            {
+            for body in [
+                ErrorBody::Empty,
+                ErrorBody::Html,
+                ErrorBody::Json,
+                ErrorBody::Rpc(-32603),
+                ErrorBody::Rpc(-32602),
+            ] {
                 cases.extend(self.status(status, body));
             }
         }
         for (status, body) in [
-            (400, Body::Rpc(-32603)),
-            (400, Body::Rpc(-32602)),
-            (404, Body::Html),
-            (401, Body::Json),
-            (500, Body::Rpc(-32602)),
+            (400, ErrorBody::Rpc(-32603)),
+            (400, ErrorBody::Rpc(-32602)),
+            (404, ErrorBody::Html),
+            (401, ErrorBody::Json),
+            (500, ErrorBody::Rpc(-32602)),
         ] {
             for at in [0, 1, 30, 70] {
                 cases.extend(self.status_cut(status, body, at));
@@ -417,13 +427,13 @@ impl Maker<'_> {
             -32700, -32600, -32601, -32602, -32603, -32000, -32001, -32002, -32003, -32004, -32005,
             -32006, 0, 1, 429,
         ] {
-            cases.extend(self.status(200, Body::Rpc(code)));
-            cases.extend(self.status(400, Body::Rpc(code)));
+            cases.extend(self.status(200, ErrorBody::Rpc(code)));
+            cases.extend(self.status(400, ErrorBody::Rpc(code)));
         }
         cases
     }
 
-    fn status(&self, status: u16, body: Body) -> Vec<Case> {
+    fn status(&self, status: u16, body: ErrorBody) -> Vec<Case> {
         let row = match status {
             200 => "JSON-RPC error",
             400..500 => "4xx",
@@ -435,7 +445,7 @@ impl Maker<'_> {
         let mut cases = vec![self.case(
             row,
             format!("{name}, before acting"),
-            Fault::Reply(Act::Instead(script.clone())),
+            Fault::Reply(RequestAction::Intercept(script.clone())),
             missed.clone(),
         )];
         // A server that refuses what it then does is beyond help.
@@ -447,7 +457,7 @@ impl Maker<'_> {
     }
 
     /// The rest of a cut error is unknown, and so is what it would have proven.
-    fn status_cut(&self, status: u16, body: Body, at: usize) -> Option<Case> {
+    fn status_cut(&self, status: u16, body: ErrorBody, at: usize) -> Option<Case> {
         let script = replies::status_cut(status, body, at);
         let name = format!("{status} {body:?} cut at {at}");
         let expect = self.lost(Was::Acted);
@@ -457,8 +467,8 @@ impl Maker<'_> {
     }
 
     /// Returns the expected outcome of an answer of this kind.
-    fn answered(&self, status: u16, body: Body, was: Was) -> Expect {
-        let code = if let Body::Rpc(code) = body { Some(code) } else { None };
+    fn answered(&self, status: u16, body: ErrorBody, was: Was) -> Expect {
+        let code = if let ErrorBody::Rpc(code) = body { Some(code) } else { None };
         match self.target {
             Target::Ask | Target::Stream(_) => self.ask_answered(status, code, was),
             Target::Token => token_answered(status),

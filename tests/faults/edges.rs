@@ -9,7 +9,7 @@ use payman_sdk::{Ask, ErrorKind, RetryPolicy};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use crate::common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use crate::common::{SEND, STREAM, TOKEN, client_with, config, task};
 
 fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
@@ -17,13 +17,13 @@ fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
         "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{headers}connection: close\r\n\r\n",
         body.len()
     );
-    vec![Step::Say([head.as_bytes(), body.as_bytes()].concat())]
+    vec![Step::Send([head.as_bytes(), body.as_bytes()].concat())]
 }
 
 /// A server whose streams begin with these events, and that knows no other operation.
 async fn stream_of(events: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
-    serve(move |asked: Asked| match asked.path.as_str() {
-        STREAM => vec![events_head(), Step::Say(events(asked.task_id()).into_bytes())],
+    serve(move |request: RawRequest| match request.path.as_str() {
+        STREAM => vec![events_head(), Step::Send(events(request.task_id()).into_bytes())],
         _ => not_found(),
     })
     .await
@@ -88,7 +88,7 @@ async fn a_refusal_beside_a_result_proves_nothing() {
         (403, json!({"jsonrpc": "2.0", "result": {"id": "t", "status": {"state": "COMPLETED"}}})),
     ] {
         let text = body.to_string();
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |request: RawRequest| match request.path.as_str() {
             SEND => answer(status, "content-type: application/json\r\n", &text),
             _ => not_found(),
         })
@@ -112,7 +112,7 @@ async fn an_error_of_an_unusual_shape_is_read_all_the_same() {
         (json!({"result": {"artifacts": "odd"}}), false),
     ] {
         let text = body.to_string();
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |request: RawRequest| match request.path.as_str() {
             SEND => answer(400, "content-type: application/json\r\n", &text),
             _ => not_found(),
         })
@@ -142,7 +142,7 @@ async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
     for second in [400, 401, 429] {
         let sends = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sends);
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |request: RawRequest| match request.path.as_str() {
             SEND if counted.fetch_add(1, Ordering::SeqCst) == 0 => {
                 answer(429, "retry-after: 0\r\n", "")
             }
@@ -182,11 +182,12 @@ async fn no_lookup_and_no_cancel_calls_an_ask_safe() {
 #[tokio::test]
 async fn an_app_whose_token_request_is_refused_is_not_told_that_a_user_must_connect() {
     for body in ["", "<html>", r#"{"error":"invalid_grant"}"#, r#"{"error":"invalid_request"}"#] {
-        let server = serve(move |asked: Asked| match asked.path.split('?').next().unwrap() {
-            TOKEN => answer(400, "", body),
-            _ => not_found(),
-        })
-        .await;
+        let server =
+            serve(move |request: RawRequest| match request.path.split('?').next().unwrap() {
+                TOKEN => answer(400, "", body),
+                _ => not_found(),
+            })
+            .await;
         let client =
             payman_sdk::Client::with_credentials(config(&server.url).client_secret("s")).unwrap();
         let error = client.ask("hi").await.unwrap_err();
@@ -199,20 +200,20 @@ async fn an_app_whose_token_request_is_refused_is_not_told_that_a_user_must_conn
 
 #[tokio::test]
 async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
-    let server = serve(|asked: Asked| {
+    let server = serve(|request: RawRequest| {
         let event = |last: bool| {
             let state = if last { "COMPLETED" } else { "WORKING" };
             format!(
                 "data: {}\n\n",
-                json!({"id": asked.task_id(), "status": {"state": state}, "final": last})
+                json!({"id": request.task_id(), "status": {"state": state}, "final": last})
             )
         };
-        match asked.path.as_str() {
+        match request.path.as_str() {
             STREAM => vec![
                 events_head(),
-                Step::Say(event(false).into_bytes()),
+                Step::Send(event(false).into_bytes()),
                 Step::Wait(Duration::from_millis(1500)),
-                Step::Say(event(true).into_bytes()),
+                Step::Send(event(true).into_bytes()),
             ],
             _ => not_found(),
         }
@@ -230,10 +231,10 @@ async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
 /// The limits of an ask are those of its lookups.
 #[tokio::test]
 async fn a_look_reads_as_much_as_its_ask_allows() {
-    let server = serve(|asked: Asked| match asked.path.as_str() {
+    let server = serve(|request: RawRequest| match request.path.as_str() {
         SEND => answer(500, "", ""),
         _ => vec![json_reply(
-            &json!({"result": task(asked.task_id(), "COMPLETED", &"x".repeat(5000))}),
+            &json!({"result": task(request.task_id(), "COMPLETED", &"x".repeat(5000))}),
         )],
     })
     .await;
@@ -247,10 +248,10 @@ async fn a_look_reads_as_much_as_its_ask_allows() {
 /// A caller that leaves causes no panic and leaves no connection behind.
 #[tokio::test]
 async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
-    let server = serve(|asked: Asked| match asked.path.as_str() {
+    let server = serve(|request: RawRequest| match request.path.as_str() {
         SEND | STREAM => {
             vec![
-                Step::Say(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec()),
+                Step::Send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec()),
                 Step::Stall,
             ]
         }
@@ -269,7 +270,7 @@ async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
     }
     drop(client);
     tokio::time::timeout(Duration::from_secs(20), async {
-        while server.left.load(Ordering::SeqCst) < server.requests.load(Ordering::SeqCst) {
+        while server.disconnects.load(Ordering::SeqCst) < server.requests.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

@@ -13,7 +13,7 @@ use payman_sdk::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::common::proxy::{Act, Director, Proxy, Seen};
+use crate::common::proxy::{FaultPolicy, Proxy, ReceivedRequest, RequestAction};
 use crate::common::replies;
 
 pub const SEND: &str = "/api/a2a/tasks/send";
@@ -61,7 +61,7 @@ impl Target {
 pub enum Fault {
     /// The request is reset after so many bytes.
     Request(usize),
-    Reply(Act),
+    Reply(RequestAction),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +119,7 @@ pub struct Ran {
     cents: i64,
     task_id: TaskId,
     outcome: Outcome,
-    seen: Vec<Seen>,
+    seen: Vec<ReceivedRequest>,
     took: Duration,
 }
 
@@ -143,19 +143,19 @@ const SLACK: Duration = Duration::from_secs(20);
 /// Each act once, with the first request to its path.
 struct Plan {
     request: Option<(usize, usize)>,
-    acts: Mutex<VecDeque<(&'static str, Act)>>,
+    acts: Mutex<VecDeque<(&'static str, RequestAction)>>,
 }
 
-impl Director for Plan {
+impl FaultPolicy for Plan {
     fn reset_request_after(&self, connection: usize) -> Option<usize> {
         self.request.filter(|(number, _)| *number == connection).map(|(_, bytes)| bytes)
     }
 
-    fn act(&self, path: &str) -> Act {
+    fn request_action(&self, path: &str) -> RequestAction {
         let mut acts = self.acts.lock().unwrap();
         match acts.front() {
             Some((meant, _)) if *meant == path => acts.pop_front().unwrap().1,
-            _ => Act::Pass,
+            _ => RequestAction::Forward,
         }
     }
 }
@@ -165,7 +165,7 @@ impl Plan {
         let mut acts = VecDeque::new();
         let mut connection = 0;
         if case.target == Target::Lookup {
-            acts.push_back((SEND, Act::After(replies::reset_after(0))));
+            acts.push_back((SEND, RequestAction::RewriteReply(replies::reset_after(0))));
             connection = 1;
         }
         let request = match &case.fault {
@@ -228,7 +228,7 @@ impl Group {
             _ => self.exchange(&proxy, &case, ask).await,
         };
         result.unwrap();
-        let seen = proxy.seen().into_iter().find(|seen| seen.path == target.path()).unwrap();
+        let seen = proxy.requests().into_iter().find(|seen| seen.path == target.path()).unwrap();
         Reference { request_bytes: seen.request_bytes, reply: seen.reply }
     }
 
@@ -254,7 +254,7 @@ impl Group {
                 debug: format!("{error:?}"),
             }),
         };
-        Ran { case, cents, task_id, outcome, seen: proxy.seen(), took: started.elapsed() }
+        Ran { case, cents, task_id, outcome, seen: proxy.requests(), took: started.elapsed() }
     }
 
     async fn exchange(

@@ -10,8 +10,8 @@ use payman_sdk::{Ask, Client, Config, Emulator, Reply, Result, TaskState, TokenI
 use tokio::time::Instant;
 
 use super::group::{GET, SEND, STREAM};
-use crate::common::proxy::{Act, Director, Proxy, Script};
-use crate::common::replies::{self, Body};
+use crate::common::proxy::{FaultPolicy, Proxy, RequestAction, Script};
+use crate::common::replies::{self, ErrorBody};
 
 /// Loses the reply to one send, then fails lookups until some time after the first.
 struct Failing {
@@ -21,39 +21,39 @@ struct Failing {
     since: Mutex<Option<Instant>>,
 }
 
-impl Director for Failing {
+impl FaultPolicy for Failing {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         None
     }
 
-    fn act(&self, path: &str) -> Act {
+    fn request_action(&self, path: &str) -> RequestAction {
         if path == GET {
             let since = *self.since.lock().unwrap().get_or_insert_with(Instant::now);
             return match since.elapsed() < self.lasts {
-                true => Act::Instead(self.lookup.clone()),
-                false => Act::Pass,
+                true => RequestAction::Intercept(self.lookup.clone()),
+                false => RequestAction::Forward,
             };
         }
         let mut lose = self.lose.lock().unwrap();
         match &mut *lose {
             Some((at, before)) if *at == path && *before == 0 => {
                 *lose = None;
-                Act::After(replies::reset_after(0))
+                RequestAction::RewriteReply(replies::reset_after(0))
             }
             Some((at, before)) if *at == path => {
                 *before -= 1;
-                Act::Pass
+                RequestAction::Forward
             }
-            _ => Act::Pass,
+            _ => RequestAction::Forward,
         }
     }
 }
 
 fn failures() -> Vec<(&'static str, Script)> {
     vec![
-        ("502", replies::status(502, Body::Html, "")),
-        ("404", replies::status(404, Body::Html, "")),
-        ("429", replies::status(429, Body::Empty, "retry-after: 1\r\n")),
+        ("502", replies::status(502, ErrorBody::Html, "")),
+        ("404", replies::status(404, ErrorBody::Html, "")),
+        ("429", replies::status(429, ErrorBody::Empty, "retry-after: 1\r\n")),
         ("close", replies::cut_after(0)),
         ("silence", replies::stall_at_quarter(0)),
     ]

@@ -9,22 +9,22 @@ use std::time::Duration;
 use payman_sdk::emulator::Decimal;
 use payman_sdk::{Ask, Client, Config, Emulator, ErrorKind, RetryPolicy, TokenInfo};
 
-use crate::common::proxy::{Act, Afterwards, Director, Proxy};
+use crate::common::proxy::{AfterReply, FaultPolicy, Proxy, RequestAction};
 
 /// The first connection ends as told; those after it serve one request.
-struct First(Afterwards, AtomicUsize);
+struct First(AfterReply, AtomicUsize);
 
-impl Director for First {
+impl FaultPolicy for First {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         None
     }
 
-    fn act(&self, _: &str) -> Act {
-        Act::Pass
+    fn request_action(&self, _: &str) -> RequestAction {
+        RequestAction::Forward
     }
 
-    fn afterwards(&self) -> Afterwards {
-        if self.1.fetch_add(1, Ordering::SeqCst) == 0 { self.0 } else { Afterwards::Close }
+    fn after_reply(&self) -> AfterReply {
+        if self.1.fetch_add(1, Ordering::SeqCst) == 0 { self.0 } else { AfterReply::Close }
     }
 }
 
@@ -45,13 +45,14 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
     let mut cents = 10_000;
     for round in 0..30u64 {
         let wait = Duration::from_micros(100 * round);
-        for afterwards in
-            [Afterwards::CloseIdle(wait), Afterwards::ResetIdle(wait), Afterwards::ResetNext]
+        for after_reply in
+            [AfterReply::CloseIdle(wait), AfterReply::ResetIdle(wait), AfterReply::ResetNext]
         {
             for streamed in [false, true] {
                 cents += 1;
                 let proxy =
-                    Proxy::start(emulator.base_url(), First(afterwards, AtomicUsize::new(0))).await;
+                    Proxy::start(emulator.base_url(), First(after_reply, AtomicUsize::new(0)))
+                        .await;
                 let client = client(&proxy.url);
                 client.ask("List all payees").await.unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -83,7 +84,7 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
                         "unknown"
                     }
                 };
-                let kind = format!("{afterwards:?}").split('(').next().unwrap().to_owned();
+                let kind = format!("{after_reply:?}").split('(').next().unwrap().to_owned();
                 *totals.lock().unwrap().entry(format!("{kind}: {outcome}")).or_default() += 1;
             }
         }

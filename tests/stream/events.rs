@@ -5,7 +5,7 @@ use payman_sdk::{Ask, ErrorKind, Event, TaskState};
 use serde_json::json;
 
 use super::support::{client, collect, event, result_event, status, stream, text_event};
-use crate::common::raw::{Asked, json_reply, serve, stream_server};
+use crate::common::raw::{RawRequest, json_reply, serve, stream_server};
 use crate::common::{client_with, config, task};
 
 #[tokio::test]
@@ -154,8 +154,8 @@ async fn raw_events_have_the_exact_bytes_of_the_server() {
 
 #[tokio::test]
 async fn a_json_reply_to_a_stream_request_is_a_stream_of_one_event() {
-    let server = serve(|asked: Asked| {
-        vec![json_reply(&json!({"result": task(asked.task_id(), "COMPLETED", "all of it")}))]
+    let server = serve(|request: RawRequest| {
+        vec![json_reply(&json!({"result": task(request.task_id(), "COMPLETED", "all of it")}))]
     })
     .await;
     let (events, error) = collect(stream(&server).await).await;

@@ -8,7 +8,9 @@ use payman_sdk::{Ask, Event, TaskState};
 use serde_json::json;
 
 use super::support::{client, collect, event, interrupted_server, status, stream, text_event};
-use crate::common::raw::{Asked, Step, events_head, json_reply, not_found, serve, stream_server};
+use crate::common::raw::{
+    RawRequest, Step, events_head, json_reply, not_found, serve, stream_server,
+};
 use crate::common::{GET, STREAM, task};
 
 #[tokio::test]
@@ -62,8 +64,8 @@ async fn an_error_before_the_first_event_is_returned_by_the_future() {
         ),
     ];
     for (bytes, http, rpc) in answers {
-        let server = serve(move |asked| match asked.path.as_str() {
-            STREAM => vec![Step::Say(bytes.to_vec())],
+        let server = serve(move |request| match request.path.as_str() {
+            STREAM => vec![Step::Send(bytes.to_vec())],
             _ => not_found(),
         })
         .await;
@@ -74,12 +76,12 @@ async fn an_error_before_the_first_event_is_returned_by_the_future() {
 
 #[tokio::test]
 async fn an_error_in_a_running_stream_leads_to_a_lookup() {
-    let server = serve(|asked: Asked| {
-        let id = asked.task_id().to_owned();
-        match asked.path.as_str() {
+    let server = serve(|request: RawRequest| {
+        let id = request.task_id().to_owned();
+        match request.path.as_str() {
             STREAM => vec![
                 events_head(),
-                Step::Say(
+                Step::Send(
                     (status(&id, "WORKING", false)
                         + &event(&json!({"error": {"code": -32602, "message": "boom"}})))
                         .into_bytes(),
@@ -139,7 +141,7 @@ async fn an_idle_stream_is_looked_up() {
         .into_reply()
         .await;
     assert_eq!(reply.unwrap().text(), "Hello");
-    assert_eq!(server.left.load(Ordering::SeqCst), 1, "the connection was closed");
+    assert_eq!(server.disconnects.load(Ordering::SeqCst), 1, "the connection was closed");
 }
 
 #[tokio::test]
@@ -161,7 +163,7 @@ async fn dropping_a_stream_closes_its_connection_and_sends_nothing() {
     let mut events = stream(&server).await;
     assert!(events.next().await.unwrap().is_ok());
     drop(events);
-    while server.left.load(Ordering::SeqCst) == 0 {
+    while server.disconnects.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!(server.requests.load(Ordering::SeqCst), 1);

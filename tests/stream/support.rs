@@ -7,7 +7,7 @@ use payman_sdk::{AskStream, Client, Event, Result};
 use serde_json::{Value, json};
 
 use crate::common::raw::{
-    Asked, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve,
+    RawRequest, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve,
 };
 use crate::common::{GET, STREAM, client_with, config, task};
 
@@ -61,13 +61,13 @@ pub async fn interrupted_server(
     ending: fn() -> Vec<Step>,
 ) -> RawServer {
     let lookups = AtomicUsize::new(0);
-    serve(move |asked: Asked| {
-        let id = asked.task_id().to_owned();
-        match asked.path.as_str() {
+    serve(move |request: RawRequest| {
+        let id = request.task_id().to_owned();
+        match request.path.as_str() {
             STREAM => {
                 let mut steps = vec![
                     events_head_of(100_000),
-                    Step::Say(text_event(&id, 0, "Hel", false).into_bytes()),
+                    Step::Send(text_event(&id, 0, "Hel", false).into_bytes()),
                 ];
                 steps.extend(ending());
                 steps
@@ -83,7 +83,7 @@ pub async fn interrupted_server(
             _ if resubscribe => {
                 vec![
                     events_head(),
-                    Step::Say(text_event(&id, 0, "never to be appended", true).into_bytes()),
+                    Step::Send(text_event(&id, 0, "never to be appended", true).into_bytes()),
                 ]
             }
             _ => not_found(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::support::{Axum, body_text, client, events_in, post_text, service};
-use crate::common::raw::{Asked, Step, events_head, not_found, serve};
+use crate::common::raw::{RawRequest, Step, events_head, not_found, serve};
 
 /// The state of a page that merges events like the script in the documentation.
 #[derive(Default)]
@@ -60,11 +60,11 @@ async fn a_page_can_append_to_the_artifacts_of_a_task() {
         let position = artifacts.as_array().unwrap().len().saturating_sub(1);
         let index = last["index"].as_i64().unwrap_or(position as i64);
         let (initial, appended) = (artifacts.clone(), text("50."));
-        let upstream = serve(move |asked: Asked| {
-            if !asked.path.ends_with("sendSubscribe") {
+        let upstream = serve(move |request: RawRequest| {
+            if !request.path.ends_with("sendSubscribe") {
                 return not_found();
             }
-            let id = asked.task_id();
+            let id = request.task_id();
             let task = json!({"id": id, "artifacts": initial,
                 "status": {"state": "WORKING", "message": "Busy"}});
             let chunk = json!({"id": id,
@@ -73,7 +73,7 @@ async fn a_page_can_append_to_the_artifacts_of_a_task() {
             let events = [task, chunk, end].map(|result| {
                 format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result}))
             });
-            vec![events_head(), Step::Say(events.concat().into_bytes())]
+            vec![events_head(), Step::Send(events.concat().into_bytes())]
         })
         .await;
         let client = client(&upstream.url);

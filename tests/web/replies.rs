@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::support::{
     Actix, Axum, body_json, body_text, client, events_in, header, post_text, service,
 };
-use crate::common::raw::{Asked, RawServer, Step, events_head, json_reply, serve};
+use crate::common::raw::{RawRequest, RawServer, Step, events_head, json_reply, serve};
 
 #[tokio::test]
 async fn replies_are_json_and_streams_are_server_sent_events() {
@@ -83,13 +83,13 @@ async fn an_error_before_the_response_is_a_status_and_a_problem() {
 
 /// Starts a platform that answers every ask with 429 and does not know the task.
 async fn busy_server(retry_after: &'static str) -> RawServer {
-    serve(move |asked: Asked| match asked.path.ends_with("get") {
+    serve(move |request: RawRequest| match request.path.ends_with("get") {
         true => {
             vec![json_reply(&json!({"jsonrpc": "2.0", "error": {"code": -32001, "message": "no"}}))]
         }
         false => {
             let head = format!("HTTP/1.1 429 Too Many Requests\r\nretry-after: {retry_after}\r\n");
-            vec![Step::Say(
+            vec![Step::Send(
                 format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").into_bytes(),
             )]
         }
@@ -134,22 +134,22 @@ const TASK: &str = r#"{"sessionId": "ses-secret", "status": {"state": "COMPLETED
         {"type": "text", "text": "Paid.", "metadata": {"sessionId": "ses-secret"}},
         {"type": "data", "data": {"a": 1}, "metadata": {"orgId": "org-secret"}}]}]}"#;
 
-fn task_response(asked: &Asked) -> Value {
+fn task_response(request: &RawRequest) -> Value {
     let mut task: Value = serde_json::from_str(TASK).unwrap();
-    task["id"] = json!(asked.task_id());
+    task["id"] = json!(request.task_id());
     json!({"jsonrpc": "2.0", "id": "r", "result": task})
 }
 
 #[tokio::test]
 async fn no_internal_id_reaches_the_browser_unless_requested() {
-    let upstream = serve(|asked: Asked| match asked.path.ends_with("sendSubscribe") {
+    let upstream = serve(|request: RawRequest| match request.path.ends_with("sendSubscribe") {
         true => {
             vec![
                 events_head(),
-                Step::Say(format!("data: {}\n\n", task_response(&asked)).into_bytes()),
+                Step::Send(format!("data: {}\n\n", task_response(&request)).into_bytes()),
             ]
         }
-        false => vec![json_reply(&task_response(&asked))],
+        false => vec![json_reply(&task_response(&request))],
     })
     .await;
     for framework in [Axum, Actix] {

@@ -11,15 +11,15 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::support::{body_text, client, early_events, events_in, post_text, working};
-use crate::common::raw::{Asked, Step, events_head, serve};
+use crate::common::raw::{RawRequest, Step, events_head, serve};
 
 /// A graceful shutdown stops accepting connections and waits for open responses.
 #[tokio::test]
 async fn open_streams_end_with_a_shutdown_event() {
     for stalls_at_once in [false, true] {
-        let upstream = serve(move |asked: Asked| match stalls_at_once {
+        let upstream = serve(move |request: RawRequest| match stalls_at_once {
             true => vec![Step::Stall],
-            false => vec![events_head(), working(asked.task_id()), Step::Stall],
+            false => vec![events_head(), working(request.task_id()), Step::Stall],
         })
         .await;
         let shutdown = Shutdown::new();

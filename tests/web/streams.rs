@@ -52,10 +52,10 @@ async fn a_disconnect_closes_the_upstream_connection() {
         let mut response = post_text(&url, "/stream", "Pay").await;
         let first = response.chunk().await.unwrap().unwrap();
         assert!(first.starts_with(b"event: status"), "{framework:?}");
-        assert_eq!(upstream.left.load(Ordering::SeqCst), 0);
+        assert_eq!(upstream.disconnects.load(Ordering::SeqCst), 0);
         drop(response);
         assert!(
-            is_disconnected(&upstream.left).await,
+            is_disconnected(&upstream.disconnects).await,
             "{framework:?}: the connection is still open"
         );
     }
@@ -69,7 +69,7 @@ async fn keep_alive_comments_detect_a_disconnect() {
     let mut response = post_text(&url, "/events", "Pay").await;
     response.chunk().await.unwrap().unwrap();
     drop(response);
-    assert!(is_disconnected(&upstream.left).await, "the connection is still open");
+    assert!(is_disconnected(&upstream.disconnects).await, "the connection is still open");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use payman_sdk::{Ask, AskStream, Client, Config, Reply, Result, RetryPolicy, Tok
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::common::raw::{Asked, RawServer, Step, events_head, not_found, serve};
+use crate::common::raw::{RawRequest, RawServer, Step, events_head, not_found, serve};
 
 #[derive(Clone, Copy, Debug)]
 pub enum Framework {
@@ -166,7 +166,7 @@ pub async fn body_text(response: reqwest::Response) -> String {
 
 pub fn working(id: &str) -> Step {
     let result = json!({"id": id, "status": {"state": "WORKING"}});
-    Step::Say(
+    Step::Send(
         format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result}))
             .into_bytes(),
     )
@@ -174,8 +174,8 @@ pub fn working(id: &str) -> Step {
 
 /// Starts a platform whose streams begin with a status and continue with these steps.
 pub async fn stream_server(rest: fn() -> Vec<Step>) -> RawServer {
-    serve(move |asked: Asked| match asked.path.ends_with("sendSubscribe") {
-        true => [events_head(), working(asked.task_id())].into_iter().chain(rest()).collect(),
+    serve(move |request: RawRequest| match request.path.ends_with("sendSubscribe") {
+        true => [events_head(), working(request.task_id())].into_iter().chain(rest()).collect(),
         false => not_found(),
     })
     .await
