@@ -1,12 +1,11 @@
-//! The fault matrix: everything that can go wrong between the SDK and the platform, byte by byte,
-//! with a ledger that is audited at the end. Bounded here; `PAYMAN_FAULTS=full` runs every byte and
-//! every status.
+//! The fault matrix: faults at many byte positions between the SDK and the emulator. The emulator's
+//! ledger is audited at the end. `PAYMAN_FAULTS=full` runs every byte position and every status.
 
 #![cfg(test)]
 
 mod common;
 
-/// The parts of this test program, in `tests/faults/`.
+/// The modules of this test program, in `tests/faults/`.
 mod faults {
     pub mod cases;
     mod edges;
@@ -19,71 +18,83 @@ mod faults {
 
 use std::sync::Arc;
 
-use faults::cases::Maker;
-use faults::group::{Column, Group, Ran, Target, Way};
+use faults::cases::CaseGenerator;
+use faults::group::{CaseGroup, CaseResult, Column, StreamReader, Target};
 use faults::table::Table;
 use futures::StreamExt;
 
-/// The number of cases in progress at once.
-const AT_ONCE: usize = 64;
+/// The number of concurrent cases.
+const CONCURRENCY: usize = 64;
 
-fn full() -> bool {
+fn is_full() -> bool {
     std::env::var("PAYMAN_FAULTS").is_ok_and(|value| value == "full")
 }
 
-/// Runs a group's cases, audits its ledger, and gives what is wrong.
-async fn run(table: &mut Table, what: &str, target: Target, can_look_up: bool) -> Vec<String> {
-    let group = Arc::new(Group::start(can_look_up).await);
+/// Runs the cases of a group, audits its ledger, and returns a description of each wrong case.
+async fn run_group(
+    table: &mut Table,
+    what: &str,
+    target: Target,
+    can_look_up: bool,
+) -> Vec<String> {
+    let group = Arc::new(CaseGroup::start(can_look_up).await);
     let reference = group.reference(target).await;
-    // However a stream is read, it is set up in the same way.
-    let reads_again = matches!(target, Target::Stream(Way::Reply | Way::Text));
-    let stride = match (full(), reads_again && !can_look_up) {
+    // Setup does not depend on how the stream is read, so other readers need fewer cases.
+    let is_repeated_reader =
+        matches!(target, Target::Stream(StreamReader::Reply | StreamReader::Text));
+    let stride = match (is_full(), is_repeated_reader && !can_look_up) {
         (false, _) => 61,
         (true, false) => 1,
         (true, true) => 5,
     };
-    let maker = Maker {
+    let generator = CaseGenerator {
         target,
         can_look_up,
         stride,
-        every_status: full() && !reads_again,
+        every_status: is_full() && !is_repeated_reader,
         reference: &reference,
     };
-    let cases = [maker.cuts(), maker.requests(), maker.timing(), maker.framing(), maker.statuses()]
-        .concat();
-    let ran: Vec<Ran> = futures::stream::iter(cases)
+    let cases = [
+        generator.cuts(),
+        generator.requests(),
+        generator.timing(),
+        generator.framing(),
+        generator.statuses(),
+    ]
+    .concat();
+    let results: Vec<CaseResult> = futures::stream::iter(cases)
         .map(|case| {
             let group = Arc::clone(&group);
             async move { tokio::spawn(async move { group.run(case).await }).await.unwrap() }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
-    let mut bad = Vec::new();
-    for (ran, (column, wrong)) in ran.iter().zip(group.audit(&ran)) {
-        table.add(&format!("{what}: {}", ran.row()), column);
-        if column == Column::Bad {
-            bad.push(format!("{wrong:?}: {}", ran.describe()));
+    let mut wrong_cases = Vec::new();
+    for (result, (column, violations)) in results.iter().zip(group.audit(&results)) {
+        table.add(&format!("{what}: {}", result.row()), column);
+        if column == Column::Wrong {
+            wrong_cases.push(format!("{violations:?}: {}", result.describe()));
         }
     }
-    bad
+    wrong_cases
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_matrix_has_no_bad_cell() {
+async fn every_fault_has_its_expected_outcome() {
     let started = std::time::Instant::now();
     let mut table = Table::default();
-    let mut bad = Vec::new();
+    let mut wrong_cases = Vec::new();
     let only = std::env::var("PAYMAN_FAULTS_ONLY").unwrap_or_default();
     for (what, target, can_look_up) in [
         ("ask", Target::Ask, true),
         ("ask, no lookups", Target::Ask, false),
-        ("stream", Target::Stream(Way::Events), true),
-        ("stream, no lookups", Target::Stream(Way::Events), false),
-        ("stream into_reply", Target::Stream(Way::Reply), true),
-        ("stream into_reply, no lookups", Target::Stream(Way::Reply), false),
-        ("stream text", Target::Stream(Way::Text), true),
-        ("stream text, no lookups", Target::Stream(Way::Text), false),
+        ("stream", Target::Stream(StreamReader::Events), true),
+        ("stream, no lookups", Target::Stream(StreamReader::Events), false),
+        ("stream into_reply", Target::Stream(StreamReader::Reply), true),
+        ("stream into_reply, no lookups", Target::Stream(StreamReader::Reply), false),
+        ("stream text", Target::Stream(StreamReader::Text), true),
+        ("stream text, no lookups", Target::Stream(StreamReader::Text), false),
         ("token", Target::Token, true),
         ("task", Target::Task, true),
         ("lookup", Target::Lookup, true),
@@ -92,13 +103,13 @@ async fn the_matrix_has_no_bad_cell() {
             continue;
         }
         let before = started.elapsed();
-        bad.extend(run(&mut table, what, target, can_look_up).await);
+        wrong_cases.extend(run_group(&mut table, what, target, can_look_up).await);
         println!("{what}: {:.1?}", started.elapsed() - before);
     }
     table.print();
     println!("took {:.1?}", started.elapsed());
-    for bad in bad.iter().take(40) {
-        println!("BAD {bad}");
+    for case in wrong_cases.iter().take(40) {
+        println!("WRONG {case}");
     }
-    assert!(bad.is_empty(), "{} bad cells", bad.len());
+    assert!(wrong_cases.is_empty(), "{} wrong cases", wrong_cases.len());
 }

@@ -1,45 +1,45 @@
-//! The faults, and what the table of what may be sent again says of each.
+//! The faults, and the expected outcome of each according to the retry table.
 
 use std::time::Duration;
 
 use payman_sdk::ErrorKind::{self, Auth, Http, ReauthorizationRequired, Rpc, Timeout, Unsupported};
 
-use super::group::{Case, Expect, Fault, Reference, Target};
+use super::group::{Case, Expected, Fault, Reference, Target};
 use crate::common::proxy::{RequestAction, Script, find};
 use crate::common::replies::{self, ErrorBody};
 
-/// Makes the cases of one target.
-pub struct Maker<'a> {
+/// Generates the cases of one target.
+pub struct CaseGenerator<'a> {
     pub target: Target,
     pub can_look_up: bool,
-    /// The distance in bytes between the places where replies are broken; with 1, the request is
-    /// broken at every 16th.
+    /// The distance in bytes between the positions at which replies are cut. With 1, requests are
+    /// cut at every 16th byte.
     pub stride: usize,
     pub every_status: bool,
     pub reference: &'a Reference,
 }
 
-/// The fate of the request, as the server sees it.
+/// The effect of the request on the server.
 #[derive(Clone, Copy, PartialEq)]
-enum Was {
-    /// It was acted on, and the answer was lost.
-    Acted,
-    /// It never arrived.
-    Missed,
+enum RequestEffect {
+    /// The server acted on it, and the answer was lost.
+    Processed,
+    /// The server did not receive it.
+    NotReceived,
 }
 
-impl Maker<'_> {
+impl CaseGenerator<'_> {
     fn is_ask(&self) -> bool {
         matches!(self.target, Target::Ask | Target::Stream(_))
     }
 
-    /// No usable answer, and a byte may have left.
-    fn lost(&self, was: Was) -> Expect {
-        match (self.is_ask(), was, self.can_look_up) {
-            (true, Was::Acted, true) => Expect::Whole,
-            (true, ..) => Expect::Unknown,
-            // A token request, or a lookup, is made again.
-            (false, ..) => Expect::Whole,
+    /// Returns the expected outcome without a usable answer, after a byte may have been sent.
+    fn lost(&self, effect: RequestEffect) -> Expected {
+        match (self.is_ask(), effect, self.can_look_up) {
+            (true, RequestEffect::Processed, true) => Expected::Complete,
+            (true, ..) => Expected::Unknown,
+            // Token requests and lookups are retried.
+            (false, ..) => Expected::Complete,
         }
     }
 
@@ -48,7 +48,7 @@ impl Maker<'_> {
         row: &'static str,
         name: impl Into<String>,
         fault: Fault,
-        expect: Expect,
+        expect: Expected,
     ) -> Case {
         Case { row, name: name.into(), target: self.target, fault, expect, stalls: false }
     }
@@ -58,20 +58,20 @@ impl Maker<'_> {
         row: &'static str,
         name: impl Into<String>,
         script: Script,
-        expect: Expect,
+        expect: Expected,
     ) -> Case {
         self.case(row, name, Fault::Reply(RequestAction::RewriteReply(script)), expect)
     }
 
-    fn stalled(&self, name: impl Into<String>, script: Script, expect: Expect) -> Case {
-        // The token endpoint has its own limit, of 30 s: what ends is the ask, by its deadline.
+    fn stalled(&self, name: impl Into<String>, script: Script, expect: Expected) -> Case {
+        // The token endpoint has a limit of 30 s, so the deadline of the ask ends it first.
         let expect =
-            if self.target == Target::Token { Expect::Refused(vec![Timeout]) } else { expect };
+            if self.target == Target::Token { Expected::NotDone(vec![Timeout]) } else { expect };
         Case { stalls: true, ..self.after("stall", name, script, expect) }
     }
 
-    /// After how many bytes of the reply there is nothing left to be lost.
-    fn enough(&self) -> usize {
+    /// Returns the number of bytes that contain the whole content of the reply.
+    fn content_length(&self) -> usize {
         let reply = &self.reference.reply;
         if !matches!(self.target, Target::Stream(_)) {
             return reply.len();
@@ -80,16 +80,16 @@ impl Maker<'_> {
         last.map_or(reply.len(), |at| at + 2)
     }
 
-    /// Every byte, or every so many with all that are special.
+    /// Returns the positions at which replies are cut: by stride, and around the boundaries.
     fn positions(&self) -> Vec<usize> {
         let (reply, stride) = (&self.reference.reply, self.stride);
         let head = find(reply, b"\r\n\r\n").unwrap_or(0) + 4;
         let mut positions: Vec<usize> = (0..=reply.len()).step_by(stride).collect();
-        let mut special = vec![1, head, reply.len(), self.enough()];
+        let mut boundaries = vec![1, head, reply.len(), self.content_length()];
         if stride == 1 {
-            special.clear();
+            boundaries.clear();
         } else {
-            special.extend(
+            boundaries.extend(
                 reply
                     .windows(2)
                     .enumerate()
@@ -97,7 +97,7 @@ impl Maker<'_> {
                     .map(|(at, _)| at + 2),
             );
         }
-        for at in special {
+        for at in boundaries {
             positions
                 .extend([at.saturating_sub(1), at, at + 1].iter().filter(|at| **at <= reply.len()));
         }
@@ -106,15 +106,19 @@ impl Maker<'_> {
         positions
     }
 
-    /// The reply cut, and the reply reset, after so many bytes.
+    /// Returns the cases in which the reply is cut or reset.
     pub fn cuts(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for at in self.positions() {
             let name = format!("{at} bytes");
-            let cut = if at >= self.enough() { Expect::Whole } else { self.lost(Was::Acted) };
-            // What was said just before a reset may be heard or not.
-            let reset = match self.lost(Was::Acted) {
-                Expect::Unknown if at >= self.enough() => Expect::WholeOrUnknown,
+            let cut = if at >= self.content_length() {
+                Expected::Complete
+            } else {
+                self.lost(RequestEffect::Processed)
+            };
+            // A reset may discard bytes that were sent just before it.
+            let reset = match self.lost(RequestEffect::Processed) {
+                Expected::Unknown if at >= self.content_length() => Expected::CompleteOrUnknown,
                 other => other,
             };
             cases.push(self.after("reply cut", name.clone(), replies::cut_after(at), cut));
@@ -130,18 +134,18 @@ impl Maker<'_> {
             .step_by(stride)
             .chain([1, length - 1])
             .map(|at| {
-                // A connection that is reset before it is used was never made: then the ask is sent
-                // again.
+                // A connection that is reset before its first use counts as not established, so
+                // the ask may be resent.
                 let expect = if at == 0 && self.is_ask() {
-                    Expect::WholeOrUnknown
+                    Expected::CompleteOrUnknown
                 } else {
-                    self.lost(Was::Missed)
+                    self.lost(RequestEffect::NotReceived)
                 };
                 self.case("request reset", format!("{at} bytes"), Fault::Request(at), expect)
             })
             .collect();
-        let all = match self.lost(Was::Acted) {
-            Expect::Whole if self.is_ask() => Expect::WholeOrUnknown,
+        let all = match self.lost(RequestEffect::Processed) {
+            Expected::Complete if self.is_ask() => Expected::CompleteOrUnknown,
             other => other,
         };
         cases.push(self.case("request reset", "all bytes", Fault::Request(length), all));
@@ -149,7 +153,7 @@ impl Maker<'_> {
     }
 
     pub fn timing(&self) -> Vec<Case> {
-        let lost = self.lost(Was::Acted);
+        let lost = self.lost(RequestEffect::Processed);
         let mut cases = Vec::new();
         for quarter in 0..4 {
             cases.push(self.stalled(
@@ -163,17 +167,25 @@ impl Maker<'_> {
                 lost.clone(),
             ));
         }
-        cases.push(self.after("dribble", "byte by byte", replies::byte_by_byte(), Expect::Whole));
+        cases.push(self.after(
+            "dribble",
+            "byte by byte",
+            replies::byte_by_byte(),
+            Expected::Complete,
+        ));
         let pause = replies::paused_halfway(Duration::from_millis(150));
-        cases.push(self.after("dribble", "a pause in the middle", pause, Expect::Whole));
+        cases.push(self.after("dribble", "a pause in the middle", pause, Expected::Complete));
         cases
     }
 
     pub fn framing(&self) -> Vec<Case> {
-        let lost = self.lost(Was::Acted);
-        // The final event is the end, whatever the framing says of more.
-        let ended =
-            if matches!(self.target, Target::Stream(_)) { Expect::Whole } else { lost.clone() };
+        let lost = self.lost(RequestEffect::Processed);
+        // The final event ends a stream, even if the framing announces more bytes.
+        let ended = if matches!(self.target, Target::Stream(_)) {
+            Expected::Complete
+        } else {
+            lost.clone()
+        };
         let mut cases = Vec::new();
         for garbage in [
             &b""[..],
@@ -237,7 +249,7 @@ impl Maker<'_> {
             "",
             "application/json; charset=latin1",
         ] {
-            let expect = if streams { lost.clone() } else { Expect::Whole };
+            let expect = if streams { lost.clone() } else { Expected::Complete };
             cases.push(self.after(
                 "wrong content type",
                 content_type,
@@ -250,8 +262,11 @@ impl Maker<'_> {
             ("application/json", false, true),
             ("TEXT/EVENT-STREAM;x=y", true, true),
         ] {
-            let expect =
-                if if streams { stream } else { reply } { Expect::Whole } else { lost.clone() };
+            let expect = if if streams { stream } else { reply } {
+                Expected::Complete
+            } else {
+                lost.clone()
+            };
             cases.push(self.after(
                 "wrong content type",
                 content_type,
@@ -259,15 +274,15 @@ impl Maker<'_> {
                 expect,
             ));
         }
-        let none = if streams { lost.clone() } else { Expect::Whole };
+        let none = if streams { lost.clone() } else { Expected::Complete };
         cases.push(self.after("wrong content type", "none", replies::without_type(), none));
 
         for more in [1, 2, 1000, 1 << 40] {
-            // A length that is over the limit is an error of its own, before anything is read.
+            // A length over the limit is an error before the body is read.
             let expect = match (more > 1 << 30, self.is_ask(), streams) {
-                (true, true, false) => Expect::Unknown,
+                (true, true, false) => Expected::Unknown,
                 (true, ..) if self.target == Target::Task => {
-                    Expect::Settled(vec![ErrorKind::TooLarge])
+                    Expected::OtherError(vec![ErrorKind::TooLarge])
                 }
                 _ => ended.clone(),
             };
@@ -279,10 +294,11 @@ impl Maker<'_> {
             ));
         }
         for less in [1, 2, 100, 1 << 40] {
-            // The last byte of a stream is no part of the last event's data.
-            let expect = if streams && less == 1 { Expect::WholeOrUnknown } else { lost.clone() };
-            let expect = if expect == Expect::WholeOrUnknown && self.can_look_up {
-                Expect::Whole
+            // The last byte of a stream is not part of the data of the last event.
+            let expect =
+                if streams && less == 1 { Expected::CompleteOrUnknown } else { lost.clone() };
+            let expect = if expect == Expected::CompleteOrUnknown && self.can_look_up {
+                Expected::Complete
             } else {
                 expect
             };
@@ -299,12 +315,12 @@ impl Maker<'_> {
             replies::length_of("99999999999999999999999"),
             lost.clone(),
         ));
-        cases.push(self.after("wrong length", "none", replies::until_close(), Expect::Whole));
+        cases.push(self.after("wrong length", "none", replies::until_close(), Expected::Complete));
         cases.push(self.after(
             "wrong length",
             "a second reply",
             replies::followed_by(b"HTTP/1.1 200 OK\r\n\r\n"),
-            Expect::Whole,
+            Expected::Complete,
         ));
 
         for size in [1, 7, 1 << 20] {
@@ -312,7 +328,7 @@ impl Maker<'_> {
                 "chunks",
                 format!("of {size}"),
                 replies::chunked(size, b"0\r\n\r\n", false),
-                Expect::Whole,
+                Expected::Complete,
             ));
             cases.push(self.after(
                 "chunks",
@@ -342,7 +358,7 @@ impl Maker<'_> {
             "chunks",
             "ending in a trailer",
             replies::chunked(50, b"0\r\nx: y\r\n\r\n", false),
-            Expect::Whole,
+            Expected::Complete,
         ));
         cases
     }
@@ -357,9 +373,14 @@ impl Maker<'_> {
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n",
         ] {
             let name = String::from_utf8_lossy(&before[9..12]).into_owned();
-            cases.push(self.after("1xx first", name, replies::preceded_by(before), Expect::Whole));
+            cases.push(self.after(
+                "1xx first",
+                name,
+                replies::preceded_by(before),
+                Expected::Complete,
+            ));
         }
-        let lost = self.lost(Was::Acted);
+        let lost = self.lost(RequestEffect::Processed);
         let alone = replies::raw_bytes("HTTP/1.1 100 Continue\r\n\r\n");
         cases.push(self.after("1xx first", "100 alone", alone, lost.clone()));
         let switching = replies::raw_bytes(
@@ -369,14 +390,14 @@ impl Maker<'_> {
             "1xx first",
             "101",
             switching,
-            self.answered(101, ErrorBody::Empty, Was::Acted),
+            self.answered(101, ErrorBody::Empty, RequestEffect::Processed),
         ));
         for status in [204, 205, 202, 206, 226] {
             let headers = format!("HTTP/1.1 {status} Whatever\r\nconnection: close\r\n\r\n");
-            // Any 2xx of the token endpoint is a reply; one that cannot be read is lost.
+            // Every 2xx of the token endpoint counts as a reply; an unreadable one as lost.
             let expect = match self.target {
-                Target::Token => self.lost(Was::Acted),
-                _ => self.answered(status, ErrorBody::Empty, Was::Acted),
+                Target::Token => self.lost(RequestEffect::Processed),
+                _ => self.answered(status, ErrorBody::Empty, RequestEffect::Processed),
             };
             cases.push(self.after(
                 "2xx, empty",
@@ -388,7 +409,7 @@ impl Maker<'_> {
         for status in 300..=308 {
             for location in ["", "location: /elsewhere\r\n", "location: /api/a2a/tasks/send\r\n"] {
                 let script = replies::status(status, ErrorBody::Html, location);
-                let expect = self.answered(status, ErrorBody::Html, Was::Acted);
+                let expect = self.answered(status, ErrorBody::Html, RequestEffect::Processed);
                 cases.push(self.after("3xx", format!("{status} {location}"), script, expect));
             }
         }
@@ -441,82 +462,81 @@ impl Maker<'_> {
         };
         let name = format!("{status} {body:?}");
         let script = replies::status(status, body, "");
-        let missed = self.answered(status, body, Was::Missed);
+        let missed = self.answered(status, body, RequestEffect::NotReceived);
         let mut cases = vec![self.case(
             row,
             format!("{name}, before acting"),
             Fault::Reply(RequestAction::Intercept(script.clone())),
             missed.clone(),
         )];
-        // A server that refuses what it then does is beyond help.
-        if !matches!(missed, Expect::Refused(_)) {
-            let expect = self.answered(status, body, Was::Acted);
+        // A refusal of an ask that is done cannot be detected, so there is no case for it.
+        if !matches!(missed, Expected::NotDone(_)) {
+            let expect = self.answered(status, body, RequestEffect::Processed);
             cases.push(self.after(row, format!("{name}, after acting"), script, expect));
         }
         cases
     }
 
-    /// The rest of a cut error is unknown, and so is what it would have proven.
+    /// Returns the case of a truncated error body, which proves nothing.
     fn status_cut(&self, status: u16, body: ErrorBody, at: usize) -> Option<Case> {
         let script = replies::status_cut(status, body, at);
         let name = format!("{status} {body:?} cut at {at}");
-        let expect = self.lost(Was::Acted);
+        let expect = self.lost(RequestEffect::Processed);
         let is_cut = at < body.text().1.len();
         ((self.is_ask() || self.target == Target::Token) && is_cut)
             .then(|| self.after("error cut", name, script, expect))
     }
 
     /// Returns the expected outcome of an answer of this kind.
-    fn answered(&self, status: u16, body: ErrorBody, was: Was) -> Expect {
+    fn answered(&self, status: u16, body: ErrorBody, effect: RequestEffect) -> Expected {
         let code = if let ErrorBody::Rpc(code) = body { Some(code) } else { None };
         match self.target {
-            Target::Ask | Target::Stream(_) => self.ask_answered(status, code, was),
+            Target::Ask | Target::Stream(_) => self.ask_answered(status, code, effect),
             Target::Token => token_answered(status),
             Target::Task => task_answered(status, code),
             Target::Lookup => lookup_answered(status, code),
         }
     }
 
-    fn ask_answered(&self, status: u16, code: Option<i64>, was: Was) -> Expect {
-        let refused = |kind| Expect::Refused(vec![kind]);
+    fn ask_answered(&self, status: u16, code: Option<i64>, effect: RequestEffect) -> Expected {
+        let refused = |kind| Expected::NotDone(vec![kind]);
         match (status, code) {
-            (401, _) => Expect::Refused(vec![Auth, ReauthorizationRequired]),
-            // The server is busy: it is looked up, and sent again only where it says that it does
-            // not know the task.
-            (429, _) if self.can_look_up => Expect::Whole,
-            (429, _) => Expect::Unknown,
+            (401, _) => Expected::NotDone(vec![Auth, ReauthorizationRequired]),
+            // The ask is looked up, and resent only if the server does not know the task.
+            (429, _) if self.can_look_up => Expected::Complete,
+            (429, _) => Expected::Unknown,
             (403, Some(-32700 | -32600 | -32601 | -32602 | -32004 | -32005)) => refused(Auth),
             (_, Some(-32601 | -32004)) => refused(Unsupported),
             (_, Some(-32700 | -32600 | -32602 | -32005)) => refused(Rpc),
             // A server of this kind may answer 406 after it acted, and 424 after it acted in part;
             // a gateway may answer the others.
-            (406 | 408 | 424 | 460 | 499, _) | (_, Some(_)) => self.lost(was),
+            (406 | 408 | 424 | 460 | 499, _) | (_, Some(_)) => self.lost(effect),
             (403, None) => refused(Auth),
             (404 | 405 | 501, None) => refused(Unsupported),
             (400..=499, None) => refused(Http),
-            _ => self.lost(was),
+            _ => self.lost(effect),
         }
     }
 }
 
-/// A token request is made again where that can help: the fault meets only the first.
-fn token_answered(status: u16) -> Expect {
+/// Returns the expected outcome of a token request. The fault affects only the first attempt.
+fn token_answered(status: u16) -> Expected {
     match status {
-        400 | 401 | 403 => Expect::Refused(vec![Auth, Http]),
-        408 | 429 | 500..=599 | 200 => Expect::Whole,
-        _ => Expect::Refused(vec![Http]),
+        400 | 401 | 403 => Expected::NotDone(vec![Auth, Http]),
+        408 | 429 | 500..=599 | 200 => Expected::Complete,
+        _ => Expected::NotDone(vec![Http]),
     }
 }
 
-/// `Client::get_task` is repeated where that can help.
-fn task_answered(status: u16, code: Option<i64>) -> Expect {
-    let settled = |kind: ErrorKind| Expect::Settled(vec![kind]);
+/// Returns the expected outcome of `Client::get_task`, which retries temporary errors.
+fn task_answered(status: u16, code: Option<i64>) -> Expected {
+    let settled = |kind: ErrorKind| Expected::OtherError(vec![kind]);
     match (status, code) {
         (501, None) => settled(Unsupported),
         (501, Some(_)) => settled(Rpc),
-        (204..300, None) | (408 | 429 | 500..=599, _) => Expect::Whole,
-        (202, None) => Expect::Whole,
-        (401, _) => Expect::Settled(vec![Auth, ReauthorizationRequired]),
+        (204..300, None) | (408 | 429 | 500..=599, _) => Expected::Complete,
+        (202, None) => Expected::Complete,
+        (401, _) => Expected::OtherError(vec![Auth, ReauthorizationRequired]),
         (403, _) => settled(Auth),
         (_, Some(-32001)) => settled(ErrorKind::TaskNotFound),
         (_, Some(-32601 | -32004)) => settled(Unsupported),
@@ -526,13 +546,13 @@ fn task_answered(status: u16, code: Option<i64>) -> Expect {
     }
 }
 
-/// A lookup of a lost answer: another follows, unless the server said that it offers none.
-fn lookup_answered(status: u16, code: Option<i64>) -> Expect {
+/// Returns the expected outcome of a lookup. It is retried unless the server does not support it.
+fn lookup_answered(status: u16, code: Option<i64>) -> Expected {
     match (status, code) {
-        // A stray 401 does not end a token that nothing can replace: the next lookup is sent.
-        (401 | 403, _) => Expect::Whole,
-        // A 404 may come from a gateway whose server restarts.
-        (405 | 501, None) | (_, Some(-32601 | -32004)) => Expect::Unknown,
-        _ => Expect::Whole,
+        // A 401 does not invalidate a token that cannot be refreshed, so lookups continue.
+        (401 | 403, _) => Expected::Complete,
+        // A 404 is retried, because it may come from a gateway during a restart.
+        (405 | 501, None) | (_, Some(-32601 | -32004)) => Expected::Unknown,
+        _ => Expected::Complete,
     }
 }

@@ -1,4 +1,4 @@
-//! Single cases at the table's edges, against scripted servers.
+//! Tests single edge cases of the retry table, against scripted servers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,8 +20,8 @@ fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
     vec![Step::Send([head.as_bytes(), body.as_bytes()].concat())]
 }
 
-/// A server whose streams begin with these events, and that knows no other operation.
-async fn stream_of(events: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
+/// Starts a server whose streams consist of these events, without other operations.
+async fn stream_server(events: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
     serve(move |request: RawRequest| match request.path.as_str() {
         STREAM => vec![events_head(), Step::Send(events(request.task_id()).into_bytes())],
         _ => not_found(),
@@ -37,7 +37,7 @@ fn refusal() -> String {
 }
 
 #[tokio::test]
-async fn a_refusal_in_a_stream_that_had_begun_proves_nothing() {
+async fn a_refusal_after_the_first_event_has_an_unknown_outcome() {
     let beginnings = [
         json!({"jsonrpc": "2.0", "result": {"progress": 1}}),
         json!({"jsonrpc": "2.0", "result": {"id": "another-task", "status": {"state": "WORKING"}}}),
@@ -45,7 +45,7 @@ async fn a_refusal_in_a_stream_that_had_begun_proves_nothing() {
     ];
     for beginning in beginnings {
         let first = format!("data: {beginning}\n\n");
-        let server = stream_of(move |_| first.clone() + &refusal()).await;
+        let server = stream_server(move |_| first.clone() + &refusal()).await;
         let error = client_with(config(&server.url))
             .ask_stream("hi")
             .await
@@ -55,7 +55,7 @@ async fn a_refusal_in_a_stream_that_had_begun_proves_nothing() {
             .unwrap_err();
         assert!(error.is_outcome_unknown(), "{beginning}: {error:?}");
     }
-    let server = stream_of(|_| refusal()).await;
+    let server = stream_server(|_| refusal()).await;
     let error = client_with(config(&server.url))
         .ask_stream("hi")
         .await
@@ -67,7 +67,7 @@ async fn a_refusal_in_a_stream_that_had_begun_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_beside_a_result_proves_nothing() {
+async fn a_refusal_with_a_result_has_an_unknown_outcome() {
     for (status, body) in [
         (
             200,
@@ -98,9 +98,9 @@ async fn a_refusal_beside_a_result_proves_nothing() {
     }
 }
 
-/// Gateways put numbers under `status`; that must not hide what the server says in `error`.
+/// Gateways add a numeric `status`, which must not hide the server's `error`.
 #[tokio::test]
-async fn an_error_of_an_unusual_shape_is_read_all_the_same() {
+async fn error_bodies_with_a_numeric_status_are_parsed() {
     for (body, safe) in [
         (json!({"status": 400, "error": {"code": -32603, "message": "boom"}}), false),
         (json!({"status": 400, "error": {"code": -32602, "message": "no"}}), true),
@@ -127,18 +127,18 @@ async fn an_error_of_an_unusual_shape_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn where_nothing_would_come_of_it_a_busy_server_is_not_waited_for() {
+async fn without_retries_a_retry_after_is_not_waited_for() {
     let server = serve(|_| answer(429, "retry-after: 30\r\n", "")).await;
     let client = client_with(config(&server.url).retry(RetryPolicy::none()));
     let started = Instant::now();
     let error = client.ask("hi").await.unwrap_err();
     assert!(error.is_rate_limited() && error.is_outcome_unknown());
-    assert!(started.elapsed() < Duration::from_secs(20), "an error at once");
+    assert!(started.elapsed() < Duration::from_secs(20), "the error is returned at once");
 }
 
-/// A second send that the caller opted into still counts when the next attempt is refused.
+/// A refusal proves nothing about an earlier send that was opted into.
 #[tokio::test]
-async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
+async fn after_an_unknown_send_no_error_is_safe_to_ask_again() {
     for second in [400, 401, 429] {
         let sends = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&sends);
@@ -159,9 +159,9 @@ async fn after_a_send_whose_outcome_is_unknown_nothing_is_called_safe() {
     }
 }
 
-/// A lookup proves nothing of the ask whose task it is about.
+/// The failure of a lookup proves nothing about the ask of the task.
 #[tokio::test]
-async fn no_lookup_and_no_cancel_calls_an_ask_safe() {
+async fn errors_of_lookups_and_cancels_are_never_safe_to_ask_again() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
@@ -180,7 +180,7 @@ async fn no_lookup_and_no_cancel_calls_an_ask_safe() {
 }
 
 #[tokio::test]
-async fn an_app_whose_token_request_is_refused_is_not_told_that_a_user_must_connect() {
+async fn a_refused_token_request_of_an_app_requires_no_reauthorization() {
     for body in ["", "<html>", r#"{"error":"invalid_grant"}"#, r#"{"error":"invalid_request"}"#] {
         let server =
             serve(move |request: RawRequest| match request.path.split('?').next().unwrap() {
@@ -199,7 +199,7 @@ async fn an_app_whose_token_request_is_refused_is_not_told_that_a_user_must_conn
 }
 
 #[tokio::test]
-async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
+async fn a_slow_reader_does_not_cause_an_idle_timeout() {
     let server = serve(|request: RawRequest| {
         let event = |last: bool| {
             let state = if last { "COMPLETED" } else { "WORKING" };
@@ -228,9 +228,9 @@ async fn a_reader_that_takes_its_time_does_not_make_the_server_silent() {
     assert!(stream.next().await.is_none());
 }
 
-/// The limits of an ask are those of its lookups.
+/// The limits of an ask apply to its lookups.
 #[tokio::test]
-async fn a_look_reads_as_much_as_its_ask_allows() {
+async fn a_lookup_uses_the_size_limit_of_its_ask() {
     let server = serve(|request: RawRequest| match request.path.as_str() {
         SEND => answer(500, "", ""),
         _ => vec![json_reply(
@@ -245,9 +245,9 @@ async fn a_look_reads_as_much_as_its_ask_allows() {
     assert!(error.is_outcome_unknown() && error.kind() == ErrorKind::Http, "{error:?}");
 }
 
-/// A caller that leaves causes no panic and leaves no connection behind.
+/// Dropping an ask causes no panic and leaves no connection open.
 #[tokio::test]
-async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
+async fn an_ask_that_is_dropped_at_any_time_closes_its_connection() {
     let server = serve(|request: RawRequest| match request.path.as_str() {
         SEND | STREAM => {
             vec![
@@ -261,12 +261,12 @@ async fn an_ask_that_is_dropped_at_any_moment_closes_its_connection() {
     let client = client_with(config(&server.url));
     for number in 0..40 {
         let wait = Duration::from_millis(number);
-        let left = tokio::time::timeout(wait, client.ask("hi")).await;
-        assert!(left.is_err());
-        let left =
+        let dropped = tokio::time::timeout(wait, client.ask("hi")).await;
+        assert!(dropped.is_err());
+        let dropped =
             tokio::time::timeout(wait, async { client.ask_stream("hi").await?.into_reply().await })
                 .await;
-        assert!(left.is_err());
+        assert!(dropped.is_err());
     }
     drop(client);
     tokio::time::timeout(Duration::from_secs(20), async {

@@ -1,4 +1,4 @@
-//! Cases that share an emulator: how they are run, and the audit of its ledger at the end.
+//! Runs cases that share an emulator, and audits its ledger at the end.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
@@ -21,11 +21,11 @@ pub const STREAM: &str = "/api/a2a/tasks/sendSubscribe";
 pub const GET: &str = "/api/a2a/tasks/get";
 pub const TOKEN: &str = "/api/oauth2/token";
 
-/// Which request meets the fault.
+/// The request that the fault affects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     Ask,
-    Stream(Way),
+    Stream(StreamReader),
     Token,
     /// `Client::get_task`.
     Task,
@@ -35,7 +35,7 @@ pub enum Target {
 
 /// The way a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Way {
+pub enum StreamReader {
     Events,
     Reply,
     Text,
@@ -52,27 +52,27 @@ impl Target {
     }
 
     /// Returns the path of the request that carries out the payment.
-    fn sends(self) -> &'static str {
+    fn send_path(self) -> &'static str {
         if matches!(self, Self::Stream(_)) { STREAM } else { SEND }
     }
 }
 
 #[derive(Clone)]
 pub enum Fault {
-    /// The request is reset after so many bytes.
+    /// Resets the request after this many bytes.
     Request(usize),
     Reply(RequestAction),
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Expect {
-    Whole,
+pub enum Expected {
+    Complete,
     Unknown,
-    WholeOrUnknown,
-    /// An error, surely not done.
-    Refused(Vec<ErrorKind>),
-    /// An error of a call that is no ask: it says nothing of what was done.
-    Settled(Vec<ErrorKind>),
+    CompleteOrUnknown,
+    /// An error that proves that the ask was not done.
+    NotDone(Vec<ErrorKind>),
+    /// An error of a call that is not an ask, and proves nothing about one.
+    OtherError(Vec<ErrorKind>),
 }
 
 #[derive(Clone)]
@@ -81,21 +81,21 @@ pub struct Case {
     pub name: String,
     pub target: Target,
     pub fault: Fault,
-    pub expect: Expect,
-    /// Whether time has to run out before anything happens.
+    pub expect: Expected,
+    /// `true` if the case ends by a timeout, which is short then.
     pub stalls: bool,
 }
 
 #[derive(Debug)]
 enum Outcome {
-    Whole { text: String, state: Option<TaskState> },
-    Failed(Failed),
-    Overran,
+    Complete { text: String, state: Option<TaskState> },
+    Failed(Failure),
+    TimedOut,
     Panicked(String),
 }
 
 #[derive(Debug)]
-struct Failed {
+struct Failure {
     kind: ErrorKind,
     unknown: bool,
     safe: bool,
@@ -106,82 +106,82 @@ struct Failed {
 /// One column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Column {
-    Whole,
-    Found,
-    Again,
-    Refused,
+    Complete,
+    LookedUp,
+    Retried,
+    NotDone,
     Unknown,
-    Bad,
+    Wrong,
 }
 
-pub struct Ran {
+pub struct CaseResult {
     case: Case,
     cents: i64,
     task_id: TaskId,
     outcome: Outcome,
-    seen: Vec<ReceivedRequest>,
+    requests: Vec<ReceivedRequest>,
     took: Duration,
 }
 
-/// A clean exchange as it is on the wire.
+/// The bytes of an exchange without a fault.
 pub struct Reference {
     pub request_bytes: usize,
     pub reply: Vec<u8>,
 }
 
-pub struct Group {
+pub struct CaseGroup {
     emulator: Emulator,
     next_cents: AtomicI64,
 }
 
-/// Every amount is written with as many characters: $100.00 to $999.99.
+/// Amounts from $100.00 to $999.99 all have the same number of characters.
 const FIRST_CENTS: i64 = 10_000;
 const LAST_CENTS: i64 = 99_999;
-/// On top of the deadline: what a machine that is busy with other things may take.
+/// The time allowed beyond the deadline, for machines under load.
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Each act once, with the first request to its path.
-struct Plan {
+/// Applies each action once, to the first request to its path.
+struct CaseFaults {
     request: Option<(usize, usize)>,
-    acts: Mutex<VecDeque<(&'static str, RequestAction)>>,
+    actions: Mutex<VecDeque<(&'static str, RequestAction)>>,
 }
 
-impl FaultPolicy for Plan {
+impl FaultPolicy for CaseFaults {
     fn reset_request_after(&self, connection: usize) -> Option<usize> {
         self.request.filter(|(number, _)| *number == connection).map(|(_, bytes)| bytes)
     }
 
     fn request_action(&self, path: &str) -> RequestAction {
-        let mut acts = self.acts.lock().unwrap();
-        match acts.front() {
-            Some((meant, _)) if *meant == path => acts.pop_front().unwrap().1,
+        let mut actions = self.actions.lock().unwrap();
+        match actions.front() {
+            Some((action_path, _)) if *action_path == path => actions.pop_front().unwrap().1,
             _ => RequestAction::Forward,
         }
     }
 }
 
-impl Plan {
+impl CaseFaults {
     fn of(case: &Case) -> Self {
-        let mut acts = VecDeque::new();
+        let mut actions = VecDeque::new();
         let mut connection = 0;
         if case.target == Target::Lookup {
-            acts.push_back((SEND, RequestAction::RewriteReply(replies::reset_after(0))));
+            actions.push_back((SEND, RequestAction::RewriteReply(replies::reset_after(0))));
             connection = 1;
         }
         let request = match &case.fault {
             Fault::Request(bytes) => Some((connection, *bytes)),
-            Fault::Reply(act) => {
-                acts.push_back((case.target.path(), act.clone()));
+            Fault::Reply(action) => {
+                actions.push_back((case.target.path(), action.clone()));
                 None
             }
         };
-        Self { request, acts: Mutex::new(acts) }
+        Self { request, actions: Mutex::new(actions) }
     }
 }
 
-impl Group {
+impl CaseGroup {
     pub async fn start(can_look_up: bool) -> Self {
-        // Large and round, so that the balance in the answers never changes its length.
+        // A large balance keeps the same number of digits in all answers.
         let builder = Emulator::builder()
             .opening_balance(Decimal::new(99_999_999_900, 2))
             .configure(|settings| settings.accept_any_token = true);
@@ -204,16 +204,16 @@ impl Group {
         cents
     }
 
-    /// The exchange without a fault.
+    /// Returns the exchange without a fault.
     pub async fn reference(&self, target: Target) -> Reference {
-        let plan = Plan { request: None, acts: Mutex::default() };
+        let plan = CaseFaults { request: None, actions: Mutex::default() };
         let proxy = Proxy::recording(self.emulator.base_url(), plan).await;
         let case = Case {
             row: "",
             name: String::new(),
             target,
             fault: Fault::Request(0),
-            expect: Expect::Whole,
+            expect: Expected::Complete,
             stalls: false,
         };
         let ask = Ask::new(format!("Pay Tyllen ${}", Decimal::new(self.cents(), 2)));
@@ -228,25 +228,26 @@ impl Group {
             _ => self.exchange(&proxy, &case, ask).await,
         };
         result.unwrap();
-        let seen = proxy.requests().into_iter().find(|seen| seen.path == target.path()).unwrap();
-        Reference { request_bytes: seen.request_bytes, reply: seen.reply }
+        let request =
+            proxy.requests().into_iter().find(|request| request.path == target.path()).unwrap();
+        Reference { request_bytes: request.request_bytes, reply: request.reply }
     }
 
-    pub async fn run(&self, case: Case) -> Ran {
+    pub async fn run(&self, case: Case) -> CaseResult {
         let cents = self.cents();
-        let proxy = Proxy::start(self.emulator.base_url(), Plan::of(&case)).await;
+        let proxy = Proxy::start(self.emulator.base_url(), CaseFaults::of(&case)).await;
         let ask = Ask::new(format!("Pay Tyllen ${}", Decimal::new(cents, 2)));
         let task_id = ask.task_id().clone();
         let started = Instant::now();
         let guarded = std::panic::AssertUnwindSafe(self.exchange(&proxy, &case, ask));
         let guarded = futures::FutureExt::catch_unwind(guarded);
         let outcome = match timeout(deadline(&case) + SLACK, guarded).await {
-            Err(_) => Outcome::Overran,
+            Err(_) => Outcome::TimedOut,
             Ok(Err(panic)) => Outcome::Panicked(
                 panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".to_owned()),
             ),
-            Ok(Ok(Ok((text, state)))) => Outcome::Whole { text, state },
-            Ok(Ok(Err(error))) => Outcome::Failed(Failed {
+            Ok(Ok(Ok((text, state)))) => Outcome::Complete { text, state },
+            Ok(Ok(Err(error))) => Outcome::Failed(Failure {
                 kind: error.kind(),
                 unknown: error.is_outcome_unknown(),
                 safe: error.is_safe_to_ask_again(),
@@ -254,7 +255,14 @@ impl Group {
                 debug: format!("{error:?}"),
             }),
         };
-        Ran { case, cents, task_id, outcome, seen: proxy.requests(), took: started.elapsed() }
+        CaseResult {
+            case,
+            cents,
+            task_id,
+            outcome,
+            requests: proxy.requests(),
+            took: started.elapsed(),
+        }
     }
 
     async fn exchange(
@@ -271,45 +279,53 @@ impl Group {
             Target::Stream(way) => read(client.ask_stream(ask).await?, way).await,
             Target::Task => {
                 let id = ask.task_id().clone();
-                self.emulator.client().ask(ask).await.expect("asked without a fault");
+                self.emulator.client().ask(ask).await.expect("the ask has no fault");
                 client.get_task(id).await.map(|task| (task.text(), Some(task.state().clone())))
             }
         }
     }
 
-    /// Checks every case against what the emulator knows. Returns the column of each,
-    /// and what is wrong.
-    pub fn audit(&self, ran: &[Ran]) -> Vec<(Column, Vec<String>)> {
+    /// Checks every case against the state of the emulator. Returns its column, and a description
+    /// of each violation.
+    pub fn audit(&self, results: &[CaseResult]) -> Vec<(Column, Vec<String>)> {
         let state = self.emulator.state();
         let mut payments: HashMap<Decimal, Vec<&TaskId>> = HashMap::new();
         for payment in &state.payments {
             payments.entry(payment.amount).or_default().push(&payment.task_id);
         }
         let texts: HashMap<_, _> = state.tasks.iter().map(|task| (&task.id, task.text())).collect();
-        ran.iter()
-            .map(|ran| {
-                let paid = payments.get(&Decimal::new(ran.cents, 2)).map_or(&[][..], Vec::as_slice);
-                let sends = state.sends.get(&ran.task_id).copied().unwrap_or(0);
-                let mut wrong = ran.wrong(paid, sends);
-                if let Outcome::Whole { text, .. } = &ran.outcome
-                    && texts.get(&ran.task_id) != Some(text)
+        results
+            .iter()
+            .map(|result| {
+                let paid =
+                    payments.get(&Decimal::new(result.cents, 2)).map_or(&[][..], Vec::as_slice);
+                let sends = state.sends.get(&result.task_id).copied().unwrap_or(0);
+                let mut violations = result.violations(paid, sends);
+                if let Outcome::Complete { text, .. } = &result.outcome
+                    && texts.get(&result.task_id) != Some(text)
                 {
-                    wrong.push(format!("the reply is {text:?}, not {:?}", texts.get(&ran.task_id)));
+                    violations.push(format!(
+                        "the reply is {text:?}, not {:?}",
+                        texts.get(&result.task_id)
+                    ));
                 }
-                (if wrong.is_empty() { ran.column() } else { Column::Bad }, wrong)
+                (if violations.is_empty() { result.column() } else { Column::Wrong }, violations)
             })
             .collect()
     }
 }
 
-impl Ran {
+impl CaseResult {
     pub fn row(&self) -> &'static str {
         self.case.row
     }
 
     pub fn describe(&self) -> String {
-        let paths: Vec<_> =
-            self.seen.iter().map(|seen| seen.path.rsplit('/').next().unwrap_or_default()).collect();
+        let paths: Vec<_> = self
+            .requests
+            .iter()
+            .map(|request| request.path.rsplit('/').next().unwrap_or_default())
+            .collect();
         format!(
             "{:?} {} [{}] expected {:?}, was {:?} after {:?}, requests {paths:?}",
             self.case.target,
@@ -321,72 +337,73 @@ impl Ran {
         )
     }
 
-    fn requests(&self, path: &str) -> usize {
-        self.seen.iter().filter(|seen| seen.path == path).count()
+    fn count_requests(&self, path: &str) -> usize {
+        self.requests.iter().filter(|request| request.path == path).count()
     }
 
     fn column(&self) -> Column {
-        let looked_up = self.requests(GET) > 0;
-        let again = match self.case.target {
-            Target::Token => self.requests(TOKEN) > 1 || self.case.row == "request reset",
-            Target::Task => self.requests(GET) > 1 || self.case.row == "request reset",
-            target => self.requests(target.sends()) > 1,
+        let looked_up = self.count_requests(GET) > 0;
+        let retried = match self.case.target {
+            Target::Token => self.count_requests(TOKEN) > 1 || self.case.row == "request reset",
+            Target::Task => self.count_requests(GET) > 1 || self.case.row == "request reset",
+            target => self.count_requests(target.send_path()) > 1,
         };
         match &self.outcome {
-            Outcome::Whole { .. } if again => Column::Again,
-            Outcome::Whole { .. } if looked_up && self.case.target != Target::Task => Column::Found,
-            Outcome::Whole { .. } => Column::Whole,
+            Outcome::Complete { .. } if retried => Column::Retried,
+            Outcome::Complete { .. } if looked_up && self.case.target != Target::Task => {
+                Column::LookedUp
+            }
+            Outcome::Complete { .. } => Column::Complete,
             Outcome::Failed(failed) if failed.unknown => Column::Unknown,
-            Outcome::Failed(_) => Column::Refused,
-            Outcome::Overran | Outcome::Panicked(_) => Column::Bad,
+            Outcome::Failed(_) => Column::NotDone,
+            Outcome::TimedOut | Outcome::Panicked(_) => Column::Wrong,
         }
     }
 
-    /// `paid`: the tasks of the payments of this case's amount. `sends`: how often its message
-    /// reached the agent.
-    fn wrong(&self, paid: &[&TaskId], sends: u64) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut must = |holds: bool, what: &str| {
+    /// Returns the violated requirements. `paid` has the tasks of the payments of this amount;
+    /// `sends` is the number of times that the message reached the agent.
+    fn violations(&self, paid: &[&TaskId], sends: u64) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut require = |holds: bool, what: &str| {
             if !holds {
-                wrong.push(what.to_owned());
+                violations.push(what.to_owned());
             }
         };
-        must(paid.len() <= 1, "it was paid more than once");
-        must(sends <= 1, "it reached the agent more than once");
-        must(paid.iter().all(|task| **task == self.task_id), "another task paid its amount");
-        must(self.took <= deadline(&self.case) + SLACK / 2, "it overran its deadline");
+        require(paid.len() <= 1, "the payment was made more than once");
+        require(sends <= 1, "the ask reached the agent more than once");
+        require(paid.iter().all(|task| **task == self.task_id), "another task paid this amount");
+        require(self.took <= deadline(&self.case) + SLACK / 2, "the ask overran its deadline");
         match &self.outcome {
-            Outcome::Whole { state, .. } => {
-                must(paid.len() == 1, "it is called done, and was not paid");
-                must(
+            Outcome::Complete { state, .. } => {
+                require(paid.len() == 1, "reported as done, but not paid");
+                require(
                     state.as_ref().is_none_or(|state| *state == TaskState::Completed),
-                    "its state is not completed",
+                    "the state is not completed",
                 );
             }
             Outcome::Failed(failed) => {
-                must(!(failed.safe && failed.unknown), "it is both safe and unknown");
-                must(
-                    !failed.safe || paid.is_empty(),
-                    "it is called safe to ask again, and was paid",
-                );
-                must(failed.names_task, "the error does not name the task");
-                must(!failed.debug.contains("Tyllen"), "the error shows what was asked");
+                require(!(failed.safe && failed.unknown), "the error is both safe and unknown");
+                require(!failed.safe || paid.is_empty(), "reported as safe to ask again, but paid");
+                require(failed.names_task, "the error does not name the task");
+                require(!failed.debug.contains("Tyllen"), "the error quotes the ask");
             }
-            Outcome::Overran => must(false, "it did not end"),
-            Outcome::Panicked(what) => must(false, what),
+            Outcome::TimedOut => require(false, "the ask did not end"),
+            Outcome::Panicked(what) => require(false, what),
         }
-        must(self.is_expected(), "it is not what the table says");
-        wrong
+        require(self.is_expected(), "the outcome is not the expected one");
+        violations
     }
 
     fn is_expected(&self) -> bool {
         match (&self.case.expect, &self.outcome) {
-            (Expect::Whole | Expect::WholeOrUnknown, Outcome::Whole { .. }) => true,
-            (Expect::Unknown | Expect::WholeOrUnknown, Outcome::Failed(failed)) => failed.unknown,
-            (Expect::Refused(kinds), Outcome::Failed(failed)) => {
+            (Expected::Complete | Expected::CompleteOrUnknown, Outcome::Complete { .. }) => true,
+            (Expected::Unknown | Expected::CompleteOrUnknown, Outcome::Failed(failed)) => {
+                failed.unknown
+            }
+            (Expected::NotDone(kinds), Outcome::Failed(failed)) => {
                 failed.safe && kinds.contains(&failed.kind)
             }
-            (Expect::Settled(kinds), Outcome::Failed(failed)) => {
+            (Expected::OtherError(kinds), Outcome::Failed(failed)) => {
                 !failed.safe && !failed.unknown && kinds.contains(&failed.kind)
             }
             _ => false,
@@ -399,20 +416,20 @@ fn deadline(case: &Case) -> Duration {
 }
 
 fn client(proxy: &Proxy, case: &Case) -> Client {
-    // Where nothing can be found, lookups end early; where something can, a busy machine
-    // has the time to.
+    // Lookups end early if they cannot succeed, and otherwise allow for a machine under load.
     let recovery_timeout = match (&case.expect, case.target) {
-        // The answer to the lookup decides, so a busy machine has the time to give it.
-        (Expect::Unknown, Target::Lookup) => Duration::from_secs(3),
-        (Expect::Unknown, _) => Duration::from_millis(300),
+        // The answer to the lookup matters, so the time allows for a machine under load.
+        (Expected::Unknown, Target::Lookup) => Duration::from_secs(3),
+        (Expected::Unknown, _) => Duration::from_millis(300),
         _ => Duration::from_secs(6),
     };
-    let patience = if case.stalls { Duration::from_millis(300) } else { Duration::from_secs(20) };
+    let timeout_limit =
+        if case.stalls { Duration::from_millis(300) } else { Duration::from_secs(20) };
     let config = Config::new("client-id")
         .client_secret("client-secret")
         .base_url(&proxy.url)
-        .reply_timeout(patience)
-        .idle_timeout(patience)
+        .reply_timeout(timeout_limit)
+        .idle_timeout(timeout_limit)
         .deadline(deadline(case))
         .retry(RetryPolicy::default().recovery_timeout(recovery_timeout))
         .configure_http(|http| http.pool_max_idle_per_host(0));
@@ -423,26 +440,26 @@ fn client(proxy: &Proxy, case: &Case) -> Client {
         .unwrap()
 }
 
-async fn read(stream: AskStream, way: Way) -> Result<(String, Option<TaskState>), Error> {
+async fn read(stream: AskStream, way: StreamReader) -> Result<(String, Option<TaskState>), Error> {
     match way {
-        Way::Reply => {
+        StreamReader::Reply => {
             stream.into_reply().await.map(|reply| (reply.text(), Some(reply.state().clone())))
         }
-        Way::Text => {
+        StreamReader::Text => {
             let pieces: Vec<Result<String, Error>> = stream.text().collect().await;
             pieces.into_iter().collect::<Result<String, Error>>().map(|text| (text, None))
         }
-        Way::Events => read_events(stream).await,
+        StreamReader::Events => read_events(stream).await,
     }
 }
 
-/// Puts the events together as an application would that knows of one artifact.
+/// Accumulates the events of a single artifact, as an application would.
 async fn read_events(mut stream: AskStream) -> Result<(String, Option<TaskState>), Error> {
     let (mut text, mut state, mut whole_tasks) = (String::new(), None, false);
     while let Some(event) = stream.next().await {
         match event? {
             Event::Artifact(update) => {
-                assert!(!whole_tasks, "after a cut only whole tasks come");
+                assert!(!whole_tasks, "only snapshots follow an interruption");
                 if !update.artifact.append {
                     text.clear();
                 }
@@ -454,10 +471,10 @@ async fn read_events(mut stream: AskStream) -> Result<(String, Option<TaskState>
                 text = task.text();
                 state = Some(task.state().clone());
             }
-            other => panic!("an event that nobody sent: {other:?}"),
+            other => panic!("an unexpected event: {other:?}"),
         }
     }
     assert_eq!(stream.reply_so_far().text(), text, "the events and the accumulated text differ");
-    assert!(stream.next().await.is_none(), "a stream that is over is over");
+    assert!(stream.next().await.is_none(), "the stream yields an event after its end");
     Ok((text, state))
 }

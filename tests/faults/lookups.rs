@@ -1,5 +1,5 @@
-//! Lookups that fail for a while: the reply to a payment is lost, new or continued, and `tasks/get`
-//! fails in one way for 0.5 to 10 s before it works. The answer is found and nothing is paid twice.
+//! Tests lookups that fail for a while: the reply to a payment is lost, and `tasks/get` fails for
+//! 0.5 to 10 s before it works. The answer has to be found, and nothing paid twice.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use super::group::{GET, SEND, STREAM};
 use crate::common::proxy::{FaultPolicy, Proxy, RequestAction, Script};
 use crate::common::replies::{self, ErrorBody};
 
-/// Loses the reply to one send, then fails lookups until some time after the first.
-struct Failing {
+/// Loses the reply to one send, then lets lookups fail for some time after the first one.
+struct FailingLookups {
     lose: Mutex<Option<(&'static str, usize)>>,
     lookup: Script,
-    lasts: Duration,
+    duration: Duration,
     since: Mutex<Option<Instant>>,
 }
 
-impl FaultPolicy for Failing {
+impl FaultPolicy for FailingLookups {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         None
     }
@@ -29,7 +29,7 @@ impl FaultPolicy for Failing {
     fn request_action(&self, path: &str) -> RequestAction {
         if path == GET {
             let since = *self.since.lock().unwrap().get_or_insert_with(Instant::now);
-            return match since.elapsed() < self.lasts {
+            return match since.elapsed() < self.duration {
                 true => RequestAction::Intercept(self.lookup.clone()),
                 false => RequestAction::Forward,
             };
@@ -60,7 +60,7 @@ fn failures() -> Vec<(&'static str, Script)> {
 }
 
 fn client(url: &str) -> Client {
-    // Silence ends with the reply's time limit, so that there is time for another lookup.
+    // The reply timeout ends a silent lookup early enough for another one.
     let config = Config::new("client-id")
         .base_url(url)
         .reply_timeout(Duration::from_secs(3))
@@ -78,35 +78,35 @@ async fn ask(client: &Client, ask: Ask, streamed: bool) -> Result<Reply> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lookups_may_fail_for_ten_seconds() {
+async fn an_answer_is_found_after_lookups_failed_for_ten_seconds() {
     let emulator =
         Emulator::builder().configure(|it| it.accept_any_token = true).start().await.unwrap();
     let owner = emulator.client();
     for name in ["Tyllen", "Ann Lee", "Ann Roy"] {
         owner.ask(format!("Create a payee named {name}")).await.unwrap();
     }
-    let lasting: &[u64] = &[500, 4_000, 10_000];
+    let durations: &[u64] = &[500, 4_000, 10_000];
     let mut cases = Vec::new();
     for (name, lookup) in failures() {
-        for lasts in lasting {
+        for duration in durations {
             for continued in [false, true] {
                 for streamed in [false, true] {
-                    cases.push((name, lookup.clone(), *lasts, continued, streamed));
+                    cases.push((name, lookup.clone(), *duration, continued, streamed));
                 }
             }
         }
     }
     let emulator = &emulator;
     let runs = cases.into_iter().enumerate().map(
-        |(number, (name, lookup, lasts, continued, streamed))| async move {
-            let label = format!("{name} for {lasts} ms, {continued} {streamed}");
-            let failing = Failing {
+        |(number, (name, lookup, duration, continued, streamed))| async move {
+            let label = format!("{name} for {duration} ms, {continued} {streamed}");
+            let failing = FailingLookups {
                 lose: Mutex::new(Some(match streamed {
                     true => (STREAM, usize::from(continued)),
                     false => (SEND, usize::from(continued)),
                 })),
                 lookup,
-                lasts: Duration::from_millis(lasts),
+                duration: Duration::from_millis(duration),
                 since: Mutex::default(),
             };
             let proxy = Proxy::start(emulator.base_url(), failing).await;

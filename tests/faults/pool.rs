@@ -1,5 +1,5 @@
-//! A connection that waits in the pool and is closed just before it is used again; and no
-//! connection at all.
+//! Tests pooled connections that are closed just before they are reused, and servers that refuse
+//! connections.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -11,10 +11,10 @@ use payman_sdk::{Ask, Client, Config, Emulator, ErrorKind, RetryPolicy, TokenInf
 
 use crate::common::proxy::{AfterReply, FaultPolicy, Proxy, RequestAction};
 
-/// The first connection ends as told; those after it serve one request.
-struct First(AfterReply, AtomicUsize);
+/// The first connection ends as configured; later connections serve one request.
+struct FirstConnection(AfterReply, AtomicUsize);
 
-impl FaultPolicy for First {
+impl FaultPolicy for FirstConnection {
     fn reset_request_after(&self, _: usize) -> Option<usize> {
         None
     }
@@ -38,7 +38,7 @@ fn client(url: &str) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
+async fn a_pooled_connection_that_closes_before_its_reuse_causes_no_double_payment() {
     let emulator = Emulator::builder().accept_any_token().start().await.unwrap();
     emulator.client().ask("Create a payee named Tyllen").await.unwrap();
     let totals: Mutex<BTreeMap<String, usize>> = Mutex::default();
@@ -50,9 +50,11 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
         {
             for streamed in [false, true] {
                 cents += 1;
-                let proxy =
-                    Proxy::start(emulator.base_url(), First(after_reply, AtomicUsize::new(0)))
-                        .await;
+                let proxy = Proxy::start(
+                    emulator.base_url(),
+                    FirstConnection(after_reply, AtomicUsize::new(0)),
+                )
+                .await;
                 let client = client(&proxy.url);
                 client.ask("List all payees").await.unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -73,14 +75,14 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
                 let outcome = match result {
                     Ok(_) => {
                         assert_eq!(times, 1);
-                        "whole"
+                        "complete"
                     }
                     Err(error) => {
                         assert!(
                             error.is_outcome_unknown() && error.task_id() == Some(&id),
                             "{error:?}"
                         );
-                        assert_eq!(times, 0, "it never reached the emulator");
+                        assert_eq!(times, 0, "the ask reached the emulator");
                         "unknown"
                     }
                 };
@@ -93,8 +95,8 @@ async fn a_connection_that_closes_just_before_it_is_used_pays_nothing_twice() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_nothing_was_done() {
-    // Bound without listening: connections are refused, and nobody else gets the port.
+async fn a_refused_connection_is_safe_to_ask_again() {
+    // A bound socket that does not listen refuses connections, and reserves the port.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! The matrix as a table: fault × outcome × count.
+//! Prints the number of cases by fault and outcome.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ pub struct Table {
 }
 
 const COLUMNS: [(Column, &str); 6] = [
-    (Column::Whole, "whole"),
-    (Column::Found, "found"),
-    (Column::Again, "again"),
-    (Column::Refused, "refused"),
+    (Column::Complete, "complete"),
+    (Column::LookedUp, "found"),
+    (Column::Retried, "retried"),
+    (Column::NotDone, "not done"),
     (Column::Unknown, "unknown"),
-    (Column::Bad, "BAD"),
+    (Column::Wrong, "WRONG"),
 ];
 
 impl Table {
@@ -50,9 +50,10 @@ impl Table {
             self.rows.iter().filter_map(|(_, counts)| counts.get(&column)).sum()
         });
         println!(
-            "whole: the reply came as if nothing had happened; found: by looking the task up; again: the request was one \
-             that may be made again;\n\
-             refused: an error, surely not done; unknown: an error, it may have been done"
+            "complete: the reply arrived despite the fault; found: a lookup found the task;\n\
+             retried: the request was safe to repeat; not done: an error that proves that the ask \
+             was not done;\n\
+             unknown: an error, and the ask may have been done"
         );
     }
 }
