@@ -9,7 +9,9 @@ use payman_sdk::{Ask, ErrorKind, RetryPolicy};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
+use crate::common::raw::{
+    RawRequest, Step, events_head, json_reply, not_found, serve, stream_server,
+};
 use crate::common::{SEND, STREAM, TOKEN, client_with, config, task};
 
 fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
@@ -18,15 +20,6 @@ fn answer(status: u16, headers: &str, body: &str) -> Vec<Step> {
         body.len()
     );
     vec![Step::Send([head.as_bytes(), body.as_bytes()].concat())]
-}
-
-/// Starts a server whose streams consist of these events, without other operations.
-async fn stream_server(events: impl Fn(&str) -> String + Send + Sync + 'static) -> RawServer {
-    serve(move |request: RawRequest| match request.path.as_str() {
-        STREAM => vec![events_head(), Step::Send(events(request.task_id()).into_bytes())],
-        _ => not_found(),
-    })
-    .await
 }
 
 fn refusal() -> String {

@@ -47,6 +47,7 @@ enum Reaction {
     Ignore,
 }
 
+#[derive(Clone)]
 struct Http2Server {
     url: String,
     /// The bodies of the requests.
@@ -55,6 +56,10 @@ struct Http2Server {
 }
 
 impl Http2Server {
+    fn new(url: String) -> Self {
+        Self { url, requests: Arc::default(), connections: Arc::default() }
+    }
+
     /// Counts the requests that sent this text.
     fn count_sends(&self, text: &str) -> usize {
         let requests = self.requests.lock().unwrap();
@@ -66,14 +71,13 @@ impl Http2Server {
 async fn serve(react: impl Fn(usize) -> Reaction + Send + Sync + 'static) -> Http2Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (requests, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-    let server =
-        Http2Server { url, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
+    let server = Http2Server::new(url);
+    let shared = server.clone();
     let react = Arc::new(react);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::SeqCst);
-            let (react, requests) = (Arc::clone(&react), Arc::clone(&requests));
+            shared.connections.fetch_add(1, Ordering::SeqCst);
+            let (react, requests) = (Arc::clone(&react), Arc::clone(&shared.requests));
             tokio::spawn(async move {
                 let _ = serve_connection(socket, &*react, &requests, None).await;
             });
@@ -259,15 +263,14 @@ async fn serve_tls(
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-    let (requests, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-    let server =
-        Http2Server { url, requests: Arc::clone(&requests), connections: Arc::clone(&connections) };
+    let server = Http2Server::new(url);
+    let shared = server.clone();
     let react = Arc::new(react);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            connections.fetch_add(1, Ordering::SeqCst);
+            shared.connections.fetch_add(1, Ordering::SeqCst);
             let (react, requests, acceptor) =
-                (Arc::clone(&react), Arc::clone(&requests), acceptor.clone());
+                (Arc::clone(&react), Arc::clone(&shared.requests), acceptor.clone());
             tokio::spawn(async move {
                 let Ok(socket) = acceptor.accept(socket).await else { return };
                 let _ = serve_connection(socket, &*react, &requests, limit).await;
