@@ -175,7 +175,8 @@ async fn without_lookups_a_429_is_resent_only_when_opted_in() {
     assert!(error.is_rate_limited() && !error.is_safe_to_ask_again());
     assert_eq!(error.retry_after(), Some(Duration::ZERO));
     assert_eq!(count(&server, SEND).await, 1);
-    let opted_in = client_with(config(&server.uri()).retry(impatient().resend_when_busy(true)));
+    let opted_in =
+        client_with(config(&server.uri()).retry(short_recovery().resend_when_busy(true)));
     assert_eq!(opted_in.ask("hi").await.unwrap().text(), "again");
     assert_eq!(count(&server, SEND).await, 3);
 }
@@ -209,7 +210,7 @@ async fn a_503_with_retry_after_is_resent_only_when_opted_in() {
         Mock::given(path(SEND)).respond_with(task_reply("COMPLETED", "again")).mount(&server).await;
         on(&server, GET, json_answer(rpc_error(-32001))).await;
         let result =
-            client_with(config(&server.uri()).retry(impatient().resend_when_busy(opted_in)))
+            client_with(config(&server.uri()).retry(short_recovery().resend_when_busy(opted_in)))
                 .ask("hi")
                 .await;
         assert_eq!(result.is_ok(), opted_in);
@@ -230,7 +231,8 @@ async fn a_running_task_is_followed_to_its_end() {
     assert_eq!(client(&server).ask("hi").await.unwrap().text(), "whole");
     assert_eq!((count(&server, SEND).await, count(&server, GET).await), (1, 3));
 
-    let lazy = client_with(config(&server.uri()).retry(impatient().follow_running_tasks(false)));
+    let lazy =
+        client_with(config(&server.uri()).retry(short_recovery().follow_running_tasks(false)));
     assert_eq!(lazy.ask("hi").await.unwrap().state(), &TaskState::Submitted);
 }
 

@@ -4,27 +4,15 @@
 
 mod common;
 
+use common::events::{result_event, status_event, text_event};
 use common::raw::{RawRequest, Step, serve, stream_server};
 use common::{client_with, config};
 use futures::StreamExt;
 use payman_sdk::{ErrorKind, Event, Result, TaskState};
-use serde_json::{Value, json};
-
-fn data(value: &Value) -> String {
-    format!("data: {value}\n\n")
-}
-
-fn result(value: Value) -> String {
-    data(&json!({"jsonrpc": "2.0", "id": "r", "result": value}))
-}
+use serde_json::json;
 
 fn completed(id: &str) -> String {
-    result(json!({"id": id, "status": {"state": "COMPLETED"}, "final": true}))
-}
-
-fn chunk(id: &str, index: i64, text: &str, append: bool) -> String {
-    result(json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}],
-        "index": index, "append": append}}))
+    status_event(id, "COMPLETED", true)
 }
 
 async fn reply_of(bytes: impl Fn(&str) -> String + Send + Sync + 'static) -> Result<String> {
@@ -56,7 +44,7 @@ async fn keep_alive_events_with_data_are_skipped() {
     ];
     for (name, ping) in pings {
         let text = reply_of(move |id| {
-            format!("{ping}{}{ping}{}", chunk(id, 0, "hi", false), completed(id))
+            format!("{ping}{}{ping}{}", text_event(id, 0, "hi", false), completed(id))
         })
         .await;
         assert_eq!(text.expect(name), "hi", "{name}");
@@ -79,9 +67,10 @@ async fn data_of_unknown_meaning_is_an_error() {
         ("an event of another name", "event: message\ndata: 2026-01-01\n\n"),
     ];
     for (name, event) in unknown {
-        let result =
-            reply_of(move |id| format!("{}{event}{}", chunk(id, 0, "hi", false), completed(id)))
-                .await;
+        let result = reply_of(move |id| {
+            format!("{}{event}{}", text_event(id, 0, "hi", false), completed(id))
+        })
+        .await;
         assert!(result.is_err(), "{name}: {result:?}");
     }
 }
@@ -90,15 +79,16 @@ async fn data_of_unknown_meaning_is_an_error() {
 #[tokio::test]
 async fn an_event_named_ping_with_an_artifact_is_parsed() {
     let text =
-        reply_of(|id| format!("event: ping\n{}{}", chunk(id, 0, "hi", false), completed(id))).await;
+        reply_of(|id| format!("event: ping\n{}{}", text_event(id, 0, "hi", false), completed(id)))
+            .await;
     assert_eq!(text.unwrap(), "hi");
 }
 
 #[tokio::test]
 async fn a_lone_surrogate_becomes_the_replacement_character() {
     let text = reply_of(|id| {
-        let cut = chunk(id, 0, "HALF", false).replace("HALF", "\\ud83d");
-        format!("{cut}{}{}", chunk(id, 0, "!", true), completed(id))
+        let cut = text_event(id, 0, "HALF", false).replace("HALF", "\\ud83d");
+        format!("{cut}{}{}", text_event(id, 0, "!", true), completed(id))
     })
     .await;
     assert_eq!(text.unwrap(), "\u{FFFD}!");
@@ -128,22 +118,24 @@ async fn a_byte_order_mark_before_a_reply_is_skipped() {
 async fn the_newer_dialect_is_parsed() {
     let server = stream_server(|id| {
         let artifact = |artifact_id: &str, text: &str, append: bool, last: bool| {
-            result(json!({"kind": "artifact-update", "taskId": id, "contextId": "ses-9",
+            result_event(json!({"kind": "artifact-update", "taskId": id, "contextId": "ses-9",
                 "artifact": {"artifactId": artifact_id, "parts": [{"kind": "text", "text": text}]},
                 "append": append, "lastChunk": last}))
         };
         [
-            result(json!({"kind": "task", "id": id, "contextId": "ses-9",
+            result_event(json!({"kind": "task", "id": id, "contextId": "ses-9",
                 "status": {"state": "submitted"}})),
             artifact("b", "one", false, false),
             artifact("b", " two", true, true),
             artifact("a", "three", false, false),
             // An event of another task.
-            result(json!({"kind": "artifact-update", "taskId": "other", "contextId": "ses-9",
+            result_event(
+                json!({"kind": "artifact-update", "taskId": "other", "contextId": "ses-9",
                 "artifact": {"artifactId": "b", "parts": [{"kind": "text", "text": "SECRET"}]},
-                "append": true})),
+                "append": true}),
+            ),
             artifact("a", " four", true, true),
-            result(json!({"kind": "status-update", "taskId": id, "contextId": "ses-9",
+            result_event(json!({"kind": "status-update", "taskId": id, "contextId": "ses-9",
                 "status": {"state": "completed"}, "final": true})),
         ]
         .concat()
@@ -174,11 +166,11 @@ async fn the_newer_dialect_is_parsed() {
 async fn text_of_many_chunks_is_concatenated() {
     const CHUNKS: usize = 20_000;
     let server = stream_server(|id| {
-        let mut bytes =
-            chunk(id, 0, "first", false).replace("\"append\"", "\"lastChunk\":true,\"append\"");
+        let mut bytes = text_event(id, 0, "first", false)
+            .replace("\"append\"", "\"lastChunk\":true,\"append\"");
         for number in 0..CHUNKS {
-            bytes.push_str(&chunk(id, 1, &format!("{number},"), number > 0));
-            bytes.push_str(&result(json!({"id": id, "status": {"state": "WORKING"}})));
+            bytes.push_str(&text_event(id, 1, &format!("{number},"), number > 0));
+            bytes.push_str(&result_event(json!({"id": id, "status": {"state": "WORKING"}})));
         }
         bytes + &completed(id)
     })
@@ -204,7 +196,7 @@ async fn rewritten_text_is_an_error() {
         let server = stream_server(move |id| {
             let mut bytes = String::new();
             for (at, (index, text, append)) in chunks.iter().enumerate() {
-                let event = chunk(id, *index, text, *append);
+                let event = text_event(id, *index, text, *append);
                 let is_last = at == 0 && chunks.len() == 3;
                 bytes += &match is_last {
                     true => event.replace("\"append\"", "\"lastChunk\":true,\"append\""),
@@ -230,9 +222,9 @@ async fn rewritten_text_is_an_error() {
 async fn cumulative_text_is_yielded_once() {
     let server = stream_server(|id| {
         [
-            chunk(id, 0, "a", false),
-            chunk(id, 0, "ab", false),
-            chunk(id, 0, "abc", false),
+            text_event(id, 0, "a", false),
+            text_event(id, 0, "ab", false),
+            text_event(id, 0, "abc", false),
             completed(id),
         ]
         .concat()

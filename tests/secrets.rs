@@ -136,7 +136,8 @@ async fn no_secret_is_logged_or_formatted() {
     let store = FileTokenStore::new(directory.path().join("tokens.json"));
     output.debug(&(&store, MemoryTokenStore::new()));
 
-    // Uses credentials, an auth code and a token, first without faults, then with each kind.
+    // Uses credentials, an auth code and a token, at first without faults, then with each kind of
+    // fault.
     output.debug(&config(base));
     let app = Client::with_credentials(config(base)).unwrap();
     use_everything(&app, &output).await;

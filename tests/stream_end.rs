@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use common::events::{result_event, text_event};
 use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, STREAM, client_with, config, task};
 use futures::{Stream, StreamExt};
@@ -17,7 +18,7 @@ use payman_sdk::{Ask, Event, RetryPolicy, TaskState};
 use serde_json::{Value, json};
 
 fn event(result: &Value) -> Vec<u8> {
-    format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": "r", "result": result})).into_bytes()
+    result_event(result.clone()).into_bytes()
 }
 
 fn status(id: &str, state: &str) -> Vec<u8> {
@@ -25,9 +26,7 @@ fn status(id: &str, state: &str) -> Vec<u8> {
 }
 
 fn chunk(id: &str, index: i64, text: &str) -> Vec<u8> {
-    let artifact =
-        json!({"parts": [{"type": "text", "text": text}], "index": index, "append": true});
-    event(&json!({"id": id, "artifact": artifact}))
+    text_event(id, index, text, true).into_bytes()
 }
 
 /// Returns the steps that send 20 comments per second for 30 s.

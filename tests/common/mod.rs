@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "each test program uses a part of this")]
 
 pub mod dns;
+pub mod events;
 pub mod holders;
 pub mod proxy;
 pub mod raw;
@@ -21,14 +22,14 @@ pub const GET: &str = "/api/a2a/tasks/get";
 pub const CANCEL: &str = "/api/a2a/tasks/cancel";
 pub const TOKEN: &str = "/api/oauth2/token";
 
-/// A retry policy whose lookups give up early.
-pub fn impatient() -> RetryPolicy {
+/// Returns a retry policy with a short recovery timeout.
+pub fn short_recovery() -> RetryPolicy {
     RetryPolicy::default().recovery_timeout(Duration::from_millis(400))
 }
 
 /// Returns the settings of a client of this server.
 pub fn config(base_url: &str) -> Config {
-    Config::new("client-id").base_url(base_url).retry(impatient())
+    Config::new("client-id").base_url(base_url).retry(short_recovery())
 }
 
 /// Returns a client with a valid access token.

@@ -4,7 +4,8 @@ use futures::StreamExt;
 use payman_sdk::{Ask, ErrorKind, Event, TaskState};
 use serde_json::json;
 
-use super::support::{client, collect, event, result_event, status, stream, text_event};
+use super::support::{client, collect, stream};
+use crate::common::events::{event, result_event, status_event, text_event};
 use crate::common::raw::{RawRequest, json_reply, serve, stream_server};
 use crate::common::{client_with, config, task};
 
@@ -12,11 +13,11 @@ use crate::common::{client_with, config, task};
 async fn events_are_typed_and_accumulate_to_the_reply() {
     let server = stream_server(|id| {
         [
-            status(id, "WORKING", false),
+            status_event(id, "WORKING", false),
             text_event(id, 0, "Hel", false),
             text_event(id, 0, "lo", true),
             result_event(json!({"novelty": 1})),
-            status(id, "COMPLETED", true),
+            status_event(id, "COMPLETED", true),
         ]
         .concat()
     })
@@ -48,10 +49,10 @@ async fn events_are_typed_and_accumulate_to_the_reply() {
 #[tokio::test]
 async fn every_spelling_of_a_final_event_ends_the_stream() {
     let final_events: [fn(&str) -> String; 8] = [
-        |id| status(id, "COMPLETED", true),
-        |id| status(id, "completed", false),
-        |id| status(id, "failed", false),
-        |id| status(id, "INPUT_REQUIRED", false),
+        |id| status_event(id, "COMPLETED", true),
+        |id| status_event(id, "completed", false),
+        |id| status_event(id, "failed", false),
+        |id| status_event(id, "INPUT_REQUIRED", false),
         |id| result_event(json!({"id": id, "status": {"state": "COMPLETED"}, "isFinal": true})),
         |id| {
             result_event(json!({"id": id, "status": {"state": "COMPLETED"}, "is_final": true,
@@ -74,7 +75,8 @@ async fn every_spelling_of_a_final_event_ends_the_stream() {
 #[tokio::test]
 async fn events_after_the_final_event_are_not_delivered() {
     let server =
-        stream_server(|id| status(id, "COMPLETED", true) + &text_event(id, 0, "late", false)).await;
+        stream_server(|id| status_event(id, "COMPLETED", true) + &text_event(id, 0, "late", false))
+            .await;
     let (events, error) = collect(stream(&server).await).await;
     assert_eq!((events.len(), error.is_none()), (1, true));
 }
@@ -91,7 +93,7 @@ async fn malformed_events_are_typed_errors() {
     for bytes in malformed {
         let text = bytes.clone();
         let server = stream_server(move |id| {
-            text_event(id, 0, "hi", false) + &text + &status(id, "COMPLETED", true)
+            text_event(id, 0, "hi", false) + &text + &status_event(id, "COMPLETED", true)
         })
         .await;
         let (events, error) = collect(stream(&server).await).await;
@@ -104,9 +106,9 @@ async fn malformed_events_are_typed_errors() {
 async fn events_of_another_task_are_ignored() {
     let server = stream_server(|id| {
         text_event("tsk-other", 0, "not mine", false)
-            + &status("tsk-other", "COMPLETED", true)
+            + &status_event("tsk-other", "COMPLETED", true)
             + &text_event(id, 0, "mine", false)
-            + &status(id, "COMPLETED", true)
+            + &status_event(id, "COMPLETED", true)
     })
     .await;
     assert_eq!(stream(&server).await.into_reply().await.unwrap().text(), "mine");
@@ -124,7 +126,7 @@ async fn an_artifact_is_replaced_or_appended_to_by_its_index() {
                 {"text": "A3"}], "append": true, "last_chunk": true}}),
             ),
             text_event(id, 7, "B2", true),
-            status(id, "COMPLETED", true),
+            status_event(id, "COMPLETED", true),
         ]
         .concat()
     })
@@ -142,7 +144,7 @@ async fn raw_events_have_the_exact_bytes_of_the_server() {
         format!(
             "event: x\nid: 1\ndata: {{\"result\": {{\"id\":\"{id}\", \"n\": 1.10,\
              \"status\":{{\"state\":\"working\"}}}} }}\n\n"
-        ) + &status(id, "COMPLETED", true)
+        ) + &status_event(id, "COMPLETED", true)
     })
     .await;
     let events: Vec<_> = client(&server).ask_stream_raw("hi").await.unwrap().collect().await;
@@ -166,7 +168,8 @@ async fn a_json_reply_to_a_stream_request_is_a_stream_of_one_event() {
 #[tokio::test]
 async fn the_accumulated_size_of_a_stream_is_bounded() {
     let server = stream_server(|id| {
-        text_event(id, 0, &"x".repeat(1000), true).repeat(100) + &status(id, "COMPLETED", true)
+        text_event(id, 0, &"x".repeat(1000), true).repeat(100)
+            + &status_event(id, "COMPLETED", true)
     })
     .await;
     let client = client(&server);
@@ -178,7 +181,8 @@ async fn the_accumulated_size_of_a_stream_is_bounded() {
 
     // Only the current text of an artifact counts, not the text that it replaced.
     let server = stream_server(|id| {
-        text_event(id, 0, &"x".repeat(1000), false).repeat(100) + &status(id, "COMPLETED", true)
+        text_event(id, 0, &"x".repeat(1000), false).repeat(100)
+            + &status_event(id, "COMPLETED", true)
     })
     .await;
     let stream = client_with(config(&server.url))

@@ -7,7 +7,8 @@ use futures::StreamExt;
 use payman_sdk::{Ask, Event, TaskState};
 use serde_json::json;
 
-use super::support::{client, collect, event, interrupted_server, status, stream, text_event};
+use super::support::{client, collect, interrupted_server, stream};
+use crate::common::events::{event, status_event, text_event};
 use crate::common::raw::{
     RawRequest, Step, events_head, json_reply, not_found, serve, stream_server,
 };
@@ -17,11 +18,11 @@ use crate::common::{GET, STREAM, task};
 async fn a_stream_without_a_final_event_is_interrupted() {
     let cuts: [fn(&str) -> String; 6] = [
         |_| String::new(),
-        |id| status(id, "WORKING", false),
+        |id| status_event(id, "WORKING", false),
         |id| text_event(id, 0, "hi", false),
-        |id| status(id, "COMPLETED", true).trim_end().to_owned(),
-        |id| status(id, "COMPLETED", true).chars().take(40).collect(),
-        |id| status(id, "BRAND_NEW", false),
+        |id| status_event(id, "COMPLETED", true).trim_end().to_owned(),
+        |id| status_event(id, "COMPLETED", true).chars().take(40).collect(),
+        |id| status_event(id, "BRAND_NEW", false),
     ];
     for (number, cut) in cuts.into_iter().enumerate() {
         let server = stream_server(cut).await;
@@ -82,7 +83,7 @@ async fn an_error_in_a_running_stream_leads_to_a_lookup() {
             STREAM => vec![
                 events_head(),
                 Step::Send(
-                    (status(&id, "WORKING", false)
+                    (status_event(&id, "WORKING", false)
                         + &event(&json!({"error": {"code": -32602, "message": "boom"}})))
                         .into_bytes(),
                 ),

@@ -4,31 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use payman_sdk::{AskStream, Client, Event, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::common::events::text_event;
 use crate::common::raw::{
     RawRequest, RawServer, Step, events_head, events_head_of, json_reply, not_found, serve,
 };
 use crate::common::{GET, STREAM, client_with, config, task};
-
-pub fn event(value: &Value) -> String {
-    format!("data: {value}\n\n")
-}
-
-pub fn result_event(result: Value) -> String {
-    event(&json!({"jsonrpc": "2.0", "id": "r", "result": result}))
-}
-
-pub fn status(id: &str, state: &str, last: bool) -> String {
-    result_event(json!({"id": id, "status": {"state": state}, "final": last}))
-}
-
-pub fn text_event(id: &str, index: i64, text: &str, append: bool) -> String {
-    result_event(
-        json!({"id": id, "artifact": {"parts": [{"type": "text", "text": text}], "index": index,
-            "append": append}}),
-    )
-}
 
 pub fn client(server: &RawServer) -> Client {
     client_with(config(&server.url))

@@ -4,7 +4,8 @@ use futures::StreamExt;
 use payman_sdk::{ErrorKind, TaskState};
 use serde_json::json;
 
-use super::support::{interrupted_server, result_event, status, stream, text_event};
+use super::support::{interrupted_server, stream};
+use crate::common::events::{result_event, status_event, text_event};
 use crate::common::raw::stream_server;
 
 #[tokio::test]
@@ -34,7 +35,8 @@ async fn streamed_text_concatenates_to_the_text_of_the_reply() {
         |id| text_event(id, 0, "same", false) + &text_event(id, 0, "same and more", false),
     ];
     for (number, bytes) in streams.into_iter().enumerate() {
-        let server = stream_server(move |id| bytes(id) + &status(id, "COMPLETED", true)).await;
+        let server =
+            stream_server(move |id| bytes(id) + &status_event(id, "COMPLETED", true)).await;
         let pieces: Vec<String> =
             stream(&server).await.text().map(|text| text.unwrap()).collect().await;
         let reply = stream(&server).await.into_reply().await.unwrap();
@@ -48,7 +50,7 @@ async fn text_that_is_rewritten_after_it_was_yielded_is_an_error() {
     let server = stream_server(|id| {
         text_event(id, 0, "yes", false)
             + &text_event(id, 0, "no", false)
-            + &status(id, "COMPLETED", true)
+            + &status_event(id, "COMPLETED", true)
     })
     .await;
     let pieces: Vec<_> = stream(&server).await.text().collect().await;
@@ -59,7 +61,7 @@ async fn text_that_is_rewritten_after_it_was_yielded_is_an_error() {
 #[tokio::test]
 async fn without_artifacts_the_text_is_the_status_message() {
     let server = stream_server(|id| {
-        status(id, "WORKING", false)
+        status_event(id, "WORKING", false)
             + &result_event(json!({"id": id, "status": {"state": "input-required",
                 "message": {"role": "agent", "parts": [{"type": "text", "text": "which one?"}]}},
                 "final": true}))
