@@ -7,7 +7,7 @@ use payman_sdk::decode;
 fuzz_target!(|body: &[u8]| {
     let event = decode::event(body);
     if decode::response(body).is_ok() {
-        assert!(event.is_ok(), "a reply and no event");
+        assert!(event.is_ok(), "a reply that is not an event");
     }
     let Ok(event) = event else {
         return;
