@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use chunking::script::{Item, Script, TASK, artifact, layout, script, text};
-use common::raw::{Asked, RawServer, Step, serve};
+use common::raw::{RawRequest, RawServer, Step, serve};
 use common::{client_with, config};
 use futures::StreamExt;
 use payman_sdk::{Ask, Client, Error, Event, Reply, RetryPolicy};
@@ -56,9 +56,9 @@ impl Chunks {
         let runtime = Runtime::new().unwrap();
         let answer: Arc<Mutex<Answer>> = Arc::default();
         let next = Arc::clone(&answer);
-        let server = runtime.block_on(serve(move |_: Asked| {
+        let server = runtime.block_on(serve(move |_: RawRequest| {
             let (content_type, chunks) = &*next.lock().unwrap();
-            vec![Step::Say(http_chunks(content_type, chunks))]
+            vec![Step::Send(http_chunks(content_type, chunks))]
         }));
         // Nothing is looked up: what is wrong with an answer is an error at once.
         let client = client_with(config(&server.url).retry(RetryPolicy::none()));
@@ -114,7 +114,7 @@ impl Chunks {
     }
 }
 
-/// What a reader sees of an answer.
+/// The part of an answer that a reader sees.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     events: Vec<Event>,
@@ -126,7 +126,7 @@ struct Seen {
     raw: Vec<String>,
 }
 
-/// What an error tells.
+/// The public properties of an error.
 #[derive(Clone, Debug, PartialEq)]
 struct Told {
     chain: String,

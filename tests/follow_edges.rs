@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, SEND, STREAM, client_with, config, task};
 use futures::StreamExt;
 use payman_sdk::{Ask, AskStream, Client, ErrorKind, Event, RetryPolicy, TaskState};
@@ -27,7 +27,7 @@ fn rpc(code: i64) -> Vec<Step> {
 }
 
 fn event(result: &Value) -> Step {
-    Step::Say(format!("data: {}\n\n", json!({"result": result})).into_bytes())
+    Step::Send(format!("data: {}\n\n", json!({"result": result})).into_bytes())
 }
 
 fn client(server: &RawServer, recovery: Duration) -> Client {
@@ -37,13 +37,13 @@ fn client(server: &RawServer, recovery: Duration) -> Client {
 
 /// A server that answers lookups by their number, and notes the paths of all requests.
 async fn server(
-    others: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static,
+    others: impl Fn(&RawRequest) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, &str) -> Vec<Step> + Send + Sync + 'static,
 ) -> (RawServer, Arc<Mutex<Vec<String>>>) {
     let paths: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&paths);
     let gets = AtomicUsize::new(0);
-    let raw = serve(move |asked: Asked| {
+    let raw = serve(move |asked: RawRequest| {
         noted.lock().unwrap().push(asked.path.clone());
         match asked.path.as_str() {
             GET => get(gets.fetch_add(1, Ordering::SeqCst), asked.task_id()),
@@ -92,8 +92,8 @@ fn one_client_follows_on_several_runtimes_at_once() {
     }
 }
 
-/// Where the runtime that follows a task ends, another goes on with the same client, or even with
-/// the same stream.
+/// After the end of the runtime that follows a task, another one continues with the same client, or
+/// even with the same stream.
 #[test]
 fn a_task_is_followed_further_when_its_runtime_has_ended() {
     let serving = serving();
@@ -171,7 +171,7 @@ async fn following_ends_with_its_reader() {
             .await;
     let client = client(&server, Duration::from_secs(2));
     for reads in [0, 1, 2] {
-        let before = server.left.load(Ordering::SeqCst);
+        let before = server.disconnects.load(Ordering::SeqCst);
         let mut events = client.follow("tsk-a").await.unwrap();
         for _ in 0..reads {
             // The second snapshot does not come: the task stands still.
@@ -181,7 +181,7 @@ async fn following_ends_with_its_reader() {
         drop(events);
         // The resubscribed stream, if it was opened, is closed.
         tokio::time::timeout(Duration::from_secs(2), async {
-            while server.left.load(Ordering::SeqCst) < before + usize::from(reads == 2) {
+            while server.disconnects.load(Ordering::SeqCst) < before + usize::from(reads == 2) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         })
@@ -202,13 +202,13 @@ const FORGETS: [(&str, Answer); 4] = [
     ("404", not_found),
     ("410", || {
         let head = "HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        vec![Step::Say(head.as_bytes().to_vec())]
+        vec![Step::Send(head.as_bytes().to_vec())]
     }),
     ("-32001", || rpc(-32001)),
     ("-32601", || rpc(-32601)),
 ];
 
-/// What was seen stays seen: a server that forgets the task after its end takes nothing back.
+/// A server that forgets the task after its end does not take back the answer that was received.
 #[tokio::test]
 async fn a_task_that_is_forgotten_after_its_end_has_ended() {
     for (name, forgets) in FORGETS {
@@ -239,7 +239,7 @@ async fn a_task_that_is_forgotten_after_its_end_has_ended() {
 #[tokio::test]
 async fn a_stream_of_a_forgotten_task_is_taken_as_it_is() {
     for (name, forgets) in FORGETS {
-        let stream = |asked: &Asked| match asked.path.as_str() {
+        let stream = |asked: &RawRequest| match asked.path.as_str() {
             STREAM => {
                 let id = asked.task_id();
                 let artifact = json!({"parts": [{"type": "text", "text": "whole"}]});
@@ -291,7 +291,7 @@ async fn a_server_that_mixes_tasks_up_now_and_then_is_asked_again() {
         1 | 3 => result(&task(id, "WORKING", "ha")),
         _ => result(&task(id, "COMPLETED", "mine")),
     };
-    let others = |asked: &Asked| match asked.path.as_str() {
+    let others = |asked: &RawRequest| match asked.path.as_str() {
         SEND => Vec::new(),
         STREAM => {
             let artifact = json!({"parts": [{"type": "text", "text": "h"}]});
@@ -305,7 +305,7 @@ async fn a_server_that_mixes_tasks_up_now_and_then_is_asked_again() {
         assert_eq!(reply.text(), "mine");
     };
     let running = async {
-        let running = |asked: &Asked| result(&task(asked.task_id(), "WORKING", "h"));
+        let running = |asked: &RawRequest| result(&task(asked.task_id(), "WORKING", "h"));
         let (server, _) = server(running, get).await;
         let reply = client(&server, Duration::from_secs(5)).ask("hi").await.unwrap();
         assert_eq!(reply.text(), "mine");

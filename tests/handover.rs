@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::dns::unresolvable;
 use common::raw::{RawRequest, Step, events_head, json_reply, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config, on, requests_to, task, task_reply};
-use payman_sdk::{Ask, Client, Config, Environment, ErrorKind};
+use payman_sdk::{Ask, Client, Config, Environment, ErrorKind, RetryPolicy};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use wiremock::matchers::path;
@@ -207,7 +207,7 @@ async fn asks_without_time_for_a_retry_use_no_retry_budget() {
     assert_eq!(resolver.lookups(), before + 4);
 }
 
-/// What each status proves, without a body that says more: true for "not done".
+/// The outcome that each status proves, without a body that says more: true for "not done".
 const STATUSES: [(u16, bool); 38] = [
     (400, true),
     (402, true),

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, Step, events_head, not_found, serve};
+use common::raw::{RawRequest, Step, events_head, not_found, serve};
 use common::{STREAM, client_with, config};
 use payman_sdk::{Ask, TaskState};
 use serde_json::json;
@@ -21,15 +21,15 @@ fn event(state: &str, is_final: bool) -> Vec<u8> {
 
 /// Says each piece, and pauses after it.
 fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, pause: Duration) -> Vec<Step> {
-    pieces.into_iter().flat_map(|piece| [Step::Say(piece.to_vec()), Step::Wait(pause)]).collect()
+    pieces.into_iter().flat_map(|piece| [Step::Send(piece.to_vec()), Step::Wait(pause)]).collect()
 }
 
 /// Reads a stream that begins with a status and goes on with these steps.
 async fn read(steps: Vec<Step>) -> (payman_sdk::Result<payman_sdk::Reply>, Duration) {
     let steps = std::sync::Mutex::new(Some(steps));
-    let server = serve(move |asked: Asked| match asked.path.as_str() {
+    let server = serve(move |asked: RawRequest| match asked.path.as_str() {
         STREAM => {
-            let mut all = vec![events_head(), Step::Say(event("WORKING", false))];
+            let mut all = vec![events_head(), Step::Send(event("WORKING", false))];
             all.extend(steps.lock().unwrap().take().unwrap());
             all
         }
@@ -63,9 +63,9 @@ async fn every_byte_of_a_heartbeat_keeps_a_stream_from_being_idle() {
         assert!(lasts > IDLE, "{name}: too short to tell");
         let bare_comment = name == "a bare colon at a time";
         if bare_comment {
-            steps.push(Step::Say(b"\n".to_vec()));
+            steps.push(Step::Send(b"\n".to_vec()));
         }
-        steps.push(Step::Say(event("COMPLETED", true)));
+        steps.push(Step::Send(event("COMPLETED", true)));
         let (reply, took) = read(steps).await;
         let reply = reply.unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(reply.state(), &TaskState::Completed, "{name}");
@@ -83,7 +83,7 @@ async fn silence_after_a_piece_of_a_heartbeat_is_silence() {
         ("a CR without its LF", b": ping\r"),
         ("half an event", b"data: {\"result\""),
     ] {
-        let mut steps = vec![Step::Wait(IDLE / 2), Step::Say(piece.to_vec())];
+        let mut steps = vec![Step::Wait(IDLE / 2), Step::Send(piece.to_vec())];
         steps.push(Step::Stall);
         let (reply, took) = read(steps).await;
         let error = reply.unwrap_err();
@@ -98,7 +98,7 @@ async fn silence_after_a_piece_of_a_heartbeat_is_silence() {
 /// After a state that may be the last, heartbeats do not count, in pieces no more than whole.
 #[tokio::test]
 async fn heartbeats_in_pieces_do_not_hold_a_stream_open_that_may_have_ended() {
-    let mut steps = vec![Step::Say(event("COMPLETED", false))];
+    let mut steps = vec![Step::Send(event("COMPLETED", false))];
     for _ in 0..40 {
         steps.extend(pieces([&b": pi"[..], b"ng\n", b"\n"], Duration::from_millis(100)));
     }

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::raw::{Asked, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, Step, events_head, json_reply, not_found, serve};
 use common::{SEND, STREAM, client_with, config};
 use futures::TryStreamExt;
 use payman_sdk::{Part, Reply};
@@ -136,7 +136,7 @@ fn check(what: &str, case: &Case, reply: &Reply) {
 async fn an_artifact_of_mixed_parts_is_the_same_however_it_comes() {
     for case in cases() {
         let events = case.events.clone();
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |asked: RawRequest| match asked.path.as_str() {
             STREAM => {
                 let id = asked.task_id();
                 let mut steps = vec![events_head()];
@@ -145,7 +145,7 @@ async fn an_artifact_of_mixed_parts_is_the_same_however_it_comes() {
                     events.iter().map(|artifact| json!({"id": id, "artifact": artifact}));
                 for result in artifacts.chain([last]) {
                     let event = format!("data: {}\n\n", json!({"result": result}));
-                    steps.push(Step::Say(event.into_bytes()));
+                    steps.push(Step::Send(event.into_bytes()));
                 }
                 steps
             }
@@ -160,7 +160,7 @@ async fn an_artifact_of_mixed_parts_is_the_same_however_it_comes() {
         assert_eq!(texts.concat(), case.text, "text, {}", case.name);
 
         let artifacts = serde_json::to_value(reply.artifacts()).unwrap();
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |asked: RawRequest| match asked.path.as_str() {
             SEND | STREAM => {
                 let status = json!({"state": "COMPLETED"});
                 let task = json!({"id": asked.task_id(), "status": status, "artifacts": artifacts});

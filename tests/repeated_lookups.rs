@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, SEND, STREAM, client_with, config};
 use futures::TryStreamExt;
 use futures::future::join_all;
@@ -49,11 +49,11 @@ fn artifacts() -> impl Strategy<Value = Vec<Vec<Value>>> {
     prop::collection::vec(prop::collection::vec(part(), 1..4), 1..4)
 }
 
-/// How a server shows the task before it is complete.
+/// The snapshots that a server returns before the task is complete.
 #[derive(Clone, Debug)]
 struct Case {
     artifacts: Vec<Vec<Value>>,
-    /// How many parts each earlier lookup shows, in thousandths of all: the same or growing.
+    /// The share of parts that each earlier lookup shows, in thousandths: the same or growing.
     shown: Vec<usize>,
     message: Option<String>,
     state: &'static str,
@@ -111,13 +111,13 @@ fn snapshot(id: &str, state: &str, artifacts: &[Vec<Value>], mut parts: usize) -
     json!({"id": id, "sessionId": "ses-server", "status": {"state": state}, "artifacts": shown})
 }
 
-/// How an answer is had.
+/// The ways to receive an answer.
 const WAYS: [&str; 6] = ["direct", "lost", "running", "cut", "cut after all", "followed"];
 
 /// A server of all cases: the task's id names the way and the case.
 async fn server(cases: Arc<Vec<Case>>) -> RawServer {
     let lookups: Mutex<HashMap<String, usize>> = Mutex::default();
-    serve(move |asked: Asked| {
+    serve(move |asked: RawRequest| {
         let id = asked.task_id();
         let (way, number) = id.split_once('/').unwrap();
         let case = &cases[number.parse::<usize>().unwrap()];
@@ -145,7 +145,7 @@ async fn server(cases: Arc<Vec<Case>>) -> RawServer {
                 let chunks = artifacts.map(|artifact| json!({"id": id, "artifact": artifact}));
                 let events = [working].into_iter().chain(chunks).map(|result| {
                     let event = format!("data: {}\n\n", json!({"result": result}));
-                    Step::Say(event.into_bytes())
+                    Step::Send(event.into_bytes())
                 });
                 [events_head()].into_iter().chain(events).collect()
             }
@@ -202,7 +202,8 @@ async fn an_answer_does_not_depend_on_how_often_it_is_looked_up() {
     join_all(runs).await;
 }
 
-/// What the stream yielded before a cut is the start of the text, whatever the lookups showed.
+/// The text that the stream yielded before a cut is the start of the whole text, independent of the
+/// lookups.
 #[tokio::test]
 async fn the_text_does_not_depend_on_how_often_it_is_looked_up() {
     let cases = cases();

@@ -7,7 +7,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::raw::{Asked, RawServer, Step, json_reply, serve};
+use common::raw::{RawRequest, RawServer, Step, json_reply, serve};
 use common::{GET, SEND, client_with, config, task};
 use payman_sdk::{Client, ErrorKind, RetryPolicy};
 use serde_json::json;
@@ -21,7 +21,7 @@ fn status(status: &str, retry_after: &str) -> Vec<Step> {
         "HTTP/1.1 {status}\r\nretry-after: {retry_after}\r\ncontent-length: 0\r\n\
          connection: close\r\n\r\n"
     );
-    vec![Step::Say(head.into_bytes())]
+    vec![Step::Send(head.into_bytes())]
 }
 
 /// The date three seconds from now: two to three seconds away, since dates have whole seconds.
@@ -58,7 +58,7 @@ async fn server(
 ) -> Server {
     let gets: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let noted = Arc::clone(&gets);
-    let raw = serve(move |asked: Asked| match asked.path.as_str() {
+    let raw = serve(move |asked: RawRequest| match asked.path.as_str() {
         GET => {
             let number = {
                 let mut noted = noted.lock().unwrap();

@@ -28,11 +28,11 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// What a child process does with a token file.
+/// The instructions for a child process with a token file.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Plan {
     path: PathBuf,
-    /// Where it goes once the store is created.
+    /// The directory to change to once the store is created.
     directory: Option<PathBuf>,
     base_url: String,
 }

@@ -19,7 +19,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const GRANTED: &str = r#"{"accessToken":"new","refreshToken":"next","expiresIn":36000}"#;
 const REFUSED: &str = r#"{"error":"invalid_grant"}"#;
 
-/// How the server writes its reply. The first part is written before the runtime stands still.
+/// The form in which the server writes its reply. The first part is written before the runtime
+/// stands still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Whole,

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::raw::{Asked, RawServer, Step, events_head, json_reply, not_found, serve};
+use common::raw::{RawRequest, RawServer, Step, events_head, json_reply, not_found, serve};
 use common::{GET, SEND, STREAM, client_with, config, rpc_error, task};
 use futures::{StreamExt, TryStreamExt};
 use payman_sdk::{Ask, Client, Event, JournalState, MemoryJournal, RetryPolicy, TaskState};
 use serde_json::{Value, json};
 
 fn event(result: &Value) -> Step {
-    Step::Say(format!("data: {}\n\n", json!({"result": result})).into_bytes())
+    Step::Send(format!("data: {}\n\n", json!({"result": result})).into_bytes())
 }
 
 fn chunk(id: &str) -> Step {
@@ -37,7 +37,7 @@ async fn streaming(
     get: impl Fn(usize, &str) -> Vec<Step> + Send + Sync + 'static,
 ) -> RawServer {
     let gets = AtomicUsize::new(0);
-    serve(move |asked: Asked| match asked.path.as_str() {
+    serve(move |asked: RawRequest| match asked.path.as_str() {
         STREAM => {
             let mut steps = vec![events_head(), chunk(asked.task_id())];
             steps.extend(last(asked.task_id()));
@@ -76,7 +76,7 @@ const NOT_KNOWN: Get = |_, _| vec![json_reply(&rpc_error(-32001))];
 const NOT_OFFERED: Get = |_, _| vec![json_reply(&rpc_error(-32601))];
 const SILENT: Get = |_, _| vec![Step::Stall];
 
-/// How a stream with an unproven end is expected to end.
+/// The expected end of a stream with an unproven end.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// With this text, in this state.
@@ -331,7 +331,7 @@ async fn a_cut_stream_does_not_end_well_in_a_state_that_is_not_recognized() {
         }
     }
 
-    // Where the server gives such a state as its reply, it is the reply.
+    // If the server gives such a state as its reply, it is the reply.
     let server = streaming(|_| Vec::new(), SAME).await;
     let followed = client(&server).follow("tsk-1").await.unwrap().into_reply().await.unwrap();
     assert_eq!(followed.state(), &TaskState::Other("PAUSED".to_owned()));
@@ -341,7 +341,7 @@ async fn a_cut_stream_does_not_end_well_in_a_state_that_is_not_recognized() {
 #[tokio::test]
 async fn a_running_task_that_ends_with_an_empty_list_is_no_whole_reply() {
     for (name, get) in [("bare", ENDED_BARE), ("empty", ENDED_EMPTY)] {
-        let server = serve(move |asked: Asked| match asked.path.as_str() {
+        let server = serve(move |asked: RawRequest| match asked.path.as_str() {
             SEND => result(&task(asked.task_id(), "WORKING", "half an ans")),
             GET => get(0, asked.task_id()),
             _ => not_found(),

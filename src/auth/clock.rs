@@ -83,9 +83,9 @@ pub(crate) struct LeaseTime {
 /// the monotonic clock.
 ///
 /// A step of the wall clock, or a sleep of the machine, would end every lease at once. So after a
-/// step forward the steady time continues from its earlier value, until every lease that was granted
-/// before the step has ended. New leases are dated by the wall clock all the same: to a process
-/// that starts after the step, a lease that is dated before it has ended.
+/// step forward the steady time continues from its earlier value, until every lease that was
+/// granted before the step has ended. New leases are dated by the wall clock all the same: to a
+/// process that starts after the step, a lease that is dated before it has ended.
 #[derive(Debug)]
 pub(crate) struct LeaseClock {
     lease: Duration,

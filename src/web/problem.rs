@@ -425,7 +425,7 @@ mod tests {
             (Protocol, Settled, 502, "refused"),
             (Connect, NotDone, 503, "unreachable"),
             (Timeout, NotDone, 504, "timeout"),
-            // Where it may have been done, the status is never one that programs retry.
+            // If it may have been done, the status is never one that programs retry.
             (InvalidInput, Unknown, 502, "outcome-unknown"),
             (Journal, Unknown, 502, "outcome-unknown"),
             (RateLimited, Unknown, 502, "outcome-unknown"),

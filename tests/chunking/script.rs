@@ -20,7 +20,7 @@ pub fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// How a message is written: the layout of its JSON, and of the event around it.
+/// The form of a message: the layout of its JSON, and of the event around it.
 #[derive(Clone, Debug)]
 pub struct Layout {
     pretty: bool,
@@ -99,9 +99,9 @@ pub enum Item {
     Message(Value),
     /// An event of another task.
     Foreign(Value),
-    /// What is no part of the answer.
+    /// An event that is no part of the answer.
     Ping(&'static str),
-    /// What ends a stream with an error.
+    /// An event that ends the stream with an error.
     Bad(&'static str),
 }
 

@@ -182,7 +182,7 @@ async fn chaos(
     };
     assert!(kills > 0, "no worker was killed");
     assert_eq!(restarts, if restart.is_some() { 2 } else { 0 }, "restarts of the database");
-    // What is in progress or unknown now: once the faults are over, a lookup tells.
+    // Once the faults are over, a lookup decides the entries in progress or unknown.
     payman.clear_faults();
     eprintln!(
         "{orders} orders in {:?}: {kills} kills, {restarts} restarts; {} in progress or unknown",

@@ -1,5 +1,5 @@
-//! What the documentation says of axum handlers that pay an order exactly once: double clicks,
-//! visitors who leave, crashes at any point, replicas. The handlers are those of the pages.
+//! The documentation's axum handlers that pay an order exactly once, under double clicks, visitors
+//! who leave, crashes at any point, and replicas.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;

@@ -33,8 +33,8 @@ pub fn sqlite_url(directory: &TempDir) -> String {
     format!("sqlite://{}", directory.path().join("journal.db").display())
 }
 
-/// Where `tests/postgres/run` started a server that nobody restarts. Each test has a schema of its
-/// own.
+/// Returns the URL of the server of `tests/postgres/run` that no test restarts. Each test has a
+/// schema of its own.
 pub async fn postgres_url() -> Option<String> {
     let url = std::env::var("DATABASE_URL").ok().filter(|url| url.starts_with("postgres"))?;
     Some(schema_of_its_own(&url).await)

@@ -12,7 +12,7 @@ use tokio::time::{Instant, pause, sleep, timeout};
 use crate::resp::{Answer, RespServer, ok};
 use crate::{assert_store_failed, client, client_with};
 
-/// How long connecting may take, with what the timer adds.
+/// The time limit of connecting, with the inaccuracy of the timer.
 const CONNECT_LIMIT: Duration = Duration::from_millis(3100);
 
 /// Returns a server that closes its connections and answers nothing any more once it hangs.

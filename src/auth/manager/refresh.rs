@@ -115,8 +115,8 @@ impl<'a> Renewal<'a> {
         self.guard.heartbeat(RefreshPhase::Working);
     }
 
-    /// Finishes the pending work of an earlier refresh, and reads the store. The inner error is that
-    /// of reading.
+    /// Finishes the pending work of an earlier refresh, and reads the store. The inner error is the
+    /// store's.
     async fn catch_up(&self) -> Result<Result<(), StoreError>> {
         let left = self.manager.read().pending.clone();
         if let Some(left) = left {
@@ -288,7 +288,7 @@ impl<'a> Renewal<'a> {
             match self.decide_spend(&grant, version) {
                 SpendDecision::Allowed => {}
                 SpendDecision::ClaimExpires => {
-                    // Where nothing was sent, neither this holder nor others need to wait for its
+                    // If nothing was sent, neither this holder nor others need to wait for its
                     // end: a step of the wall clock ends it for its holder only.
                     if self.manager.read().unknown_spends.of(version) == 0 {
                         self.manager.release(claim).await;

@@ -1,6 +1,6 @@
 //! Refresh tokens that a subject had before.
 
-/// How many fingerprints of each kind are kept.
+/// The number of fingerprints of each kind that are kept.
 const MAX_KNOWN: usize = 32;
 
 /// Fingerprints of refresh tokens that a subject had before, newest last. A program that is still

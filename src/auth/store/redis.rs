@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const REPLY_LIMIT: Duration = Duration::from_secs(3);
-/// How long a failed attempt to connect is the answer to other calls: a refresh that could not read
-/// the store claims next, and would wait for the connect limit once more.
-const FAILURE_STANDS: Duration = Duration::from_millis(500);
+/// The time for which other calls get the error of a failed attempt to connect: a refresh that
+/// could not read the store claims next, and would wait for the connect limit once more.
+const FAILURE_TTL: Duration = Duration::from_millis(500);
 const PREFIX: &str = "payman:token:";
 const PLACE: &str = "the Redis key";
 /// The time for which a sign-in that cannot be renewed is kept.
@@ -283,7 +283,7 @@ impl RedisStoreInner {
                 Link::Connecting(connecting) if connecting.is_under_way(runtime) => {
                     connecting.clone()
                 }
-                Link::Failed { at, error } if at.elapsed() < FAILURE_STANDS => {
+                Link::Failed { at, error } if at.elapsed() < FAILURE_TTL => {
                     return Err(error.clone().into());
                 }
                 Link::Connecting(_) | Link::Failed { .. } | Link::Closed => {

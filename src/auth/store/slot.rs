@@ -106,7 +106,7 @@ impl Slot {
     /// Decides on a claim by the clock of a machine, which may be set.
     ///
     /// A claim dated further in the future than a lease was made by a clock that was ahead, or seen
-    /// by one that was set back: it is honored for one lease from now, which is recorded in the slot.
+    /// by one that was set back: it is honored for one lease from now, as the slot records.
     /// A claim that only the wall clock has passed may be older than a step: the steady time
     /// decides.
     pub(crate) fn claim_at(

@@ -28,7 +28,7 @@ pub struct SignIn {
     pub number: u32,
 }
 
-/// What happens to the token requests of a holder.
+/// The treatment of a holder's token requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interception {
     /// HTTP 503, and the server does not get the request.
@@ -73,7 +73,7 @@ struct Records {
     /// The requests with each refresh token or code that the server received.
     spends: HashMap<String, Vec<Spend>>,
     successors: HashMap<String, String>,
-    /// When the requests were sent that a killed or stopped holder could not complete.
+    /// The times at which requests were sent that a killed or stopped holder could not complete.
     interrupted: HashMap<String, Range<Instant>>,
     gates: HashMap<String, Gate>,
     violations: Vec<String>,

@@ -42,7 +42,7 @@ pub struct HolderPlan {
     pub base_url: String,
     pub refresh_tokens: Vec<String>,
     pub seconds: u64,
-    /// How many seconds to go on once nothing is lost any more: longer than a token lives.
+    /// The number of seconds to continue once nothing is lost anymore: longer than a token lives.
     pub calm_seconds: u64,
 }
 

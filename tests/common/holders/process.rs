@@ -21,7 +21,7 @@ use super::stores::StoreLocation;
 /// Tells a process that it is a holder.
 const IS_HOLDER: &str = "PAYMAN_TEST_HOLDER";
 const MARK: &str = "from the holder: ";
-/// How long an order may take. A holder that waits for a claim waits for up to two leases.
+/// The time limit of an order. A holder that waits for a claim waits for up to two leases.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The first line that a holder reads.
@@ -90,7 +90,7 @@ pub enum UserState {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct HolderReport {
     pub calls: u64,
-    /// How often a user had to connect again.
+    /// The number of times that a user had to connect again.
     pub reauthorizations: u64,
     /// Temporary errors.
     pub failures: u64,
@@ -212,7 +212,7 @@ async fn read(
             Message::Closed(closed) => report = Some(closed),
         }
     }
-    // Whoever waits for an order gets an error.
+    // Callers that wait for an order get an error.
     waiting.lock().unwrap().clear();
     report
 }

@@ -1,4 +1,5 @@
-//! What all scenarios share: the server, the store, the users, and the check of the invariants.
+//! The parts that all scenarios share: the server, the store, the users, and the check of the
+//! invariants.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::directory;
 
-/// Where a holder finds the store.
+/// The location of the store.
 #[derive(Clone, Serialize, Deserialize)]
 pub enum StoreLocation {
     File(PathBuf),

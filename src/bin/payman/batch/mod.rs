@@ -40,10 +40,10 @@ const PROBLEMS_SHOWN: usize = 20;
 /// of its own.
 ///
 /// Columns are separated by commas; the text is UTF-8. Blanks around a field and lines without any
-/// text are left out. A template's values are put in as they are, and the agent reads them as words:
-/// a value is refused if it has a line end or an invisible character, or a quotation mark that would
-/// end the one that the template puts around it. A column named `amount` must be a number above 0
-/// such as 5 or 1250.00: no comma, sign, exponent or currency.
+/// text are left out. A template's values are inserted as they are, and the agent reads them as
+/// words: a value is refused if it has a line end or an invisible character, or a quotation mark
+/// that would end the one that the template puts around it. A column named `amount` must be a
+/// number above 0 such as 5 or 1250.00: no comma, sign, exponent or currency.
 ///
 /// After an interruption, a crash or a failure, run the same command again: rows that have an
 /// answer are not asked again, and those that may have been done are looked up.

@@ -99,8 +99,8 @@ pub(crate) async fn journal_of(
     open(option).await
 }
 
-/// Returns the task with which a key was asked before; `None` where an ask with it is sent, or where
-/// the journal does not tell.
+/// Returns the task with which a key was asked before; `None` if an ask with it is to be sent, or
+/// if the journal cannot be read.
 pub(crate) async fn asked_task(journal: &dyn Journal, key: &str) -> Option<TaskId> {
     let entry = journal.get(key).await.ok()??;
     (entry.state() != JournalState::Reserved).then(|| entry.task_id().clone())
