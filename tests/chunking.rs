@@ -13,32 +13,14 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use chunking::script::{Item, Script, TASK, artifact, layout, script, text};
+use common::property::check;
 use common::raw::{RawRequest, RawServer, Step, serve};
 use common::{client_with, config};
 use futures::StreamExt;
 use payman_sdk::{Ask, Client, Error, Event, Reply, RetryPolicy};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-
-/// Runs a property; `PAYMAN_SEED` repeats a run.
-fn check<S: Strategy>(
-    cases: u32,
-    strategy: S,
-    property: impl Fn(S::Value) -> Result<(), TestCaseError>,
-) {
-    let seed = std::env::var("PAYMAN_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    println!("PAYMAN_SEED={seed}, {cases} cases");
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    if let Err(failure) = TestRunner::new_with_rng(config, rng).run(&strategy, property) {
-        panic!("PAYMAN_SEED={seed}: {failure}");
-    }
-}
 
 /// A content type, and the chunks of a body.
 type Answer = (&'static str, Vec<Vec<u8>>);
@@ -70,19 +52,21 @@ impl Chunks {
     }
 
     /// Returns what a reader of these chunks sees of a stream.
-    fn stream(&self, chunks: Vec<Vec<u8>>) -> Seen {
+    fn stream(&self, chunks: Vec<Vec<u8>>) -> DecodedAnswer {
         self.set("text/event-stream", chunks);
         self.runtime.block_on(async {
             let ask = || Ask::new("hi").with_task_id(TASK);
-            let mut seen = Seen::default();
+            let mut seen = DecodedAnswer::default();
             let mut events = match self.client.ask_stream(ask()).await {
                 Ok(events) => events,
-                Err(error) => return Seen { error: Some(Told::by(&error)), ..seen },
+                Err(error) => {
+                    return DecodedAnswer { error: Some(ErrorSummary::of(&error)), ..seen };
+                }
             };
             while let Some(event) = events.next().await {
                 match event {
                     Ok(event) => seen.events.push(event),
-                    Err(error) => seen.error = Some(Told::by(&error)),
+                    Err(error) => seen.error = Some(ErrorSummary::of(&error)),
                 }
             }
             seen.so_far = Some(without_request(events.reply_so_far()));
@@ -94,7 +78,7 @@ impl Chunks {
             while let Some(text) = texts.next().await {
                 match text {
                     Ok(text) => seen.texts.push(text),
-                    Err(error) => seen.text_error = Some(Told::by(&error)),
+                    Err(error) => seen.text_error = Some(ErrorSummary::of(&error)),
                 }
             }
             let mut raw = self.client.ask_stream_raw(ask()).await.unwrap();
@@ -106,37 +90,37 @@ impl Chunks {
     }
 
     /// Returns the reply whose JSON comes in these chunks.
-    fn reply(&self, chunks: Vec<Vec<u8>>) -> Result<Reply, Told> {
+    fn reply(&self, chunks: Vec<Vec<u8>>) -> Result<Reply, ErrorSummary> {
         self.set("application/json", chunks);
         let ask = Ask::new("hi").with_task_id(TASK);
         let reply = self.runtime.block_on(self.client.ask(ask));
-        reply.map(without_request).map_err(|error| Told::by(&error))
+        reply.map(without_request).map_err(|error| ErrorSummary::of(&error))
     }
 }
 
 /// The part of an answer that a reader sees.
 #[derive(Debug, Default, PartialEq)]
-struct Seen {
+struct DecodedAnswer {
     events: Vec<Event>,
-    error: Option<Told>,
+    error: Option<ErrorSummary>,
     so_far: Option<Reply>,
     reply: Option<Reply>,
     texts: Vec<String>,
-    text_error: Option<Told>,
+    text_error: Option<ErrorSummary>,
     raw: Vec<String>,
 }
 
 /// The public properties of an error.
 #[derive(Clone, Debug, PartialEq)]
-struct Told {
+struct ErrorSummary {
     chain: String,
     outcome: (bool, bool),
     kind: payman_sdk::ErrorKind,
     code: Option<i64>,
 }
 
-impl Told {
-    fn by(error: &Error) -> Self {
+impl ErrorSummary {
+    fn of(error: &Error) -> Self {
         let mut chain = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {

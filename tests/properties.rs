@@ -2,28 +2,12 @@
 
 #![cfg(test)]
 
+mod common;
+
+use common::property::check;
 use payman_sdk::{ErrorKind, TaskState, decode};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
-
-/// Runs a property; `PAYMAN_SEED` repeats a run.
-fn check<S: Strategy>(
-    cases: u32,
-    strategy: S,
-    property: impl Fn(S::Value) -> Result<(), TestCaseError>,
-) {
-    let seed = std::env::var("PAYMAN_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    println!("PAYMAN_SEED={seed}, {cases} cases");
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    if let Err(failure) = TestRunner::new_with_rng(config, rng).run(&strategy, property) {
-        panic!("PAYMAN_SEED={seed}: {failure}");
-    }
-}
 
 /// Reads bytes as a reply, and tells whether they are an event.
 fn read(bytes: &[u8]) -> (Result<payman_sdk::Task, payman_sdk::Error>, bool) {

@@ -5,6 +5,7 @@
 pub mod dns;
 pub mod events;
 pub mod holders;
+pub mod property;
 pub mod proxy;
 pub mod raw;
 pub mod replies;

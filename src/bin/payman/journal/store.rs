@@ -46,8 +46,8 @@ pub(crate) async fn open(_: &JournalOption) -> Result<Arc<dyn Journal>, CommandF
     Err(CommandFailure::usage(
         "this `payman` was built without a journal, which idempotency keys and batches need",
     )
-    .next("Build it with the feature `sqlite` or `postgres`:")
-    .next("  cargo install payman-sdk --features cli,sqlite"))
+    .next("Build it with the feature `sqlite` or `postgres`, for example in its checkout:")
+    .next("  cargo install --path . --features cli,sqlite"))
 }
 
 #[cfg(feature = "sqlite")]
