@@ -12,13 +12,18 @@ use crate::error::{Error, Result};
 #[cfg(feature = "postgres")]
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 #[cfg(feature = "sqlite")]
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqlitePoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
+#[cfg(feature = "sqlite")]
+use tokio::time::{Instant, sleep};
 
 /// The time limit for getting a connection of a pool that is created here.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
 /// The time for which SQLite waits for another process that writes.
 #[cfg(feature = "sqlite")]
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
+/// The interval between attempts to open a database that is being created.
+#[cfg(feature = "sqlite")]
+const BUSY_INTERVAL: Duration = Duration::from_millis(30);
 
 /// A pool of connections to SQLite or PostgreSQL, converted from a `sqlx` pool.
 #[derive(Clone)]
@@ -95,7 +100,7 @@ impl SqlPool {
 
 #[cfg(feature = "sqlite")]
 async fn connect_sqlite(url: &str, access: FileAccess) -> Result<SqlPool> {
-    use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+    use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
     use std::str::FromStr;
 
     let options = SqliteConnectOptions::from_str(url)
@@ -108,7 +113,23 @@ async fn connect_sqlite(url: &str, access: FileAccess) -> Result<SqlPool> {
     if access == FileAccess::OwnerOnly {
         create_private(options.get_filename()).map_err(Error::database)?;
     }
-    let pool = SqlitePoolOptions::new()
+    let give_up_at = Instant::now() + BUSY_LIMIT;
+    loop {
+        let connected = open_sqlite(options.clone()).await;
+        match connected {
+            Err(error) if is_busy(&error) && Instant::now() < give_up_at => {
+                sleep(BUSY_INTERVAL.mul_f64(0.5 + fastrand::f64())).await;
+            }
+            connected => return Ok(connected.map_err(Error::database)?.into()),
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(
+    options: SqliteConnectOptions,
+) -> std::result::Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
         // SQLite allows one writer, and a database in memory belongs to its connection.
         .max_connections(1)
         .idle_timeout(None)
@@ -117,8 +138,18 @@ async fn connect_sqlite(url: &str, access: FileAccess) -> Result<SqlPool> {
         .acquire_timeout(ACQUIRE_LIMIT.saturating_add(BUSY_LIMIT))
         .connect_with(options)
         .await
-        .map_err(Error::database)?;
-    Ok(pool.into())
+}
+
+/// Returns true where another connection holds a lock. SQLite does not wait for the one that a
+/// change of the journal mode needs, as in a database that another process creates at this moment.
+#[cfg(feature = "sqlite")]
+fn is_busy(error: &sqlx::Error) -> bool {
+    // The low byte of an extended result code is the result code.
+    const PRIMARY_CODE: u32 = 0xff;
+    const SQLITE_BUSY: u32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & PRIMARY_CODE == SQLITE_BUSY)
 }
 
 #[cfg(feature = "sqlite")]

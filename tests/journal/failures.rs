@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures::future::{BoxFuture, pending};
 use payman_sdk::{
     Ask, ErrorKind, Journal, JournalEntry, JournalFilter, JournalSaved, JournalState,
-    MemoryJournal, Result, TaskState,
+    MemoryJournal, Result, SqlJournal, TaskState,
 };
 
 use crate::support::*;
@@ -200,4 +200,27 @@ async fn one_ask_under_two_keys_is_refused_and_leaves_nothing_unknown() {
     let entry = kept.journal.get("b").await.unwrap().unwrap();
     assert_eq!(entry.state(), JournalState::Reserved);
     assert_eq!(payments(&payman), 1);
+}
+
+/// While another program creates the database, SQLite refuses to change its journal mode at once,
+/// however long it may wait.
+#[tokio::test]
+async fn a_database_that_another_program_creates_is_waited_for() {
+    use sqlx::{Connection, SqliteConnection};
+
+    for statement in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
+        let directory = tempfile::tempdir().unwrap();
+        let url = sqlite_url(&directory);
+        let mut other = SqliteConnection::connect(&format!("{url}?mode=rwc")).await.unwrap();
+        sqlx::query(statement).execute(&mut other).await.unwrap();
+        sqlx::query("CREATE TABLE orders (id TEXT)").execute(&mut other).await.unwrap();
+        let commit = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+            other
+        });
+        let journal = SqlJournal::connect(&url).await.expect(statement);
+        assert!(journal.get("order-1").await.unwrap().is_none(), "{statement}");
+        commit.await.unwrap();
+    }
 }
