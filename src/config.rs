@@ -321,6 +321,12 @@ impl Config {
     ///
     /// With `false` it is refreshed when a call needs it. This suits programs that run for a short
     /// time: they end without a refresh in progress.
+    ///
+    /// ```
+    /// use payman_sdk::Config;
+    ///
+    /// let config = Config::new("client-id").background_refresh(false);
+    /// ```
     pub fn background_refresh(mut self, enabled: bool) -> Self {
         self.background_refresh =
             if enabled { BackgroundRefresh::Enabled } else { BackgroundRefresh::Disabled };

@@ -257,6 +257,17 @@ fn into_reply(found: TaskSnapshot, ask: &AskContext) -> Result<Reply> {
 
 impl JournalWorker {
     /// Creates a worker that asks with this client, and shares its journal.
+    ///
+    /// ```
+    /// # use payman_sdk::{Config, MemoryJournal};
+    /// # fn f(config: Config) -> payman_sdk::Result<()> {
+    /// use payman_sdk::{Client, JournalWorker};
+    ///
+    /// let client = Client::with_credentials(config.journal(MemoryJournal::new()))?;
+    /// let worker = JournalWorker::new(client);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(client: Client) -> Self {
         let platform = Arc::clone(client.platform());
         let journal = client.0.journal.clone();

@@ -314,6 +314,14 @@ impl Error {
 
     /// Returns the `errorCode` of an error body `{status, timestamp, errorCode, message}`, such as
     /// `insufficient_funds`.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) {
+    /// if let Err(error) = client.ask("Pay Tyllen $50").await {
+    ///     println!("{}", error.error_code().unwrap_or("no code"));
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn error_code(&self) -> Option<&str> {
         self.0.error_code.as_deref()

@@ -259,6 +259,11 @@ impl Error {
 /// Errors of idempotency keys and their journal.
 impl Error {
     /// Creates an error of a [`Journal`](crate::Journal) implementation, with its cause.
+    ///
+    /// ```
+    /// let error = payman_sdk::Error::journal("the disk is full");
+    /// assert_eq!(error.kind(), payman_sdk::ErrorKind::Journal);
+    /// ```
     #[must_use]
     pub fn journal(source: impl Into<Box<dyn StdError + Send + Sync + 'static>>) -> Self {
         Self::new(ErrorKind::Journal, Outcome::Settled, "the journal failed").with_source(source)

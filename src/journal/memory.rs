@@ -42,12 +42,25 @@ struct MemoryJournalInner {
 
 impl MemoryJournal {
     /// Creates an empty journal.
+    ///
+    /// ```
+    /// let journal = payman_sdk::MemoryJournal::new();
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Returns the entry of a key.
+    ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::MemoryJournal) -> payman_sdk::Result<()> {
+    /// if let Some(entry) = journal.get("order-4711").await? {
+    ///     println!("{:?}, task {}", entry.state(), entry.task_id());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -58,6 +71,15 @@ impl MemoryJournal {
 
     /// Returns the entries that match, the least recently written first.
     ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::MemoryJournal) -> payman_sdk::Result<()> {
+    /// use payman_sdk::JournalState;
+    ///
+    /// let unknown = journal.list(JournalState::Sending).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// None.
@@ -66,6 +88,15 @@ impl MemoryJournal {
     }
 
     /// Records a person's decision that the key may be asked again.
+    ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::MemoryJournal) -> payman_sdk::Result<()> {
+    /// let reason = "not among the transactions of 27 June";
+    /// let entry = journal.release("order-4711", reason).await?;
+    /// println!("{} may be asked again", entry.key());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -76,6 +107,16 @@ impl MemoryJournal {
 
     /// Deletes the settled entries that were last written before `time`, and returns how many.
     ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::MemoryJournal) -> payman_sdk::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let year = Duration::from_secs(365 * 24 * 60 * 60);
+    /// let forgotten = journal.forget_before(SystemTime::now() - year).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// None.
@@ -84,6 +125,15 @@ impl MemoryJournal {
     }
 
     /// Reserves an ask for a [`JournalWorker`](crate::JournalWorker).
+    ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::MemoryJournal) -> payman_sdk::Result<()> {
+    /// use payman_sdk::Ask;
+    ///
+    /// journal.reserve(Ask::new("Pay Tyllen $50").idempotency_key("order-4711")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

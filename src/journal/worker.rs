@@ -89,12 +89,28 @@ impl JournalWorker {
     }
 
     /// Sets the largest number of asks in progress. Default 4; at least 1.
+    ///
+    /// ```
+    /// # fn f(client: payman_sdk::Client) {
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let worker = JournalWorker::new(client).concurrency(8);
+    /// # }
+    /// ```
     pub fn concurrency(mut self, asks: usize) -> Self {
         self.concurrency = asks.max(1);
         self
     }
 
     /// Sets the largest number of asks per minute, evenly spaced. Default: no limit. 0 counts as 1.
+    ///
+    /// ```
+    /// # fn f(client: payman_sdk::Client) {
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let worker = JournalWorker::new(client).per_minute(30); // one every two seconds
+    /// # }
+    /// ```
     pub fn per_minute(mut self, asks: u32) -> Self {
         self.interval = Some(Duration::from_secs(60) / asks.max(1));
         self
@@ -102,12 +118,29 @@ impl JournalWorker {
 
     /// Sets the time between two searches for reserved asks if no notification wakes the worker.
     /// Default 1 s.
+    ///
+    /// ```
+    /// # fn f(client: payman_sdk::Client) {
+    /// use std::time::Duration;
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let worker = JournalWorker::new(client).poll_interval(Duration::from_millis(200));
+    /// # }
+    /// ```
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.poll_interval = interval.max(FIRST_IDLE);
         self
     }
 
     /// Sets the largest number of attempts for an ask that was surely not done. Default 20.
+    ///
+    /// ```
+    /// # fn f(client: payman_sdk::Client) {
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let worker = JournalWorker::new(client).max_attempts(5);
+    /// # }
+    /// ```
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
@@ -117,6 +150,15 @@ impl JournalWorker {
     ///
     /// An ask that is still in progress then stays in [`Sending`](crate::JournalState::Sending),
     /// and is looked up later.
+    ///
+    /// ```
+    /// # fn f(client: payman_sdk::Client) {
+    /// use std::time::Duration;
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let worker = JournalWorker::new(client).drain_timeout(Duration::from_secs(20));
+    /// # }
+    /// ```
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain = limit;
         self
@@ -126,6 +168,16 @@ impl JournalWorker {
     /// have ended, or their [time](Self::drain_timeout) has passed.
     ///
     /// If the journal or the platform fails, it waits and tries again.
+    ///
+    /// ```
+    /// # async fn f(client: payman_sdk::Client) -> payman_sdk::Result<()> {
+    /// use payman_sdk::JournalWorker;
+    ///
+    /// let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
+    /// JournalWorker::new(client).run(ctrl_c).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

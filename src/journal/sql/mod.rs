@@ -53,6 +53,15 @@ impl SqlJournal {
     /// Connects to the database at `url`, and creates the table if it is missing: `sqlite://path`
     /// (the file is created too) or `postgres://user@host/database`.
     ///
+    /// ```
+    /// # async fn f() -> payman_sdk::Result<()> {
+    /// use payman_sdk::SqlJournal;
+    ///
+    /// let journal = SqlJournal::connect("sqlite://payman.db").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without its
@@ -91,6 +100,15 @@ impl SqlJournal {
 
     /// Returns the entry of a key.
     ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::SqlJournal) -> payman_sdk::Result<()> {
+    /// if let Some(entry) = journal.get("order-4711").await? {
+    ///     println!("{:?}, task {}", entry.state(), entry.task_id());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Journal`](crate::ErrorKind::Journal) if the database fails.
@@ -121,6 +139,15 @@ impl SqlJournal {
     /// Records a person's decision that the key may be asked again, with the reason, and returns
     /// the entry.
     ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::SqlJournal) -> payman_sdk::Result<()> {
+    /// let reason = "not among the transactions of 27 June";
+    /// let entry = journal.release("order-4711", reason).await?;
+    /// println!("{} may be asked again", entry.key());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): no such key, or a blank reason.
@@ -130,6 +157,16 @@ impl SqlJournal {
     }
 
     /// Deletes the settled entries that were last written before `time`, and returns how many.
+    ///
+    /// ```
+    /// # async fn f(journal: payman_sdk::SqlJournal) -> payman_sdk::Result<()> {
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let year = Duration::from_secs(365 * 24 * 60 * 60);
+    /// let forgotten = journal.forget_before(SystemTime::now() - year).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
