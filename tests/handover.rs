@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::dns::unresolvable;
-use common::raw::{RawRequest, Step, events_head, json_reply, serve};
+use common::events::{event, status_event};
+use common::raw::{RawRequest, Step, events_head, json_reply, not_found, serve};
 use common::{GET, SEND, STREAM, TOKEN, client_with, config, on, requests_to, task, task_reply};
 use payman_sdk::{Ask, Client, Config, Environment, ErrorKind, RetryPolicy};
 use serde_json::json;
@@ -394,5 +395,44 @@ async fn an_error_body_of_the_rest_api_is_parsed() {
         let error = common::client(&server).ask("hi").await.unwrap_err();
         assert_eq!(error.error_code(), code, "{body}");
         assert!(error.is_outcome_unknown(), "{body}");
+    }
+}
+
+/// A clone may be sent only where the first event of the stream refused the ask.
+#[tokio::test]
+async fn a_clone_of_a_streamed_ask_is_sent_only_after_a_refusal() {
+    /// Returns the events of a stream about the task with this id.
+    type EventsOf = fn(&str) -> String;
+
+    fn refusal() -> String {
+        event(&json!({"jsonrpc": "2.0", "id": "r", "error": {"code": -32602, "message": "no"}}))
+    }
+    let cases: [(&str, EventsOf, usize); 4] = [
+        ("refused", |_| refusal(), 2),
+        ("begun, then an error", |id| status_event(id, "WORKING", false) + &refusal(), 1),
+        ("begun, then cut", |id| status_event(id, "WORKING", false), 1),
+        ("cut before any event", |_| String::new(), 1),
+    ];
+    for (case, events, sends) in cases {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        let server = serve(move |request: RawRequest| {
+            if request.path != STREAM {
+                return not_found();
+            }
+            counted.fetch_add(1, Ordering::SeqCst);
+            vec![events_head(), Step::Send(events(request.task_id()).into_bytes())]
+        })
+        .await;
+        let retry = RetryPolicy::default().recovery_timeout(Duration::from_millis(200));
+        let client = client_with(config(&server.url).retry(retry));
+        let ask = Ask::new("hi");
+        let first = client.ask_stream(ask.clone()).await.unwrap().into_reply().await.unwrap_err();
+        assert_eq!(first.is_safe_to_ask_again(), sends == 2, "{case}: {first:?}");
+        let second = async { client.ask_stream(ask).await?.into_reply().await };
+        let second = second.await.unwrap_err();
+        assert_eq!(second.is_invalid_input(), sends == 1, "{case}: {second:?}");
+        assert_eq!(second.is_safe_to_ask_again(), sends == 2, "{case}: {second:?}");
+        assert_eq!(sent.load(Ordering::SeqCst), sends, "{case}");
     }
 }

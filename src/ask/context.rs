@@ -15,9 +15,10 @@ use crate::wire::request::{SendParams, UserMessage, UserText};
 use crate::wire::timestamp::Timestamp;
 
 /// The origin of an ask's task id, which decides what a lookup of that id proves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum TaskOrigin {
     /// A random id, which no other ask has used.
+    #[default]
     Minted,
     /// An id that the caller chose for a new task.
     Chosen,
@@ -67,31 +68,50 @@ pub(crate) struct AskContext {
     pub(crate) task_id: TaskId,
     pub(crate) session_id: SessionId,
     pub(crate) request: MintedRequest,
+    pub(crate) details: Arc<AskDetails>,
+}
+
+/// The details of an ask. Most asks share those of their client, which keeps an open stream small.
+#[derive(Clone, Default)]
+pub(crate) struct AskDetails {
     pub(crate) origin: TaskOrigin,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) limits: Limits,
     /// The caller's headers.
-    pub(crate) headers: Option<Arc<HeaderMap>>,
-    pub(crate) sent: SentFlag,
+    pub(crate) headers: HeaderMap,
 }
 
 impl AskContext {
     /// Creates the context of an existing task that is looked up or followed.
-    pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Arc<Limits>) -> Self {
-        Self {
-            task_id,
-            session_id,
-            request: MintedRequest::new(),
-            origin: TaskOrigin::Followed,
-            limits,
-            headers: None,
-            sent: SentFlag::default(),
-        }
+    pub(crate) fn of_task(task_id: TaskId, session_id: SessionId, limits: Limits) -> Self {
+        let origin = TaskOrigin::Followed;
+        let details = Arc::new(AskDetails { origin, ..AskDetails::new(limits) });
+        Self { task_id, session_id, request: MintedRequest::new(), details }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.details.limits
+    }
+
+    pub(crate) fn origin(&self) -> &TaskOrigin {
+        &self.details.origin
+    }
+
+    pub(crate) fn set_origin(&mut self, origin: TaskOrigin) {
+        Arc::make_mut(&mut self.details).origin = origin;
+    }
+}
+
+impl AskDetails {
+    /// Creates the details of an ask for a new task that has no options of its own.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
     }
 }
 
 /// An ask that was checked and serialized, ready to be sent.
 pub(crate) struct PreparedAsk {
     pub(crate) context: AskContext,
+    pub(crate) sent: SentFlag,
     pub(crate) body: Bytes,
 }
 
@@ -100,9 +120,9 @@ impl Ask {
         self,
         method: &str,
         own_session: &SessionId,
-        limits: &Arc<Limits>,
+        defaults: &Arc<AskDetails>,
     ) -> Result<PreparedAsk> {
-        let limits = self.limits(limits);
+        let limits = self.limits(&defaults.limits);
         let session_id = match self.session {
             Session::Client => own_session.clone(),
             Session::New => SessionId::new(),
@@ -137,35 +157,41 @@ impl Ask {
             serde_json::to_vec(&Request::new(&request.id(), method, params)).map_err(|error| {
                 Error::invalid_input("the ask cannot be written as JSON").with_source(error)
             })?;
-        let origin = match self.origin {
-            Origin::Minted => TaskOrigin::Minted,
-            Origin::Chosen => TaskOrigin::Chosen,
-            Origin::Continued { since } => {
-                TaskOrigin::Continued(Box::new(Continuation { text: self.text, since }))
+        let details = match self.origin {
+            Origin::Minted if limits == defaults.limits && self.headers.is_empty() => {
+                Arc::clone(defaults)
+            }
+            origin => {
+                let origin = origin.of_task(self.text);
+                Arc::new(AskDetails { origin, limits, headers: self.headers })
             }
         };
-        let context = AskContext {
-            task_id: self.task_id,
-            session_id,
-            request,
-            origin,
-            limits,
-            headers: (!self.headers.is_empty()).then(|| Arc::new(self.headers)),
-            sent: self.sent,
-        };
-        Ok(PreparedAsk { context, body: body.into() })
+        let context = AskContext { task_id: self.task_id, session_id, request, details };
+        Ok(PreparedAsk { context, sent: self.sent, body: body.into() })
     }
 
     /// Returns the client's limits, overridden by those that the ask sets.
-    fn limits(&self, limits: &Arc<Limits>) -> Arc<Limits> {
-        let own = Limits {
+    fn limits(&self, limits: &Limits) -> Limits {
+        Limits {
             reply_timeout: self.reply_timeout.unwrap_or(limits.reply_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(limits.idle_timeout),
             deadline: self.deadline.or(limits.deadline),
             max_event_bytes: self.max_event_bytes.unwrap_or(limits.max_event_bytes),
             max_reply_bytes: self.max_reply_bytes.unwrap_or(limits.max_reply_bytes),
-            ..**limits
-        };
-        if own == **limits { Arc::clone(limits) } else { Arc::new(own) }
+            ..*limits
+        }
+    }
+}
+
+impl Origin {
+    /// Returns the origin of the task id of an ask with this text.
+    fn of_task(self, text: String) -> TaskOrigin {
+        match self {
+            Self::Minted => TaskOrigin::Minted,
+            Self::Chosen => TaskOrigin::Chosen,
+            Self::Continued { since } => {
+                TaskOrigin::Continued(Box::new(Continuation { text, since }))
+            }
+        }
     }
 }

@@ -15,8 +15,7 @@ use crate::ids::{SessionId, TaskId};
 use crate::wire::Metadata;
 use crate::wire::timestamp::Timestamp;
 
-use context::SentFlag;
-pub(crate) use context::{AskContext, PreparedAsk, TaskOrigin};
+pub(crate) use context::{AskContext, AskDetails, PreparedAsk, SentFlag, TaskOrigin};
 pub(crate) use stored::{KeyedAsk, stored_task_origin};
 
 ///

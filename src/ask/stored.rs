@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
-use super::context::{Continuation, TaskOrigin};
+use super::context::{AskDetails, Continuation, TaskOrigin};
 use super::{Ask, Origin, Session};
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, TaskId};
-use crate::policy::Limits;
 use crate::stored_ask::{SessionChoice, StoredAsk, StoredLimits, StoredOrigin};
 use crate::wire::request::method;
 
@@ -55,8 +54,8 @@ impl Ask {
                 "only an ask with an idempotency key can be reserved: Ask::idempotency_key",
             ));
         };
-        let limits = Arc::new(Limits::default());
-        self.prepare(method::SEND, &SessionId::new(), &limits)?;
+        let defaults = Arc::new(AskDetails::default());
+        self.prepare(method::SEND, &SessionId::new(), &defaults)?;
         Ok(keyed)
     }
 

@@ -84,7 +84,8 @@ impl Client {
         into_reply: fn(TaskSnapshot, &AskContext) -> Result<T>,
     ) -> BoxFuture<'static, Result<T>> {
         let platform = Arc::clone(self.platform());
-        let mut ask = match ask.prepare(method::SEND, &self.0.session, &platform.limits) {
+        let defaults = &platform.ask_defaults;
+        let mut ask = match ask.prepare(method::SEND, &self.0.session, defaults) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -92,7 +93,7 @@ impl Client {
             let hook = platform.on_ask_completed.as_ref();
             let mut observer = AskObserver::begin(AskKind::Ask, &ask.context, hook);
             let span = observer.span();
-            let deadline = platform.reply_deadline(&ask.context.limits);
+            let deadline = platform.reply_deadline(ask.context.limits());
             let expected = ExpectedResponse::Reply;
             let sending = match keyed {
                 None => None,
@@ -203,7 +204,8 @@ impl Client {
             Ok(keyed) => keyed,
             Err(error) => return Box::pin(ready(Err(error))),
         };
-        let mut ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.0.session, &platform.limits) {
+        let defaults = &platform.ask_defaults;
+        let mut ask = match ask.prepare(method::SEND_SUBSCRIBE, &self.0.session, defaults) {
             Ok(ask) => ask,
             Err(error) => return Box::pin(ready(Err(error))),
         };
@@ -211,7 +213,7 @@ impl Client {
             let hook = platform.on_ask_completed.as_ref();
             let mut observer = AskObserver::begin(AskKind::Stream, &ask.context, hook);
             let span = observer.span();
-            let deadline = ask.context.limits.deadline.map(instant_after);
+            let deadline = ask.context.limits().deadline.map(instant_after);
             let setup = platform.setup_deadline(deadline);
             let sending = match keyed {
                 None => None,
@@ -234,9 +236,8 @@ impl Client {
             let delivering = platform.deliver(&ask, ExpectedResponse::Events, setup, &mut observer);
             match delivering.instrument(span).await {
                 Ok(response) => {
-                    let ask = ask.context;
-                    let driver = Driver::new(platform, ask, response, deadline, observer);
-                    Ok(into_stream(driver.recorded_by(sending)))
+                    let driver = Driver::new(platform, ask.context, response, deadline, observer);
+                    Ok(into_stream(driver.with_sent_flag(ask.sent).recorded_by(sending)))
                 }
                 Err(error) => {
                     if let Some(sending) = sending {

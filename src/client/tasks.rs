@@ -65,7 +65,7 @@ impl Client {
             let ask = ask?;
             let hook = platform.on_ask_completed.as_ref();
             let mut observer = AskObserver::begin(AskKind::Follow, &ask, hook);
-            let deadline = ask.limits.deadline.map(instant_after);
+            let deadline = ask.limits().deadline.map(instant_after);
             match platform.get_persistently(&ask).instrument(observer.span()).await {
                 Ok(found) => {
                     let response = Response::Task(found);
@@ -108,7 +108,7 @@ impl Client {
         let ask = match id.is_blank() {
             true => Err(Error::invalid_input("the task id is blank")),
             false => {
-                let limits = Arc::clone(&platform.limits);
+                let limits = platform.ask_defaults.limits;
                 Ok(AskContext::of_task(id, self.0.session.clone(), limits))
             }
         };

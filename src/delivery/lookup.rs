@@ -56,7 +56,7 @@ impl From<Result<TaskSnapshot>> for LookupResult {
 impl Platform {
     /// Looks a task up once.
     pub(super) async fn lookup(&self, ask: &AskContext, until: Instant) -> LookupResult {
-        let history = match &ask.origin {
+        let history = match ask.origin() {
             TaskOrigin::Continued(_) => Some(HISTORY),
             TaskOrigin::Minted | TaskOrigin::Chosen | TaskOrigin::Followed => None,
         };
@@ -195,9 +195,9 @@ enum RetriesLeft {
 
 impl CallRetries {
     fn new(platform: &Platform, ask: &AskContext) -> Self {
-        let deadline = platform.reply_deadline(&ask.limits);
-        let try_timeout = ask.limits.deadline.map_or(LOOKUP_TIMEOUT, |limit| limit / 2);
-        let try_timeout = try_timeout.min(LOOKUP_TIMEOUT).min(ask.limits.reply_timeout);
+        let deadline = platform.reply_deadline(ask.limits());
+        let try_timeout = ask.limits().deadline.map_or(LOOKUP_TIMEOUT, |limit| limit / 2);
+        let try_timeout = try_timeout.min(LOOKUP_TIMEOUT).min(ask.limits().reply_timeout);
         Self {
             deadline,
             last_start: last_start(instant_after(platform.policy.recovery_timeout), deadline),

@@ -19,7 +19,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span, debug, debug_span};
 use url::Url;
 
-use crate::ask::{AskContext, PreparedAsk, TaskOrigin};
+use crate::ask::{AskContext, AskDetails, PreparedAsk, TaskOrigin};
 use crate::auth::manager::{RequestToken, TokenManager};
 use crate::auth::token::AccessToken;
 use crate::endpoint::BaseUrl;
@@ -41,7 +41,7 @@ use response::SendError;
 pub(crate) struct Platform {
     pub(crate) http: Http,
     pub(crate) tokens: TokenManager,
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) ask_defaults: Arc<AskDetails>,
     pub(crate) on_ask_completed: Option<AskHook>,
     policy: RetryPolicy,
     urls: Urls,
@@ -91,7 +91,8 @@ impl Platform {
             cancel: base.join(path::CANCEL),
             resubscribe: base.join(path::RESUBSCRIBE),
         };
-        Self { http, tokens, limits: Arc::new(limits), on_ask_completed, policy, urls }
+        let ask_defaults = Arc::new(AskDetails::new(limits));
+        Self { http, tokens, ask_defaults, on_ask_completed, policy, urls }
     }
 
     pub(crate) fn policy(&self) -> &RetryPolicy {
@@ -121,7 +122,7 @@ impl Platform {
         observer: &mut AskObserver,
     ) -> Result<Response> {
         let context = &ask.context;
-        if context.sent.is_set() {
+        if ask.sent.is_set() {
             return Err(Error::ask_already_sent().with_task_id(&context.task_id));
         }
         let mut state = RetryState::default();
@@ -138,11 +139,11 @@ impl Platform {
         delivered.map_err(|error| {
             let error = match state.attempts {
                 // A clone was sent, and the error of this one proves nothing about the first.
-                0 if context.sent.is_set() => Error::ask_already_sent(),
+                0 if ask.sent.is_set() => Error::ask_already_sent(),
                 _ => state.qualify(error),
             };
             if state.attempts > 0 && error.is_safe_to_ask_again() {
-                context.sent.clear();
+                ask.sent.clear();
             }
             error.with_task_id(&context.task_id)
         })
@@ -158,12 +159,12 @@ impl Platform {
         observer: &mut AskObserver,
     ) -> Result<Response> {
         loop {
-            let until = instant_after(ask.context.limits.reply_timeout).min(deadline);
+            let until = instant_after(ask.context.limits().reply_timeout).min(deadline);
             if until <= Instant::now() {
                 return Err(Error::deadline_passed_before_sending());
             }
             if state.attempts == 0 {
-                ask.context.sent.set()?;
+                ask.sent.set()?;
             }
             state.attempts += 1;
             observer.count_attempt();
@@ -220,7 +221,7 @@ impl Platform {
 
     /// Returns an access token for the caller's own use, within the client's deadline.
     pub(crate) async fn access_token(&self) -> Result<AccessToken> {
-        let deadline = self.reply_deadline(&self.limits);
+        let deadline = self.reply_deadline(&self.ask_defaults.limits);
         let token = timeout_at(deadline, self.tokens.access_token()).await;
         token.unwrap_or_else(|_| Err(Error::token_wait_timed_out()))
     }
@@ -403,7 +404,7 @@ impl RetryState {
     /// Returns whether the server may know the task's id. An id that the caller chose may have been
     /// sent by another process before.
     fn id_at_server(&self, ask: &PreparedAsk) -> IdAtServer {
-        match ask.context.origin {
+        match ask.context.origin() {
             TaskOrigin::Chosen => IdAtServer::MayBeKnown,
             _ if self.may_be_known => IdAtServer::MayBeKnown,
             TaskOrigin::Minted | TaskOrigin::Followed | TaskOrigin::Continued(_) => {
@@ -422,9 +423,7 @@ fn request(
 ) -> Request {
     let mut request = Request::new(Method::POST, url.clone());
     let headers = request.headers_mut();
-    if let Some(own) = &ask.headers {
-        headers.clone_from(own);
-    }
+    headers.clone_from(&ask.details.headers);
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(ACCESS_TOKEN, token.header.clone());
     let accept = match expected {

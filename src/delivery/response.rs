@@ -159,7 +159,7 @@ pub(super) async fn read(
     until: Instant,
 ) -> Result<TaskSnapshot, SendError> {
     let status = response.status();
-    let limits = &*ask.limits;
+    let limits = ask.limits();
     if !status.is_success() {
         return Err(Box::pin(read_http_error(response, limits, until)).await);
     }

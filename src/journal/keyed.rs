@@ -147,7 +147,7 @@ fn renew_task(
 ) -> Result<()> {
     let renewed = Ask::from_stored(attempt.ask.clone(), TaskId::new())
         .session(attempt.session_id.clone())
-        .prepare(method, &attempt.session_id, &platform.limits)?;
+        .prepare(method, &attempt.session_id, &platform.ask_defaults)?;
     attempt.task_id = renewed.context.task_id.clone();
     attempt.request_id = renewed.context.request.id();
     *ask = renewed;

@@ -67,7 +67,7 @@ async fn newer_reply(
 ) -> Result<TaskSnapshot> {
     let stored = stored_reply(&entry, ask)?;
     // The history is not checked, since only the end of the task matters here.
-    ask.origin = TaskOrigin::Minted;
+    ask.set_origin(TaskOrigin::Minted);
     match look_up(platform, ask, deadline.min(instant_after(INPUT_LOOKUP))).await {
         LookupOutcome::Ended(found) if found.task.state().is_terminal() => {
             settle(journal, entry, *found, ask, deadline).await

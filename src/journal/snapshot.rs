@@ -45,7 +45,7 @@ pub(super) fn stored_reply(entry: &JournalEntry, ask: &mut AskContext) -> Result
 /// Sets the ids of the ask to those of the entry's attempt.
 pub(super) fn adopt(entry: &JournalEntry, ask: &mut AskContext) {
     ask.task_id = entry.task_id.clone();
-    ask.origin = stored_task_origin(&entry.ask);
+    ask.set_origin(stored_task_origin(&entry.ask));
     if let Some(session) = &entry.session_id {
         ask.session_id = session.clone();
     }

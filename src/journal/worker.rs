@@ -392,7 +392,7 @@ async fn handle(worker: &JournalWorker, journal: &ClientJournal, claimed: WorkIt
         WorkItem::ToLookUp(entry) => {
             let ask = Ask::from_stored(entry.ask.clone(), entry.task_id.clone());
             let platform = &worker.platform;
-            match ask.prepare(method::SEND, &SessionId::new(), &platform.limits) {
+            match ask.prepare(method::SEND, &SessionId::new(), &platform.ask_defaults) {
                 Ok(mut ask) => {
                     let until = instant_after(LOOKUP_LIMIT);
                     lookup::check(platform, journal, entry, &mut ask.context, until).await;

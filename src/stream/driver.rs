@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::accumulator::{Keeps, TaskAccumulator};
 use super::timeouts::{StreamTimeouts, TimeoutKind, is_past};
-use crate::ask::AskContext;
+use crate::ask::{AskContext, SentFlag};
 use crate::delivery::classify::{Attempt, ErrorAnswer, IdAtServer, RetryDecision, classify};
 use crate::delivery::follow::{FollowStart, Follower};
 use crate::delivery::{ArtifactsField, Platform, Response, TaskSnapshot};
@@ -40,7 +40,8 @@ pub(crate) struct Driver {
     state: StreamState,
     timeouts: StreamTimeouts,
     deadline: Option<Instant>,
-    opened: Instant,
+    /// `None` once a result was received, since the ask then counts as sent for good.
+    sent: Option<SentFlag>,
     observer: AskObserver,
     /// Records the end of the answer in the journal, for an ask with an idempotency key.
     recorder: Option<Box<StreamRecorder<Delivery>>>,
@@ -88,7 +89,7 @@ impl Driver {
         deadline: Option<Instant>,
         observer: AskObserver,
     ) -> Self {
-        let max_event_bytes = ask.limits.max_event_bytes;
+        let max_event_bytes = ask.limits().max_event_bytes;
         let mut driver = Self {
             platform,
             ask,
@@ -96,7 +97,7 @@ impl Driver {
             state: StreamState::Failed,
             timeouts: StreamTimeouts::default(),
             deadline,
-            opened: Instant::now(),
+            sent: None,
             observer,
             recorder: None,
         };
@@ -108,6 +109,12 @@ impl Driver {
             Response::Task(found) => driver.follow(FollowStart::Snapshot(found)),
         };
         driver
+    }
+
+    /// Sets the flag to clear where the first event is a refusal.
+    pub(crate) fn with_sent_flag(mut self, sent: SentFlag) -> Self {
+        self.sent = Some(sent);
+        self
     }
 
     pub(crate) fn recorded_by(mut self, sending: Option<Box<Sending>>) -> Self {
@@ -241,7 +248,7 @@ impl Driver {
         }
         Poll::Ready(match polled {
             Poll::Pending => {
-                let idle = self.ask.limits.idle_timeout;
+                let idle = self.ask.limits().idle_timeout;
                 let idle = if is_settling { idle.min(SETTLING_TIME) } else { idle };
                 // Checked first, since bytes that are not events may keep arriving.
                 let passed = if is_past(self.deadline) {
@@ -309,6 +316,7 @@ impl Driver {
 
     fn begin(&mut self, progress: StreamProgress) {
         if progress == StreamProgress::Opened {
+            self.sent = None;
             self.set_progress(StreamProgress::Begun);
         }
     }
@@ -331,7 +339,7 @@ impl Driver {
             return StepResult::Skip;
         }
         let size = self.accumulated.apply(&mut event, artifacts, data.len());
-        let limit = self.ask.limits.max_reply_bytes;
+        let limit = self.ask.limits().max_reply_bytes;
         if size > 0 && size > limit {
             return StepResult::Fail(Error::too_large("the answer", limit));
         }
@@ -411,7 +419,7 @@ impl Driver {
             return Some(self.fail(error));
         }
         if error.is_timeout() {
-            self.platform.http.leave_pool_of(self.opened);
+            self.leave_pool();
         }
         self.timeouts = StreamTimeouts::default();
         let follower = match progress {
@@ -421,6 +429,14 @@ impl Driver {
         let snapshots = follower.into_snapshots(FollowStart::Lost(error)).boxed();
         self.state = StreamState::Following(snapshots);
         None
+    }
+
+    /// Leaves the pool of this stream's connection, which may be dead. A pool that was opened while
+    /// the stream was already silent is kept: another stream of the same connection has left it.
+    fn leave_pool(&self) {
+        let now = Instant::now();
+        let silent_since = now.checked_sub(self.ask.limits().idle_timeout).unwrap_or(now);
+        self.platform.http.leave_pool_of(silent_since);
     }
 
     /// Closes the connection after a state that may be the last, and looks the task up once more.
@@ -436,8 +452,10 @@ impl Driver {
     fn fail(&mut self, error: Error) -> Error {
         self.state = StreamState::Failed;
         self.timeouts = StreamTimeouts::default();
-        if error.is_safe_to_ask_again() {
-            self.ask.sent.clear();
+        if let Some(sent) = self.sent.take()
+            && error.is_safe_to_ask_again()
+        {
+            sent.clear();
         }
         let error = error.with_task_id(&self.ask.task_id);
         self.observer.end_failed(&error);
@@ -502,6 +520,6 @@ mod tests {
     fn an_open_stream_is_small() {
         assert_eq!(size_of::<AskStream>(), size_of::<usize>());
         assert_eq!(size_of::<RawStream>(), size_of::<usize>());
-        assert!(size_of::<Driver>() <= size_of::<[usize; 47]>(), "{}", size_of::<Driver>());
+        assert!(size_of::<Driver>() <= size_of::<[usize; 41]>(), "{}", size_of::<Driver>());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use payman_sdk::{Ask, Client, Config, RetryPolicy};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -13,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use crate::common::events::status_event;
 use crate::common::{client_with, config, task};
 
 const DATA: u8 = 0;
@@ -45,6 +47,8 @@ enum Reaction {
     Silence,
     /// Does not answer this request, but later ones.
     Ignore,
+    /// Begins a stream with one event.
+    Stream,
 }
 
 #[derive(Clone)]
@@ -125,6 +129,16 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
                 let id = request["params"]["id"].as_str().unwrap();
                 let reply = json!({"result": task(id, "COMPLETED", "done")}).to_string();
                 write_frame(&mut socket, DATA, END_STREAM, stream, reply.as_bytes()).await?;
+            }
+            Reaction::Stream => {
+                let content_type = b"text/event-stream";
+                // `:status: 200`, and a literal value for the static table's `content-type`.
+                let mut headers = vec![0x88, 0x0f, 0x10, content_type.len() as u8];
+                headers.extend_from_slice(content_type);
+                write_frame(&mut socket, HEADERS, END_HEADERS, stream, &headers).await?;
+                let event =
+                    status_event(request["params"]["id"].as_str().unwrap(), "WORKING", false);
+                write_frame(&mut socket, DATA, 0, stream, event.as_bytes()).await?;
             }
             Reaction::Reset(reason) => {
                 write_frame(&mut socket, RST_STREAM, 0, stream, &reason.to_be_bytes()).await?
@@ -308,6 +322,37 @@ async fn a_lookup_after_a_timeout_uses_a_new_connection() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     assert_eq!((server.count_sends("second"), server.count_sends("third")), (1, 1));
     assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+/// Three streams share the connection that stops responding. The first whose idle limit passes
+/// opens a new one for all of them.
+#[tokio::test]
+async fn silent_streams_are_looked_up_on_one_new_connection() {
+    let (server, certificate) = serve_tls(None, |number| match number {
+        0..3 => Reaction::Stream,
+        3 => Reaction::Silence,
+        _ => Reaction::Respond,
+    })
+    .await;
+    // A lookup on the dead connection would take 10 s.
+    let config = config_with_recovery(30).idle_timeout(Duration::from_millis(1500));
+    let client = tls_client(&server, certificate, config);
+    let mut replies = Vec::new();
+    for _ in 0..3 {
+        let mut stream = client.ask_stream("hi").await.unwrap();
+        assert!(stream.next().await.unwrap().is_ok());
+        replies.push(tokio::spawn(stream.into_reply()));
+        // So that the idle limits pass one after the other.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let silent = tokio::spawn(client.ask("silent"));
+    let started = Instant::now();
+    for reply in replies {
+        assert_eq!(reply.await.unwrap().unwrap().text(), "done");
+    }
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+    silent.abort();
 }
 
 #[tokio::test]

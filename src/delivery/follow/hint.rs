@@ -77,7 +77,7 @@ impl Follower {
     /// each chunk is only a hint that the task has changed.
     fn resubscribe(&self) -> BoxStream<'static, ()> {
         let (platform, ask) = (Arc::clone(&self.platform), self.ask.clone());
-        let until = instant_after(ask.limits.reply_timeout).min(self.deadline);
+        let until = instant_after(ask.limits().reply_timeout).min(self.deadline);
         let opened = async move {
             let response = platform.resubscribe(&ask, until).await.ok()?;
             let chunks = response.bytes_stream();

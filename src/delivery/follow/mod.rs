@@ -218,7 +218,7 @@ impl Follower {
     }
 
     fn may_follow(&self) -> bool {
-        self.platform.policy.follow || matches!(self.ask.origin, TaskOrigin::Followed)
+        self.platform.policy.follow || matches!(self.ask.origin(), TaskOrigin::Followed)
     }
 
     /// Converts into a stream of snapshots: one for each change of the task, until it no longer
@@ -316,7 +316,7 @@ impl Follower {
         before: &TaskSnapshot,
         cause: Option<&Error>,
     ) -> Result<Change> {
-        let idle = self.ask.limits.idle_timeout.max(SHORTEST_PATIENCE);
+        let idle = self.ask.limits().idle_timeout.max(SHORTEST_PATIENCE);
         let patience = match cause.is_some() || is_unrecognized(before.task.state()) {
             true => self.platform.policy.recovery_timeout.min(idle),
             false => idle,
@@ -433,7 +433,7 @@ impl Follower {
         if *task.state() == TaskState::Unknown {
             return false;
         }
-        let TaskOrigin::Continued(before) = &self.ask.origin else {
+        let TaskOrigin::Continued(before) = self.ask.origin() else {
             return true;
         };
         let order = compare(before.since.as_ref(), task.status.timestamp.as_ref());

@@ -54,7 +54,7 @@ impl Window {
         Self {
             ends: instant_after(timeout),
             deadline: follower.deadline,
-            extension: follower.ask.limits.idle_timeout,
+            extension: follower.ask.limits().idle_timeout,
             backoff: lookup_backoff(),
             shortest: timeout.clamp(Duration::from_millis(250), Duration::from_secs(1)),
             last: LastLookup::Ahead,
@@ -71,7 +71,7 @@ impl Window {
     /// that stalls once can be asked again.
     pub(super) fn one_lookup(&self, follower: &Follower) -> Instant {
         let left = self.ends.min(self.deadline).saturating_duration_since(Instant::now());
-        let longest = LOOKUP_TIMEOUT.min(follower.ask.limits.reply_timeout);
+        let longest = LOOKUP_TIMEOUT.min(follower.ask.limits().reply_timeout);
         instant_after(longest.min((left / 2).max(self.shortest))).min(self.deadline)
     }
 

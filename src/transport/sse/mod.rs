@@ -82,7 +82,8 @@ pub(crate) struct SseParser<S: TryStream> {
     source: Option<S>,
     /// `None` between events while the source is pending, so that a silent stream is small.
     reading: Option<Box<Reading<S::Error>>>,
-    limit: usize,
+    /// The size limit of an event. A limit over 4 GiB counts as 4 GiB.
+    limit: u32,
     begun: bool,
     received: bool,
 }
@@ -104,7 +105,7 @@ where
         Self {
             source: Some(source),
             reading: None,
-            limit: max_event_bytes,
+            limit: u32::try_from(max_event_bytes).unwrap_or(u32::MAX),
             begun: false,
             received: false,
         }
@@ -140,15 +141,13 @@ where
         };
         self.received |= failure.is_none();
         let begun = std::mem::replace(&mut self.begun, true);
-        let chunk = match whole_event(chunk, self.limit) {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let chunk = match whole_event(chunk, limit) {
             Ok(data) => return Chunks::Event(SseEvent(data)),
             Err(chunk) => chunk,
         };
-        let mut parser = if begun {
-            LineBuffer::between_events(self.limit)
-        } else {
-            LineBuffer::new(self.limit)
-        };
+        let mut parser =
+            if begun { LineBuffer::between_events(limit) } else { LineBuffer::new(limit) };
         parser.push(&chunk);
         let taken = if failure.is_some() { Chunks::Ended } else { Chunks::More };
         self.reading = Some(Box::new(Reading { parser, failure }));
