@@ -1,8 +1,9 @@
 //! The processor time of one ask.
 //!
-//! The client runs on this thread, its connection's task included, and the server on another. Both
-//! sides send the same request over a connection that is kept alive, with a time limit, and decode
-//! the same reply into a `Task`. The baseline builds its request with `json!`.
+//! The client runs on this thread, its connection's task included, and the server on another thread
+//! of the same core: on two cores, waking the other one costs more than the ask, and now and then
+//! nothing. Both sides send the same request over a connection that is kept alive, with a time
+//! limit, and decode the same reply into a `Task`. The baseline builds its request with `json!`.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -14,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::baseline::{BaselineClient, TEXT, our_client};
 use super::minimal_server;
-use super::row::{Measured, Row, alternate, thread_time};
+use super::row::{Measured, Row, alternate, on_one_core, thread_time};
 
 const ASKS: u32 = 200;
 const PAIRS: usize = 41;
@@ -24,6 +25,10 @@ pub fn rows() -> Vec<Row> {
 }
 
 fn measure() -> Measured {
+    on_one_core(measure_asks)
+}
+
+fn measure_asks() -> Measured {
     let base_url = minimal_server::start(answer);
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ours = our_client(&base_url, |http| http);

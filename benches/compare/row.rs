@@ -134,6 +134,24 @@ pub fn thread_time() -> Duration {
     START.elapsed()
 }
 
+/// Runs on one core, together with the threads that `act` starts.
+#[cfg(target_os = "linux")]
+pub fn on_one_core<T>(act: impl FnOnce() -> T) -> T {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let all = sched_getaffinity(None).expect("the cores of this thread");
+    let mut one = CpuSet::new();
+    one.set((0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).expect("a core"));
+    sched_setaffinity(None, &one).expect("one core");
+    let result = act();
+    sched_setaffinity(None, &all).expect("all cores");
+    result
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn on_one_core<T>(act: impl FnOnce() -> T) -> T {
+    act()
+}
+
 /// Prints the results as a table.
 pub fn print_table(outcomes: &[Outcome]) {
     println!(
