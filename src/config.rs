@@ -252,7 +252,7 @@ impl Config {
         self
     }
 
-    /// Sets the largest size of one event in a stream, in bytes. Default 16 MiB.
+    /// Sets the largest size of one event in a stream, in bytes: at most 4 GiB. Default 16 MiB.
     ///
     /// ```
     /// use payman_sdk::Config;

@@ -313,7 +313,8 @@ impl Ask {
         self
     }
 
-    /// Sets the largest size of one event of the stream in bytes, instead of the client's limit.
+    /// Sets the largest size of one event of the stream in bytes, at most 4 GiB, instead of the
+    /// client's limit.
     ///
     /// ```
     /// use payman_sdk::Ask;
