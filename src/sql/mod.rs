@@ -326,3 +326,8 @@ const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS payman_migrations (
 const VERSION: &str =
     "SELECT COALESCE(MAX(version), 0) FROM payman_migrations WHERE component = $1";
 const RECORD: &str = "INSERT INTO payman_migrations (component, version) VALUES ($1, $2)";
+
+/// Converts a number to an integer of the database. Both databases have signed integers only.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

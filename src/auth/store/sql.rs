@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use super::slot::{Decision, Slot};
 use super::{Claim, Claimed, Committed, StoreError, StoredToken, TokenKey, TokenStore, millis};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool};
+use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool, signed};
 
 const TABLE: &str = "CREATE TABLE payman_tokens (
     key TEXT NOT NULL PRIMARY KEY,
@@ -217,11 +217,6 @@ impl<T> SlotChange<T> {
             .map(|token| signed(millis(token.expires_at()).saturating_add(EXPIRED_RETENTION_MS)));
         Ok(Self { answer, now, written: Some(WrittenSlot { slot: json, forget_at }) })
     }
-}
-
-/// Both databases have signed integers only.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Creates the table at once.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::entry::{JournalEntry, JournalFilter, JournalState, to_millis};
 use super::{Journal, JournalClaim, JournalSaved, now};
 use crate::error::{Error, Result};
-use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool};
+use crate::sql::{DatabasePool, FileAccess, Migration, SqlPool, Tables, on_pool, signed};
 
 pub use outbox::JournalTransaction;
 #[cfg(feature = "postgres")]
@@ -336,9 +336,4 @@ fn read(json: &str) -> Result<JournalEntry> {
     serde_json::from_str(json).map_err(|_| {
         Error::journal("the journal holds an entry that this version of the SDK cannot read")
     })
-}
-
-/// Both databases have signed integers only.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
