@@ -32,7 +32,7 @@ impl JournalState {
     /// All states.
     pub const ALL: [Self; 4] = [Self::Reserved, Self::Sending, Self::Settled, Self::AwaitingInput];
 
-    /// The state's name, as [`Display`](fmt::Display), JSON and the SQL column have it.
+    /// Returns the state's name, as [`Display`](fmt::Display), JSON and the SQL column have it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -83,6 +83,20 @@ pub struct JournalRelease {
 /// An entry holds the text that was asked and the reply; `Debug` shows neither. To store one, use
 /// its JSON: `JournalEntry` implements [`Serialize`] and [`Deserialize`] for
 /// [`Journal`](crate::Journal) implementations, and unknown fields are skipped.
+///
+/// ```
+/// use payman_sdk::{JournalEntry, JournalState};
+///
+/// /// Describes an entry to the person who looks after payments.
+/// fn describe(entry: &JournalEntry) -> String {
+///     let (key, task) = (entry.key(), entry.task_id());
+///     match (entry.state(), entry.reply()) {
+///         (JournalState::Sending, _) => format!("{key}: look for {task}, which may have paid"),
+///         (_, Some(reply)) => format!("{key}: {reply}"),
+///         _ => format!("{key}: not sent, {}", entry.last_error().unwrap_or("waiting")),
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalEntry {
@@ -126,7 +140,7 @@ pub struct JournalEntry {
 }
 
 impl JournalEntry {
-    /// The idempotency key.
+    /// Returns the idempotency key.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
@@ -138,7 +152,7 @@ impl JournalEntry {
         self.revision
     }
 
-    /// The state.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> JournalState {
         self.state
@@ -163,7 +177,7 @@ impl JournalEntry {
         &self.ask.text
     }
 
-    /// The stored reply, if the state is [`Settled`](JournalState::Settled) or
+    /// Returns the stored reply, if the state is [`Settled`](JournalState::Settled) or
     /// [`AwaitingInput`](JournalState::AwaitingInput).
     #[must_use]
     pub fn reply(&self) -> Option<Reply> {
@@ -175,7 +189,7 @@ impl JournalEntry {
         })
     }
 
-    /// The state of the task in the stored reply.
+    /// Returns the state of the task in the stored reply.
     #[must_use]
     pub fn task_state(&self) -> Option<TaskState> {
         self.stored_task().map(|task| task.state().clone())
@@ -188,6 +202,16 @@ impl JournalEntry {
     }
 
     /// Returns the releases of the key, the oldest first.
+    ///
+    /// ```
+    /// use payman_sdk::JournalEntry;
+    ///
+    /// fn print_decisions(entry: &JournalEntry) {
+    ///     for release in entry.releases() {
+    ///         println!("{:?}: {}, instead of {}", release.at, release.reason, release.task_id);
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn releases(&self) -> &[JournalRelease] {
         &self.releases
@@ -212,6 +236,17 @@ impl JournalEntry {
     }
 
     /// Returns the time at which a worker will send it or look it up; `None` if none will.
+    ///
+    /// ```
+    /// use payman_sdk::JournalEntry;
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// /// An entry that should have been sent an hour ago means that no worker runs.
+    /// fn is_overdue(entry: &JournalEntry) -> bool {
+    ///     let hour_ago = SystemTime::now().checked_sub(Duration::from_secs(3600));
+    ///     entry.due_at().zip(hour_ago).is_some_and(|(due, hour_ago)| due < hour_ago)
+    /// }
+    /// ```
     #[must_use]
     pub fn due_at(&self) -> Option<SystemTime> {
         self.due_at
@@ -274,6 +309,12 @@ impl JournalFilter {
     }
 
     /// Selects only entries in this state. Call it again to add another state.
+    ///
+    /// ```
+    /// use payman_sdk::{JournalFilter, JournalState};
+    ///
+    /// let open = JournalFilter::new().state(JournalState::Reserved).state(JournalState::Sending);
+    /// ```
     pub fn state(mut self, state: JournalState) -> Self {
         self.states.push(state);
         self
@@ -286,6 +327,13 @@ impl JournalFilter {
     }
 
     /// Selects only entries that were last written before this time.
+    ///
+    /// ```
+    /// use payman_sdk::JournalFilter;
+    /// use std::time::SystemTime;
+    ///
+    /// let until_now = JournalFilter::new().before(SystemTime::now());
+    /// ```
     pub fn before(mut self, time: SystemTime) -> Self {
         self.before = Some(time);
         self
@@ -298,6 +346,12 @@ impl JournalFilter {
     }
 
     /// Skips the first entries, to read the list by pages.
+    ///
+    /// ```
+    /// use payman_sdk::JournalFilter;
+    ///
+    /// let third_page = JournalFilter::new().limit(100).skip(200);
+    /// ```
     pub fn skip(mut self, entries: u64) -> Self {
         self.offset = entries;
         self
