@@ -160,7 +160,7 @@ macro_rules! id {
         impl<'de> Visitor<'de> for $visitor {
             type Value = $name;
 
-            /// A number, where `serde_json` was built with `arbitrary_precision`.
+            /// Visits a number, where `serde_json` was built with `arbitrary_precision`.
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
                 let number = serde_json::Number::deserialize(MapAccessDeserializer::new(map))?;
                 match (number.as_i64(), number.as_u64(), number.as_f64()) {

@@ -51,7 +51,7 @@ impl Chunks {
         *self.answer.lock().unwrap() = (content_type, chunks);
     }
 
-    /// Returns what a reader of these chunks sees of a stream.
+    /// Reads a stream in these chunks, and returns its events or its error.
     fn stream(&self, chunks: Vec<Vec<u8>>) -> DecodedAnswer {
         self.set("text/event-stream", chunks);
         self.runtime.block_on(async {
@@ -132,7 +132,7 @@ impl ErrorSummary {
     }
 }
 
-/// A reply as its JSON, without the ids that each ask has of its own.
+/// Returns a reply as its JSON, without the ids that each ask has of its own.
 fn without_request(reply: Reply) -> Reply {
     let mut json = serde_json::to_value(&reply).unwrap();
     json["requestId"] = Value::Null;
@@ -140,7 +140,8 @@ fn without_request(reply: Reply) -> Reply {
     serde_json::from_value(json).unwrap()
 }
 
-/// One HTTP chunk for each chunk: the client is given each by itself, however TCP cuts them.
+/// Returns a response with one HTTP chunk for each chunk, so that the client receives each by
+/// itself, however TCP cuts them.
 fn http_chunks(content_type: &str, chunks: &[Vec<u8>]) -> Vec<u8> {
     let mut out = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\

@@ -44,7 +44,8 @@ fn event(value: &Value) -> Vec<u8> {
     format!("data: {}\n\n", json!({"result": value})).into_bytes()
 }
 
-/// A server whose `tasks/get` answers by how often and how long it was asked; it notes when.
+/// A server whose answers to `tasks/get` depend on the number of lookups and the time since the
+/// first. It records their times.
 struct Scripted {
     server: RawServer,
     gets: Arc<Mutex<Vec<Instant>>>,
@@ -85,7 +86,7 @@ fn recover_for(seconds: f64) -> RetryPolicy {
     RetryPolicy::default().recovery_timeout(Duration::from_secs_f64(seconds))
 }
 
-/// Whatever a lookup fails with for a while, the answer is found when the server is back.
+/// The answer is found when the server is back, for every kind of failed lookup.
 #[tokio::test]
 async fn an_answer_is_found_after_lookups_failed_for_most_of_the_recovery_time() {
     let failures: [fn() -> Vec<Step>; 7] = [
@@ -223,7 +224,7 @@ async fn a_busy_server_that_is_also_busy_for_lookups_is_asked_until_the_time_lim
     assert!(*gets.last().unwrap() - gets[0] > Duration::from_millis(1400));
 }
 
-/// A stream that brings "Hel" and is cut; resubscribing is answered by `resubscribed`.
+/// Starts a server whose stream sends "Hel" and is cut. Resubscribing is answered by `resubscribed`.
 async fn cut(
     resubscribed: impl Fn() -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, Duration, &str) -> Vec<Step> + Send + Sync + 'static,
@@ -365,7 +366,7 @@ async fn another_tasks_snapshot_is_an_error_and_is_not_shown() {
 
 const FIRST: &str = "2025-06-27T16:31:41.510422505Z";
 
-/// A task that asked a question at `asked_at`, was answered "yes" once before, and shows
+/// Answers a task that asked a question at `asked_at`, was answered "yes" once before, and shows
 /// `snapshot`.
 async fn continued(
     asked_at: Option<&'static str>,
@@ -578,7 +579,7 @@ async fn following_by_id_keeps_a_distance_and_ends_with_the_task() {
         steps
     };
     let server = scripted(pings, |number, since, id| match since < Duration::from_secs(3) {
-        // One that fails, and one of a task that nobody asked for.
+        // One that fails, and one of another task.
         _ if number == 1 => bad_gateway(),
         _ if number == 2 => result(&task("tsk-other", "COMPLETED", "not yours")),
         true => result(&task(id, "WORKING", "Hel")),

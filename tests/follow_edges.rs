@@ -35,7 +35,7 @@ fn client(server: &RawServer, recovery: Duration) -> Client {
     client_with(config(&server.url).retry(policy))
 }
 
-/// A server that answers lookups by their number, and notes the paths of all requests.
+/// Starts a server that answers lookups by their number, and notes the paths of all requests.
 async fn server(
     others: impl Fn(&RawRequest) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, &str) -> Vec<Step> + Send + Sync + 'static,
@@ -58,7 +58,7 @@ fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// A runtime for servers, driven by a thread of its own.
+/// Creates a runtime for servers, driven by a thread of its own.
 fn serving() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
@@ -158,7 +158,7 @@ fn a_stream_whose_runtime_stands_still_is_looked_up_from_another() {
     let ask = Ask::new("hi").idle_timeout(Duration::from_millis(700));
     let mut events = still.block_on(client.ask_stream(ask)).unwrap();
     still.block_on(events.next()).unwrap().unwrap();
-    // From here on nobody drives `still`.
+    // From here on, no thread drives `still`.
     assert_eq!(single().block_on(text_of(events)), "looked up");
     assert_eq!(paths.lock().unwrap().iter().filter(|path| *path == STREAM).count(), 1);
     drop(still);
@@ -230,7 +230,7 @@ async fn a_task_that_is_forgotten_after_its_end_has_ended() {
         assert_eq!(gets, 2, "{name}: a task that has ended is not looked up");
         let reply = events.into_reply().await.unwrap();
         assert_eq!((reply.text().as_str(), reply.state()), ("whole", &TaskState::Completed));
-        // Only one who asks anew is told.
+        // A new call gets the server's answer.
         assert!(client.follow("tsk-a").await.is_err(), "{name}");
     }
 }
@@ -283,7 +283,7 @@ async fn a_task_that_is_forgotten_while_it_runs_is_an_unknown_outcome() {
     }
 }
 
-/// Every second lookup shows another task: it is never shown, and the own one is found.
+/// Every second lookup returns another task, which is never shown. The right one is found.
 #[tokio::test]
 async fn a_server_that_mixes_tasks_up_now_and_then_is_asked_again() {
     let get = |number: usize, id: &str| match number {
@@ -331,7 +331,7 @@ async fn a_server_that_mixes_tasks_up_now_and_then_is_asked_again() {
     futures::join!(lost, running, cut, followed);
 }
 
-/// One who only ever hears of other tasks is not told that the own one is not there.
+/// Lookups that return only other tasks do not prove that the task does not exist.
 #[tokio::test]
 async fn a_server_that_only_knows_another_task_proves_nothing() {
     let (server, _) =

@@ -93,7 +93,7 @@ async fn an_expired_deadline_sends_nothing() {
     assert!(server.received_requests().await.unwrap().is_empty());
 }
 
-/// A token endpoint that says nothing: no byte of the ask was sent.
+/// The token endpoint does not respond, so no byte of the ask is sent.
 #[tokio::test]
 async fn a_deadline_that_passes_while_a_token_is_awaited_is_not_done() {
     let server = serve(|_| vec![Step::Stall]).await;

@@ -95,7 +95,7 @@ async fn silence_after_a_piece_of_a_heartbeat_is_silence() {
     }
 }
 
-/// After a state that may be the last, heartbeats do not count, in pieces no more than whole.
+/// After a state that may be the last, heartbeats do not restart the idle limit, even in pieces.
 #[tokio::test]
 async fn heartbeats_in_pieces_do_not_hold_a_stream_open_that_may_have_ended() {
     let mut steps = vec![Step::Send(event("COMPLETED", false))];

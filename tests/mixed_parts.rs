@@ -131,7 +131,7 @@ fn check(what: &str, case: &Case, reply: &Reply) {
     }
 }
 
-/// Streamed, read as text, and as a whole task: the same artifact.
+/// The artifact is the same whether it is streamed, read as text, or part of a whole task.
 #[tokio::test]
 async fn an_artifact_of_mixed_parts_is_the_same_however_it_comes() {
     for case in cases() {

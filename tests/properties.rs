@@ -15,7 +15,7 @@ fn read(bytes: &[u8]) -> (Result<payman_sdk::Task, payman_sdk::Error>, bool) {
     (task, event.is_ok())
 }
 
-/// JSON of any kind, with the names that are looked for in likely and in unlikely places.
+/// Generates JSON of any kind, with the names that are looked for in likely and unlikely places.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -56,7 +56,7 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![".{0,30}", "[a-z \"\\\\{}\n\u{1f600}é]{0,40}"]
 }
 
-/// A whole reply, as a server may write it.
+/// Generates a whole reply, as a server may write it.
 fn reply() -> impl Strategy<Value = Value> {
     let part = prop_oneof![
         4 => text().prop_map(|text| json!({"type": "text", "text": text})),
@@ -150,7 +150,7 @@ fn a_reply_with_something_after_it_is_no_reply() {
     });
 }
 
-/// One byte changed: it is still read, or it is an error.
+/// A reply with one byte changed is still read, or is an error.
 #[test]
 fn a_reply_with_a_wrong_byte_is_read_without_a_panic() {
     check(1000, (reply(), any::<prop::sample::Index>(), any::<u8>()), |(reply, place, byte)| {
@@ -164,7 +164,7 @@ fn a_reply_with_a_wrong_byte_is_read_without_a_panic() {
     });
 }
 
-/// Fields that nobody knows, and how the JSON is laid out, change nothing.
+/// Unknown fields and the layout of the JSON change nothing.
 #[test]
 fn layout_and_unknown_fields_change_nothing() {
     check(1000, (reply(), any_json()), |(reply, foreign)| {

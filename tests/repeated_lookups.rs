@@ -1,4 +1,4 @@
-//! An answer does not depend on how often its task is looked up, nor on how much of it the earlier
+//! Tests that an answer depends neither on the number of lookups, nor on how much of it the earlier
 //! lookups showed.
 
 #![cfg(test)]
@@ -44,7 +44,7 @@ fn part() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// The artifacts of the whole answer: in parts, so that it can be shown up to any of them.
+/// Generates the artifacts of the whole answer in parts, so that it can be shown up to any of them.
 fn artifacts() -> impl Strategy<Value = Vec<Vec<Value>>> {
     prop::collection::vec(prop::collection::vec(part(), 1..4), 1..4)
 }
@@ -70,7 +70,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The generated cases, and one whose first artifact grows when a second one comes.
+/// Generates the cases, and adds one whose first artifact grows when a second one comes.
 fn cases() -> Arc<Vec<Case>> {
     let text = |text: &str| json!({"type": "text", "text": text});
     let artifacts = vec![vec![text("A"), text("B")], vec![text("C")]];
@@ -114,7 +114,7 @@ fn snapshot(id: &str, state: &str, artifacts: &[Vec<Value>], mut parts: usize) -
 /// The ways to receive an answer.
 const WAYS: [&str; 6] = ["direct", "lost", "running", "cut", "cut after all", "followed"];
 
-/// A server of all cases: the task's id names the way and the case.
+/// Starts a server of all cases. The task's id names the way and the case.
 async fn server(cases: Arc<Vec<Case>>) -> RawServer {
     let lookups: Mutex<HashMap<String, usize>> = Mutex::default();
     serve(move |asked: RawRequest| {

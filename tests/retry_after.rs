@@ -24,7 +24,7 @@ fn status(status: &str, retry_after: &str) -> Vec<Step> {
     vec![Step::Send(head.into_bytes())]
 }
 
-/// The date three seconds from now: two to three seconds away, since dates have whole seconds.
+/// Returns a date that is two to three seconds away, since dates have whole seconds.
 fn soon() -> String {
     httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(3))
 }
@@ -51,7 +51,7 @@ impl Server {
     }
 }
 
-/// A server that notes when it was asked for a task.
+/// Starts a server that notes when it was asked for a task.
 async fn server(
     send: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, &str) -> Vec<Step> + Send + Sync + 'static,

@@ -49,8 +49,8 @@ fn result_of(output: &Output) -> String {
     result.unwrap_or_else(|| panic!("no result: {output:?}")).1.to_owned()
 }
 
-/// No test, but a program of its own, because a current directory is a process's. Without a plan it
-/// has nothing to do.
+/// Runs as a process of its own, because the current directory belongs to a process. Does nothing
+/// without a plan.
 #[tokio::test]
 async fn child_process() {
     let Ok(plan) = std::env::var(PLAN) else {

@@ -106,7 +106,7 @@ async fn report_of(process: Child) -> LostReport {
     serde_json::from_str(report.1).unwrap()
 }
 
-/// Not a test, but the holder process that the tests start. Without a plan it does nothing.
+/// Runs as the holder process that the tests start. Does nothing without a plan.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn holder_process() {
     #[cfg(unix)]

@@ -43,7 +43,7 @@ async fn clients_share_a_server(lost: Lost) {
     server.check_reports(&reports);
 }
 
-/// Not a test, but the holder process that the scenarios start.
+/// Runs as the holder process that the scenarios start.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn holder_process() {

@@ -47,7 +47,7 @@ fn postgres_url() -> Option<String> {
     url
 }
 
-/// Each holder has a pool of its own, as a process would.
+/// Runs clients of one database. Each has a pool of its own, as a process would.
 async fn clients_share_a_database(lost: Lost, url: &str) {
     let _turn = turn().await;
     let size = Size::from_env();

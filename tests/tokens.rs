@@ -20,7 +20,7 @@ fn config(payman: &Emulator) -> Config {
     Config::new("client-id").client_secret("client-secret").base_url(payman.base_url())
 }
 
-/// All asks on one connection: ten thousand of them need not be ten thousand sockets.
+/// Sends all asks on one connection, so that ten thousand of them are not ten thousand sockets.
 fn on_one_connection(config: Config) -> Config {
     config.configure_http(reqwest::ClientBuilder::http2_prior_knowledge)
 }

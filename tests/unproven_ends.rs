@@ -31,7 +31,8 @@ fn bare(id: &str, state: &str) -> Vec<Step> {
     result(&json!({"id": id, "status": {"state": state}}))
 }
 
-/// A stream of a chunk and these steps, then its end. Lookups are answered by their number.
+/// Starts a server whose stream is a chunk, these steps and its end. Lookups are answered by their
+/// number.
 async fn streaming(
     last: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
     get: impl Fn(usize, &str) -> Vec<Step> + Send + Sync + 'static,
@@ -162,7 +163,7 @@ async fn a_final_event_whose_state_proves_no_end_is_looked_up() {
     futures::future::join_all(runs).await;
 }
 
-/// Without lookups, the server's own word is all there is: it is shown, or it is an error.
+/// Without lookups, nothing but the stream is known: its state is shown, or it is an error.
 #[tokio::test]
 async fn without_lookups_a_final_event_without_a_recognized_state_is_no_success() {
     for (name, status) in [("unrecognized", json!({"state": "PAUSED"})), ("none", json!({}))] {
@@ -286,8 +287,8 @@ async fn a_task_found_without_artifacts_takes_nothing_back_and_is_no_whole_answe
     assert_eq!(texts, ["Hel", "Hello"]);
 }
 
-/// Nothing says of a state that is not recognized that it ends an answer that was cut: the task is
-/// looked up further, and at last it is an error. The state is shown as it was received.
+/// A state that is not recognized does not prove the end of an answer that was cut. The task is
+/// looked up further, until that is an error. The state is shown as it was received.
 #[tokio::test]
 async fn a_cut_stream_does_not_end_well_in_a_state_that_is_not_recognized() {
     let working = |id: &str| event(&json!({"id": id, "status": {"state": "WORKING"}}));

@@ -47,7 +47,7 @@ impl Running {
     }
 }
 
-/// A client with one connection, which one worker serves.
+/// Creates a client with one connection, which one worker serves.
 fn connection() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()

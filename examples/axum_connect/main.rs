@@ -62,7 +62,7 @@ impl Service {
         Ok(Self { payman, users, site })
     }
 
-    /// The URI that the platform redirects the browser to.
+    /// Returns the URI that the platform redirects the browser to.
     fn redirect_uri(&self) -> String {
         format!("{}/callback", self.site.origin())
     }

@@ -25,7 +25,7 @@ pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of history messages that are requested, to find the message just sent.
 const HISTORY: u32 = 20;
 
-/// The waits between failed lookups.
+/// Returns the waits between failed lookups.
 pub(super) fn lookup_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(200), Duration::from_secs(2))
 }

@@ -167,7 +167,7 @@ pub struct Script {
     pub last: Option<(Value, Layout)>,
 }
 
-/// A stream that ends well, in most cases.
+/// Generates a stream that ends well in most cases.
 pub fn script() -> impl Strategy<Value = Script> {
     let bad = prop::sample::select(vec![
         "{\"result\":{\"id\":\"tsk-1\",",

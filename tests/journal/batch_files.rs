@@ -42,7 +42,7 @@ async fn standard_input_is_a_file_of_asks() {
     assert_eq!(ran.status, Some(2), "{ran:?}");
 }
 
-/// As a spreadsheet on Windows writes it.
+/// The file is as a spreadsheet on Windows writes it.
 #[tokio::test]
 async fn a_file_of_a_spreadsheet_pays_what_it_says() {
     let program = Program::new().await;

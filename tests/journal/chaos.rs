@@ -19,7 +19,7 @@ const WORKERS: usize = 4;
 const JOURNAL: &str = "PAYMAN_CHAOS_JOURNAL";
 const PLATFORM: &str = "PAYMAN_CHAOS_PLATFORM";
 
-/// The worker process: this test program, started by the test below.
+/// Runs as the worker process, which the test below starts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the worker process of the chaos test"]
 async fn worker_process() {
@@ -62,7 +62,7 @@ impl Processes {
         self.children.push(child);
     }
 
-    /// `kill -9`.
+    /// Kills a worker by SIGKILL.
     fn kill(&mut self, place: usize) {
         let mut child = self.children.swap_remove(place);
         child.kill().unwrap();
@@ -78,7 +78,7 @@ impl Drop for Processes {
     }
 }
 
-/// Each order has an amount of its own, so that each payment tells whose it is.
+/// Returns an order with an amount of its own, so that each payment tells whose it is.
 fn order(place: u32) -> Ask {
     let text = format!("Pay Tyllen ${}.{:02}", place / 100, place % 100);
     Ask::new(text).idempotency_key(format!("order-{place}"))
@@ -91,7 +91,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// Each request by its own luck.
+/// Returns the faults, each with its probability per request.
 fn faults(random: &mut fastrand::Rng) -> Vec<Fault> {
     let kinds: [(f64, fn() -> Fault); 9] = [
         (0.02, || Fault::close().on(Operation::Send)),

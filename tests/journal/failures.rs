@@ -125,8 +125,7 @@ async fn a_reply_that_cannot_be_recorded_is_a_reply_and_is_found_by_the_next_cal
     assert_eq!(payments(&payman), 1);
 }
 
-/// Whatever the last instruction of a process was: the next one pays, finds it paid, or leaves it
-/// to a person who finds it not paid.
+/// The next process pays, finds the order paid, or leaves it to a person who finds it not paid.
 #[tokio::test]
 async fn a_process_that_dies_at_any_write_pays_at_most_once() {
     for wrong in [Wrong::Hangs, Wrong::HangsAfter] {
@@ -152,7 +151,7 @@ async fn a_process_that_dies_at_any_write_pays_at_most_once() {
                 let journal: Arc<dyn Journal> = Arc::new(entries.clone());
                 let next = client(&payman, &journal).ask(pay("a")).await;
                 match (wrong, from) {
-                    // Recorded, and not sent: nobody knows.
+                    // It was recorded as sending, but not sent.
                     (Wrong::HangsAfter, 1) => {
                         assert_eq!(next.unwrap_err().kind(), ErrorKind::TaskNotFound, "{at}");
                         assert_eq!((paid, payments(&payman)), (0, 0), "{at}");

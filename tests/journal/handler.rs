@@ -52,7 +52,7 @@ fn paid(payman: &Emulator) -> BTreeMap<Decimal, usize> {
     paid
 }
 
-/// The handler that waits for the answer.
+/// Pays an order, and responds with the answer.
 async fn pay_now(
     State(client): State<Client>,
     Path((order, dollars)): Path<(u32, u32)>,
@@ -202,7 +202,7 @@ macro_rules! shop {
                 Ok(StatusCode::ACCEPTED)
             }
 
-            /// A replica has a pool of its own.
+            /// Opens a replica, which has a pool of its own.
             async fn open(url: &str) -> Shop {
                 let pool = <$pool>::connect(url).await.unwrap();
                 let table = "CREATE TABLE IF NOT EXISTS orders \
@@ -223,7 +223,7 @@ macro_rules! shop {
                 entries.iter().map(|entry| entry.key().to_owned()).collect()
             }
 
-            /// A worker of each replica, until every order is settled.
+            /// Runs a worker of each replica until every order is settled.
             async fn work(payman: &Emulator, shops: &[&Shop]) {
                 let workers: Vec<_> = shops
                     .iter()

@@ -8,7 +8,7 @@ use payman_sdk::emulator::{Fault, Operation};
 use crate::command::*;
 use crate::support::*;
 
-/// The keys and the outcomes of a file of results.
+/// Returns the keys and the outcomes of a file of results.
 fn rows(path: &Path) -> Vec<(String, String)> {
     let Ok(text) = std::fs::read(path) else { return Vec::new() };
     let mut reader = csv::Reader::from_reader(text.as_slice());

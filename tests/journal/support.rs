@@ -55,7 +55,7 @@ pub async fn postgres() -> Option<Kept> {
     Some(Kept { name: "PostgreSQL", journal: Arc::new(journal), _directory: None })
 }
 
-/// All kinds that there are here.
+/// Returns a journal of each kind that is available.
 pub async fn journals() -> Vec<Kept> {
     let mut kept = vec![memory().await, sqlite().await];
     kept.extend(postgres().await);

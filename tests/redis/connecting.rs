@@ -49,7 +49,7 @@ async fn a_server_that_hangs_blocks_nobody_who_has_a_token() {
         }
     };
     timeout(Duration::from_secs(10), connecting).await.expect("bob does not connect anew");
-    // The clock stands: whatever waits for the server now waits for ever.
+    // The clock is paused, so waits for the server do not end.
     pause();
     let asked = Instant::now();
     let token = timeout(Duration::ZERO, alice.access_token()).await.expect("it is blocked");
@@ -79,7 +79,7 @@ async fn many_subjects_wait_for_one_attempt_and_no_longer_than_it_lasts() {
     assert!(asked.elapsed() <= CONNECT_LIMIT, "{:?}", asked.elapsed());
     assert_eq!(server.connections(), 1);
 
-    // A caller who leaves takes nobody along, and restarts no attempt.
+    // A canceled caller neither cancels the others nor restarts the attempt.
     let first = tokio::spawn({
         let client = clients[0].clone();
         async move { client.access_token().await }
@@ -98,7 +98,7 @@ async fn many_subjects_wait_for_one_attempt_and_no_longer_than_it_lasts() {
     }
 }
 
-/// A listener whose queue is full: the client's SYN is not answered.
+/// The listener's queue is full, so the client's SYN is not answered.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_server_that_accepts_nothing_is_given_up_at_the_connect_limit() {

@@ -136,7 +136,7 @@ async fn a_client_that_is_turned_away_comes_back() {
     }
 }
 
-/// A real cluster node, without a slot.
+/// The server is a real cluster node without a slot.
 #[tokio::test]
 async fn a_real_cluster_is_refused() {
     let Ok(url) = std::env::var("PAYMAN_TEST_REDIS_CLUSTER_URL") else {

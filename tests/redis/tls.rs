@@ -81,8 +81,8 @@ async fn child(url: &str, roots: &std::path::Path, cycle: bool) -> String {
     result.unwrap_or_else(|| panic!("no result: {text}")).1.to_owned()
 }
 
-/// No test, but a client: those below start it as a process of its own. Without a URL it has
-/// nothing to do.
+/// Runs as a client in a process of its own, which the tests below start. Does nothing without a
+/// URL.
 #[tokio::test]
 async fn child_process() {
     let Ok(url) = std::env::var(URL) else {

@@ -172,7 +172,8 @@ impl Fault {
         Self::new(FaultAction::TruncateBody { after: after_bytes, end: BodyEnd::Clean })
     }
 
-    /// Only delays: the request, or with [`after_acting`](Self::after_acting) the response.
+    /// Delays the request, or with [`after_acting`](Self::after_acting) the response, and does
+    /// nothing else.
     ///
     /// ```
     /// use payman_sdk::emulator::{Fault, Operation};

@@ -93,7 +93,7 @@ async fn connect_again(stage: &mut Stage, holder: &Holder, users: Vec<usize>) {
     }
 }
 
-/// Of six holders, three are closed at random instants, then three are killed.
+/// Closes three of six holders at random instants, then kills three.
 async fn kills(stage: &mut Stage, rounds: usize) {
     let mut must_connect = Vec::new();
     for round in 0..rounds {
@@ -139,7 +139,7 @@ enum Stall {
     /// Before the second try of a request that the server did not get. Another holder takes over.
     Refused,
     Lost,
-    /// The reply waits in the socket, and nobody else needs the token.
+    /// The reply waits in the socket, and no other holder needs the token.
     ReplyPending,
     /// The reply waits in the socket, and another holder takes over: the sign-in cannot be saved,
     /// because nobody but the stopped holder can know the new token.
@@ -241,8 +241,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// Wall clocks a day ahead, a day behind, and stepping. The holders of a file run on one machine
-/// and have one clock; those of a Redis server have a clock each.
+/// Sets wall clocks a day ahead and a day behind, and lets them step. The holders of a file run on
+/// one machine and have one clock; those of a Redis server have a clock each.
 async fn clock_steps(stage: &mut Stage, rounds: usize) {
     let is_one_machine = matches!(stage.store, SharedStore::File { .. });
     let steps = [DAY, -DAY, 100, -100, 3_600, 0];
@@ -280,7 +280,7 @@ async fn clock_steps(stage: &mut Stage, rounds: usize) {
     assert_eq!(stage.reauthorizations(), 0, "a step of a clock was reported as a lost sign-in");
 }
 
-/// The store becomes unavailable and returns.
+/// Makes the store unavailable for a while.
 async fn outages(stage: &mut Stage, rounds: usize) {
     let mut holders = Vec::new();
     for _ in 0..4 {

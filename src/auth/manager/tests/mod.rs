@@ -140,7 +140,7 @@ fn key(owner: Owner) -> TokenKey {
     TokenKey::new(owner, "client-id", "http://127.0.0.1:1", "subject")
 }
 
-/// A rate limit that is not shared with the managers of other tests, whose clocks differ.
+/// Returns a rate limit that is not shared with the managers of other tests, whose clocks differ.
 fn rate(key: TokenKey) -> Arc<RateLimit> {
     Arc::new(RateLimit::new(key))
 }

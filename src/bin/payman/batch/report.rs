@@ -111,7 +111,7 @@ impl RowResult {
         .to_string()
     }
 
-    /// The row of the file of results.
+    /// Returns the row of the file of results.
     pub(super) fn to_record(&self) -> [&str; 6] {
         [
             &self.row.key,

@@ -240,7 +240,7 @@ fn reply_json(reply: &Reply) -> Value {
     serde_json::to_value(reply).unwrap_or_default()
 }
 
-/// The time in UTC, to the second.
+/// Returns the time in UTC, to the second.
 fn time_of(at: SystemTime) -> String {
     jiff::Timestamp::try_from(at).map_or_else(
         |_| "?".to_owned(),
