@@ -60,6 +60,14 @@ enum ClaimOutcome {
     NotNeeded,
 }
 
+/// The result of waiting for another holder.
+enum HolderWait {
+    /// Its token is stored, and is adopted.
+    CaughtUp,
+    /// It may have released its claim, so that another one can be requested.
+    ClaimAgain,
+}
+
 /// The decision whether a grant may be sent.
 enum SpendDecision {
     Allowed,
@@ -196,8 +204,9 @@ impl<'a> Renewal<'a> {
                     return Err(Error::token_claim_held());
                 }
                 Ok(Claimed::Held(left)) => {
-                    if self.wait_for_commit(version, left, &mut poll).await? {
-                        return Ok(ClaimOutcome::CaughtUp);
+                    match self.wait_for_commit(version, left, &mut poll).await? {
+                        HolderWait::CaughtUp => return Ok(ClaimOutcome::CaughtUp),
+                        HolderWait::ClaimAgain => {}
                     }
                 }
                 // The app's own credentials can be used any number of times.
@@ -250,25 +259,23 @@ impl<'a> Renewal<'a> {
         }
     }
 
-    /// Waits for another holder's token by polling the store, and returns true once it is stored.
-    /// Returns false when the claim is to be requested again, because the other holder may have
-    /// released it.
+    /// Waits for another holder's token by polling the store a few times.
     async fn wait_for_commit(
         &self,
         version: Version,
         left: Duration,
         poll: &mut Duration,
-    ) -> Result<bool> {
+    ) -> Result<HolderWait> {
         for _ in 0..LOADS_PER_CLAIM {
             self.wait(left, poll).await;
             if let Ok(Some(stored)) = self.manager.store.load().await {
                 self.adopt_stored(stored).await?;
             }
             if self.manager.read().token.version() != version {
-                return Ok(true);
+                return Ok(HolderWait::CaughtUp);
             }
         }
-        Ok(false)
+        Ok(HolderWait::ClaimAgain)
     }
 
     /// Waits a little for another holder, whose claim ends at the latest after `left`.
