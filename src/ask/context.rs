@@ -185,7 +185,7 @@ impl Ask {
 
 impl Origin {
     /// Returns the origin of the task id of an ask with this text.
-    fn of_task(self, text: String) -> TaskOrigin {
+    pub(super) fn of_task(self, text: String) -> TaskOrigin {
         match self {
             Self::Minted => TaskOrigin::Minted,
             Self::Chosen => TaskOrigin::Chosen,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
-use super::context::{AskDetails, Continuation, TaskOrigin};
+use super::context::{AskDetails, TaskOrigin};
 use super::{Ask, Origin, Session};
 use crate::error::{Error, Result};
 use crate::ids::{SessionId, TaskId};
@@ -92,11 +92,7 @@ impl Ask {
     pub(crate) fn from_stored(stored: StoredAsk, task_id: TaskId) -> Self {
         let mut ask = Self::new(stored.text);
         ask.task_id = task_id;
-        ask.origin = match stored.origin {
-            StoredOrigin::Minted => Origin::Minted,
-            StoredOrigin::Chosen => Origin::Chosen,
-            StoredOrigin::Continued { since } => Origin::Continued { since },
-        };
+        ask.origin = stored.origin.into();
         ask.session = match stored.session {
             SessionChoice::Client => Session::Client,
             SessionChoice::New => Session::New,
@@ -117,16 +113,19 @@ impl Ask {
     }
 }
 
-/// Returns the origin of a stored ask's task id.
-pub(crate) fn stored_task_origin(stored: &StoredAsk) -> TaskOrigin {
-    match &stored.origin {
-        StoredOrigin::Minted => TaskOrigin::Minted,
-        StoredOrigin::Chosen => TaskOrigin::Chosen,
-        StoredOrigin::Continued { since } => {
-            let (text, since) = (stored.text.clone(), since.clone());
-            TaskOrigin::Continued(Box::new(Continuation { text, since }))
+impl From<StoredOrigin> for Origin {
+    fn from(stored: StoredOrigin) -> Self {
+        match stored {
+            StoredOrigin::Minted => Self::Minted,
+            StoredOrigin::Chosen => Self::Chosen,
+            StoredOrigin::Continued { since } => Self::Continued { since },
         }
     }
+}
+
+/// Returns the origin of a stored ask's task id.
+pub(crate) fn stored_task_origin(stored: &StoredAsk) -> TaskOrigin {
+    Origin::from(stored.origin.clone()).of_task(stored.text.clone())
 }
 
 #[cfg(test)]
