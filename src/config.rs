@@ -188,7 +188,8 @@ impl Config {
     /// # fn main() -> payman_sdk::Result<()> {
     /// let config = Config::new("client-id").client_secret("client-secret");
     /// assert!(Client::with_credentials(config.clone().base_url("http://127.0.0.1:8731")).is_ok());
-    /// assert!(Client::with_credentials(config.base_url("http://example.com")).is_err()); // not https
+    /// let plain = config.base_url("http://example.com"); // not https
+    /// assert!(Client::with_credentials(plain).is_err());
     /// # Ok(())
     /// # }
     /// ```

@@ -136,7 +136,8 @@ fn http_of(config: &Config, base: &BaseUrl) -> Result<Http> {
     };
     if shared.is_plain_loopback() != base.is_plain_loopback() {
         return Err(Error::invalid_input(
-            "share_connections joins a client on plain-http loopback with one on https; share among clients of one base URL",
+            "share_connections joins a client on plain-http loopback with one on https; share \
+             among clients of one base URL",
         ));
     }
     Ok(shared.clone())

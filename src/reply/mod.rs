@@ -249,8 +249,8 @@ impl Reply {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TaskNotCompleted`](crate::ErrorKind::TaskNotCompleted) with the task's id, and the reply's text as [`Error::body`].
-    /// Its
+    /// Returns [`ErrorKind::TaskNotCompleted`](crate::ErrorKind::TaskNotCompleted) with the task's
+    /// id, and the reply's text as [`Error::body`]. Its
     /// [outcome is unknown](Error::is_outcome_unknown) where the task has not ended.
     pub fn into_completed(self) -> Result<Self> {
         let state = self.state();

@@ -184,7 +184,8 @@ impl Pool {
         ))]
         if !crypto::has_crypto_provider() {
             return Err(Error::invalid_input(
-                "no crypto provider of rustls is installed, which the feature rustls-no-provider needs",
+                "no crypto provider of rustls is installed, which the feature rustls-no-provider \
+                 needs",
             ));
         }
         let client = builder.build().map_err(|error| {

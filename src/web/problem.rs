@@ -304,7 +304,8 @@ fn unknown_outcome(status: u16) -> ProblemKind {
         status,
         "outcome-unknown",
         "No answer arrived",
-        "It may have been done all the same. Do not ask again before you have seen what became of it.",
+        "It may have been done all the same. Do not ask again before you have seen what became of \
+         it.",
     )
 }
 

@@ -21,8 +21,8 @@ use crate::stream::AskStream;
 /// inspect its events. Dropping it closes the connection to the platform, and does not cancel the
 /// task.
 ///
-/// Create it from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future) from an
-/// ask that is still in progress, so that the response begins at once.
+/// Create it from an [`AskStream`], from a [`Reply`], or with [`from_future`](Self::from_future)
+/// from an ask that is still in progress, so that the response begins at once.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct ServerEvents {
     state: AnswerState,
@@ -237,8 +237,8 @@ impl fmt::Debug for ServerEvents {
 ///
 /// # Errors
 ///
-/// Returns the errors of the ask, and [`Interrupted`](crate::ErrorKind::Interrupted) with an unknown
-/// outcome if the runtime ends first.
+/// Returns the errors of the ask, and [`Interrupted`](crate::ErrorKind::Interrupted) with an
+/// unknown outcome if the runtime ends first.
 ///
 /// # Panics
 ///

@@ -80,8 +80,9 @@ impl SqlTokenStore {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or without
-    /// its feature, and [`TokenStore`](crate::ErrorKind::TokenStore) if the database cannot be used.
+    /// Returns [`InvalidInput`](crate::ErrorKind::InvalidInput) for a URL of neither kind or
+    /// without its feature, and [`TokenStore`](crate::ErrorKind::TokenStore) if the database cannot
+    /// be used.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self> {
         let pool = SqlPool::connect(url.as_ref(), FileAccess::OwnerOnly).await;
         let pool = pool.map_err(|error| match error.kind() {

@@ -93,9 +93,9 @@ impl TokenInfo {
 
     /// Adds the refresh token that renews the access token.
     ///
-    /// If a [`TokenStore`](crate::TokenStore) holds a token of the subject, a refresh token that the
-    /// subject had before is replaced by the stored one. A refresh token that the subject never had
-    /// is a newer sign-in, which replaces the stored one.
+    /// If a [`TokenStore`](crate::TokenStore) holds a token of the subject, a refresh token that
+    /// the subject had before is replaced by the stored one. A refresh token that the subject never
+    /// had is a newer sign-in, which replaces the stored one.
     ///
     /// ```
     /// use std::time::Duration;
