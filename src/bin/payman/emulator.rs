@@ -236,7 +236,7 @@ fn credentials(text: &str) -> Result<(String, String), String> {
         Some((id, secret)) if !id.is_empty() && !secret.is_empty() => {
             Ok((id.to_owned(), secret.to_owned()))
         }
-        _ => Err("it looks like ID:SECRET".to_owned()),
+        _ => Err("expected ID:SECRET".to_owned()),
     }
 }
 

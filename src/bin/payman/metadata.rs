@@ -25,7 +25,7 @@ pub(crate) fn parse_metadata(text: &str) -> Result<MetadataArg, String> {
             let value = exact_json(value).unwrap_or_else(|_| Value::from(value));
             Ok(MetadataArg(vec![(key.trim().to_owned(), value)]))
         }
-        _ => Err("it looks like key=value, or is a JSON object".to_owned()),
+        _ => Err("expected key=value, or a JSON object".to_owned()),
     }
 }
 

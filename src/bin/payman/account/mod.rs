@@ -354,6 +354,6 @@ fn missing(names: impl Iterator<Item = &'static str>) -> CommandFailure {
         "missing in the environment: {}",
         names.collect::<Vec<_>>().join(", ")
     ))
-    .next("Set them, or write them into a file named .env in this folder; each has an option too.")
+    .next("Set what is missing, or write it into a file named .env here; each has an option too.")
     .next("Without an account: payman ask --emulator 'How much money do I have in my wallet?'")
 }
